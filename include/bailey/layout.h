@@ -1,0 +1,49 @@
+/* Where things lie in a picoprocess's address space. One page of facts, shared by the host layer, libos, the
+ * personalities and the linker script.
+ *
+ * Everything Bailey places for itself lies inside the *window* [BLY_WINDOW_START, BLY_WINDOW_END). The rest of the
+ * 47-bit space is the guest's. Nothing is ever left at an address the host kernel chose. The window is not saved by
+ * suspend, except the two shared segments (kernel heap and bulk), which are saved as objects of their own. */
+#ifndef BAILEY_LAYOUT_H
+#define BAILEY_LAYOUT_H
+
+#define BLY_PAGE_SIZE 4096ull
+
+#define BLY_WINDOW_START 0x600000000000ull
+#define BLY_WINDOW_END 0x700000000000ull
+
+/* Text and data of the picoprocess image (host layer + libos + personality), linked at this fixed address. */
+#define BLY_IMAGE_START 0x600000000000ull
+
+/* Read-only start information written by the monitor (struct bly_start_info). */
+#define BLY_START_INFO 0x600100000000ull
+/* RPC channel: struct bly_rpc_channel, shared with the monitor. */
+#define BLY_RPC_CHANNEL 0x600200000000ull
+/* The host's vDSO, moved here so that nothing stays at a kernel-chosen address. */
+#define BLY_HOST_VDSO 0x600300000000ull
+/* The host layer's private table of descriptors and other private data. */
+#define BLY_HOST_DATA 0x600400000000ull
+
+/* Kernel heap: the sandbox's small shared objects, mapped MAP_SHARED at the same address in every picoprocess. */
+#define BLY_HEAP_START 0x610000000000ull
+#define BLY_HEAP_SIZE (64ull << 30)
+/* Bulk segment: tmpfs pages and shared anonymous memory, also mapped at the same address everywhere. */
+#define BLY_BULK_START 0x620000000000ull
+#define BLY_BULK_SIZE (1ull << 40)
+
+/* Thread areas, BLY_THREAD_AREA_SIZE bytes each and aligned to their size, so that any address on one of a thread's
+ * own stacks leads to its block by masking. From the bottom:
+ *   struct bly_thread_block (one page) | guard page | kernel stack ... | guard page | signal stack (top) */
+#define BLY_THREADS_START 0x640000000000ull
+#define BLY_THREADS_END 0x650000000000ull
+#define BLY_THREAD_AREA_SIZE 0x40000ull      /* 256 KiB */
+#define BLY_KERNEL_STACK_OFFSET 0x2000ull    /* after block and guard page */
+#define BLY_KERNEL_STACK_SIZE 0x1e000ull     /* 120 KiB */
+#define BLY_SIGNAL_STACK_OFFSET 0x21000ull   /* after a second guard page */
+#define BLY_SIGNAL_STACK_SIZE 0x1f000ull     /* 124 KiB: three nested frames with AMX state */
+
+/* Guest addresses. Below the first page of mmap_min_addr nothing can be mapped; the top is the 47-bit limit. */
+#define BLY_GUEST_MIN 0x10000ull
+#define BLY_GUEST_MAX 0x7ffffffff000ull
+
+#endif

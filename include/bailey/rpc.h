@@ -1,0 +1,84 @@
+/* The wire between host layer and monitor: one shared page range of slots, a doorbell a worker, and a socket a slot for
+ * descriptors. Both sides belong to Bailey, but the monitor treats every byte here as hostile: a request is copied once,
+ * then checked, then served.
+ *
+ * A caller claims a free slot (compare-and-swap of `state`), fills the request, sets its bit in the doorbell of the worker
+ * that serves its CPU and wakes it; it sleeps on `state`. When the reply says so, one descriptor waits in the slot's socket
+ * (SCM_RIGHTS with one byte of data). Slots whose owner died are freed by the monitor when it is told of the death. */
+#ifndef BAILEY_RPC_H
+#define BAILEY_RPC_H
+
+#include <bailey/abi.h>
+
+#define BLY_RPC_SLOT_COUNT 16u
+#define BLY_RPC_SLOT_SIZE 16384u
+#define BLY_RPC_WORKER_MAX 8u
+
+enum bly_rpc_state { BLY_RPC_FREE, BLY_RPC_FILLING, BLY_RPC_SUBMITTED, BLY_RPC_DONE };
+enum bly_rpc_operation {
+    BLY_RPC_OPEN = 1,     /* u[0] access, u[1] options, u[2] mode; data: uri. Reply: u[0] handle, attributes in data, descriptor */
+    BLY_RPC_CREATE,       /* u[0] kind, u[1] mode, u[2] size of uri; data: uri, target. Reply: attributes */
+    BLY_RPC_WALK,         /* data: uri. Reply: data: struct bly_walk_result, cut after link */
+    BLY_RPC_DELETE,       /* u[0] flags; data: uri */
+    BLY_RPC_RENAME,       /* u[0] flags, u[1] size of the first uri; data: both */
+    BLY_RPC_QUERY,        /* u[0] handle. Reply: attributes. (fstat by handle: the monitor maps owners) */
+    BLY_RPC_SET,          /* u[0] handle or 0, u[1] mask; data: struct bly_attributes, uri */
+    BLY_RPC_GET_NAMED,    /* u[0] size of uri, u[1] buffer size; data: uri, name + NUL. Reply: value */
+    BLY_RPC_SET_NAMED,    /* u[0] size of uri, u[1] flags, u[2] size of the name with NUL; data: uri, name, value */
+    BLY_RPC_FETCH,        /* u[0] handle. Reply: descriptor: another picoprocess's handle is used here first */
+    BLY_RPC_CLOSE,        /* u[0] handle: the monitor drops its master. No reply is waited for when u[1] is 1 */
+    BLY_RPC_INTERRUPT,    /* u[0] process, u[1] thread: where signals are not confined */
+    BLY_RPC_SYSTEM_QUERY, /* Reply: struct bly_system_info */
+    BLY_RPC_PROCESS_ENDED,/* u[0] process: from the first picoprocess only: free its slots */
+    BLY_RPC_OPERATION_COUNT
+};
+
+/* What fits in one request or reply after its header. */
+#define BLY_RPC_DATA_SIZE (BLY_RPC_SLOT_SIZE - 128u)
+struct bly_rpc_slot {
+    _Atomic uint32_t state;
+    uint32_t owner;       /* host thread id of the claimant, as the sandbox sees it */
+    uint32_t operation;
+    uint32_t data_size;   /* of the request, then of the reply */
+    uint64_t u[6];        /* of the request, then of the reply */
+    int64_t result;       /* reply: 0 or count, or negative errno */
+    uint32_t has_descriptor; /* reply */
+    uint32_t reserved[11];
+    unsigned char data[BLY_RPC_DATA_SIZE];
+};
+struct bly_rpc_doorbell {
+    _Atomic uint32_t bits;   /* a bit a slot */
+    _Atomic uint32_t asleep; /* the worker waits on `bits` */
+    uint32_t padding[14];
+};
+struct bly_rpc_channel {
+    struct bly_rpc_doorbell doorbells[BLY_RPC_WORKER_MAX];
+    uint32_t worker_count;
+    _Atomic uint32_t free_waiters;     /* callers that wait for a free slot sleep on free_sequence */
+    _Atomic uint32_t free_sequence;
+    _Atomic uint32_t close_generation; /* rises whenever a master is dropped */
+    uint32_t padding[12 + 16 * 7 + 112];
+    struct bly_rpc_slot slots[BLY_RPC_SLOT_COUNT];
+};
+_Static_assert(sizeof(struct bly_rpc_slot) == BLY_RPC_SLOT_SIZE, "a slot is a fixed size");
+
+/* Descriptors a picoprocess is started with. All others are closed. */
+enum bly_start_descriptor {
+    BLY_FD_START_INFO = 3,
+    BLY_FD_CHANNEL = 4,
+    BLY_FD_HEAP = 5,
+    BLY_FD_BULK = 6,
+    BLY_FD_CONTROL = 7,
+    BLY_FD_LOG = 8,
+    BLY_FD_PRESET = 9, /* memory of struct bly_preset[]: which descriptor serves which handle of the start information */
+    BLY_FD_SLOT_SOCKETS = 16, /* BLY_RPC_SLOT_COUNT of them */
+    BLY_FD_FIRST_FREE = 64 /* wake pool, standard streams, … */
+};
+struct bly_preset {
+    bly_handle handle;
+    int32_t descriptor;
+    uint32_t kind;
+    uint32_t access;
+};
+
+#endif

@@ -1,0 +1,120 @@
+/* What the monitor tells a new sandbox: one read-only block at BLY_START_INFO. Strings are given as offsets from its start,
+ * NUL-terminated; lists of strings as the offset of the first and a count (they follow each other). The monitor
+ * is trusted by the picoprocess, so the reader need not check. */
+#ifndef BAILEY_START_H
+#define BAILEY_START_H
+
+#include <bailey/abi.h>
+
+#define BLY_START_MAGIC 0x0079656c696162ull /* "bailey" */
+#define BLY_START_SIZE (1ull << 20)
+
+enum bly_mount_flags {
+    BLY_MOUNT_LAYERED = 1, /* the private writable layer lies over it; the folder itself is not written, names and attributes may be cached */
+    BLY_MOUNT_READ_ONLY = 2,
+    BLY_MOUNT_FILE = 4     /* the grant is a single file */
+};
+/* One granted host folder (or file). URIs name it by its index in the list. Listed parents first. */
+struct bly_start_mount {
+    uint32_t guest_path; /* offset */
+    uint32_t flags;
+    uint32_t host_path;  /* offset: for messages and /proc/mounts only */
+    uint32_t reserved;
+};
+/* Symbolic links, empty folders and small text files of the initial root that no host folder gives (/bin -> usr/bin, /etc/hostname). */
+enum bly_start_node_kind { BLY_NODE_DIRECTORY, BLY_NODE_SYMLINK, BLY_NODE_TEXT };
+struct bly_start_node {
+    uint32_t path;    /* offset */
+    uint32_t kind;
+    uint32_t mode;
+    uint32_t content; /* offset of the link's target or the file's text */
+};
+struct bly_start_stream {
+    bly_handle handle; /* BLY_NO_HANDLE: not given (reads as end, writes are lost like /dev/null) */
+    uint32_t kind;     /* BLY_KIND_FILE, _PIPE, _CHARACTER (/dev/null) or _TTY: then all stdio is the sandbox's own terminal, see terminal */
+    uint32_t access;
+    uint32_t reserved;
+};
+enum bly_start_flags {
+    BLY_START_TERMINAL = 1,      /* run with the terminal below as controlling tty of the first program */
+    BLY_START_TRACE_SYSCALLS = 2,
+    BLY_START_TRACE_ABI = 4,
+    BLY_START_READ_ONLY = 8,     /* --read-only: no writable layer over the root, /tmp and /run excepted */
+    BLY_START_CONFINED_SIGNALS = 16, /* thread_interrupt reaches other picoprocesses without the monitor */
+    BLY_START_NO_PATCHING = 32,  /* never patch call sites (debugging, measuring) */
+    BLY_START_WATCH_ENDS = 64    /* learning: also report denied names */
+};
+struct bly_start_info {
+    uint64_t magic;
+    uint32_t version; /* BLY_ABI_VERSION */
+    uint32_t flags;
+    uint32_t mounts, mount_count;      /* offset of struct bly_start_mount[] */
+    uint32_t nodes, node_count;        /* offset of struct bly_start_node[] */
+    uint32_t arguments, argument_count;
+    uint32_t environment, environment_count;
+    uint32_t program;    /* offset: what to run, as the user named it; searched in PATH of the environment */
+    uint32_t directory;  /* offset: working directory */
+    uint32_t host_name;
+    uint32_t sandbox_name;
+    uint32_t user, group; /* --user; 0 */
+    struct bly_start_stream standard[3];
+    bly_handle terminal_input, terminal_output; /* with BLY_START_TERMINAL: bytes from and to the user's terminal */
+    uint16_t terminal_rows, terminal_columns;
+    uint32_t reserved0;
+    bly_handle control;   /* records from the monitor: struct bly_control */
+    bly_handle wake_pool; /* first of wake_pool_count consecutive `event:` handles, held by every picoprocess */
+    uint32_t wake_pool_count;
+    bly_handle heap, bulk; /* the shared segments, for stream_map; already mapped at BLY_HEAP_START and BLY_BULK_START */
+    uint64_t memory_limit; /* bytes, 0: none */
+    uint32_t process_limit; /* 0: none */
+    uint32_t open_file_limit;
+    uint64_t random_seed[4];
+    uint64_t boot_time_ns;  /* BLY_CLOCK_MONOTONIC when the sandbox started */
+    uint64_t total_size;
+};
+
+static inline const char *bly_start_string(const struct bly_start_info *info, uint32_t offset)
+{
+    return (const char *)info + offset;
+}
+
+/* Records the monitor sends on the control stream (one read each; a datagram stream). The sandbox's init answers EXECUTE and
+ * END_OF_PROGRAM on the same stream. */
+enum bly_control_kind {
+    BLY_CONTROL_SIGNAL = 1,  /* value: Linux signal number, for the main program (process: 0) or the program started by exec (its token) */
+    BLY_CONTROL_WINDOW_SIZE, /* rows, columns of the terminal `terminal` */
+    BLY_CONTROL_EXECUTE,     /* a further program: `size` bytes of payload follow in the same record: struct bly_control_execute */
+    BLY_CONTROL_STOP,        /* end every program: SIGTERM to all, then (after value ms) SIGKILL */
+    BLY_CONTROL_TRACE,       /* value: new trace flags (BLY_START_TRACE_*) */
+    BLY_CONTROL_QUIESCE,     /* later: suspend */
+    BLY_CONTROL_LIST,        /* list the guest's processes: answered with BLY_CONTROL_LISTING records */
+    /* from the sandbox to the monitor */
+    BLY_CONTROL_STARTED = 64, /* token, value: guest pid */
+    BLY_CONTROL_ENDED,        /* token, value: wait status as wait(2) encodes it. Token 0 is the main program: the sandbox then ends */
+    BLY_CONTROL_FAILED,       /* token, value: negative errno; text follows: why the program could not be started */
+    BLY_CONTROL_LISTING,      /* text follows: one process a line; value 0 ends the list */
+    BLY_CONTROL_PANIC         /* text follows: the personality cannot go on */
+};
+#define BLY_CONTROL_MAX 65536
+struct bly_control {
+    uint32_t kind;
+    uint32_t token;  /* identifies a program started by EXECUTE; 0 is the main program */
+    int32_t value;
+    uint16_t rows, columns;
+    uint32_t size;   /* bytes that follow */
+    uint32_t reserved;
+};
+/* Payload of EXECUTE; offsets are from the start of this struct. */
+struct bly_control_execute {
+    uint32_t arguments, argument_count;
+    uint32_t environment, environment_count;
+    uint32_t program, directory;
+    uint32_t user, group;
+    uint32_t flags; /* BLY_START_TERMINAL */
+    struct bly_start_stream standard[3];
+    bly_handle terminal_input, terminal_output;
+    uint16_t terminal_rows, terminal_columns;
+    uint32_t total_size;
+};
+
+#endif

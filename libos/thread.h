@@ -1,0 +1,56 @@
+/* What every personality's thread has: identity on the host, sleeping and waking, interruption. Lives in the kernel
+ * heap so that any picoprocess can wake or interrupt it; a personality embeds it as the first member of its own
+ * thread object, and bly_thread_block.personality_thread points to it. */
+#ifndef LIBOS_THREAD_H
+#define LIBOS_THREAD_H
+
+#include <bailey/abi.h>
+#include "libos/lock.h"
+
+enum thread_state {
+    THREAD_IN_GUEST,   /* runs the program: to reach it, interrupt it */
+    THREAD_IN_KERNEL,  /* runs the personality: looks for work before it returns to the program */
+    THREAD_SLEEPING,   /* in thread_sleep: wake it */
+    THREAD_IN_HOST_WAIT, /* waits in an [interruptible] call of the ABI: interrupt it */
+};
+
+struct thread {
+    uint32_t process_id, thread_id; /* of the host layer; refreshed after clone and resume */
+    _Atomic uint32_t state;         /* enum thread_state */
+    _Atomic uint32_t wake_word;     /* sleeps on this; every wake raises it */
+    _Atomic uint32_t work_pending;  /* something to look at before returning to the program, or instead of sleeping on:
+                                     * a signal, a stop, an exit. Set by anyone, cleared by the owner before it looks. */
+    uint32_t lock_depth;            /* heap locks held */
+};
+
+/* The register that holds the thread block is the personality's choice at compile time (-DLIBOS_SEGMENT=gs or fs). */
+static inline struct bly_thread_block *thread_block(void)
+{
+    struct bly_thread_block *block;
+#ifdef LIBOS_SEGMENT_FS
+    __asm__("mov %%fs:0, %0" : "=r"(block));
+#else
+    __asm__("mov %%gs:0, %0" : "=r"(block));
+#endif
+    return block;
+}
+static inline struct thread *thread_current(void) { return thread_block()->personality_thread; }
+
+/* Sleeping. Take a ticket, put yourself on a wait queue, test your condition, then sleep: a wake after the ticket was
+ * taken makes thread_sleep return at once. Returns 0 when woken (perhaps spuriously: test again), -ETIMEDOUT, or
+ * -EINTR when work is pending for the thread (before or during the sleep). Spins briefly first while another CPU of
+ * the sandbox is idle. thread_sleep_uninterruptible never returns -EINTR. */
+uint32_t thread_ticket(void);
+int thread_sleep(uint32_t ticket, uint64_t deadline_ns);
+int thread_sleep_uninterruptible(uint32_t ticket, uint64_t deadline_ns);
+void thread_wake(struct thread *thread);
+
+/* Makes `thread` look for work soon, whatever it does: sets work_pending, then wakes or interrupts it. */
+void thread_notify(struct thread *thread);
+
+/* Brackets round an [interruptible] call of the ABI that waits. thread_enter_host_wait returns false when work is pending
+ * already (then do not wait: -EINTR). */
+bool thread_enter_host_wait(void);
+void thread_leave_host_wait(void);
+
+#endif

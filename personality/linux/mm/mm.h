@@ -1,0 +1,80 @@
+/* A process's memory: regions, and the objects they map. */
+#ifndef LX_MM_H
+#define LX_MM_H
+
+#include "libos/tree.h"
+#include "personality/linux/lx.h"
+
+/* Something that can be mapped: a file of some file system, a memfd, System V shared memory, shared anonymous memory. */
+struct memory_object;
+struct memory_object_ops {
+    /* Makes the host mapping of [offset, offset + size) at `address` (replacing what is there), private copy-on-write or shared. `protection` is BLY_PROT_*. */
+    int (*map)(struct memory_object *object, void *address, size_t size, unsigned protection, bool shared, uint64_t offset);
+    void (*destroy)(struct memory_object *object);
+    size_t (*path)(struct memory_object *object, char *buffer, size_t size); /* for /proc/PID/maps */
+};
+struct memory_object {
+    const struct memory_object_ops *ops;
+    _Atomic uint32_t references;
+    uint32_t flags;
+    struct inode *inode;      /* identity (device, inode) for shared futexes and the patched-page cache; may be NULL */
+    uint64_t id;              /* unique in the sandbox: key of shared futexes */
+};
+enum memory_object_flags { MEMORY_OBJECT_WRITABLE_SHARED = 1 /* shared writable maps are allowed */ };
+static inline struct memory_object *memory_object_ref(struct memory_object *object) { object->references++; return object; }
+void memory_object_unref(struct memory_object *object);
+/* Shared anonymous memory of the bulk segment. */
+struct memory_object *memory_object_create_anonymous(uint64_t size);
+uint64_t lx_next_id(void); /* sandbox-wide counter */
+
+struct region {
+    struct tree_node node;        /* in mm.regions, by start */
+    uint64_t start, end;          /* page multiples */
+    uint32_t protection;          /* BLY_PROT_* as the program asked */
+    uint32_t maximum_protection;  /* what mprotect may set */
+    uint32_t flags;               /* enum region_flags */
+    uint32_t advice;              /* MADV_DONTFORK and the like that stick */
+    struct memory_object *object; /* NULL: private anonymous */
+    uint64_t offset;              /* in object */
+    uint64_t charged;             /* bytes counted against the memory limit */
+};
+enum region_flags {
+    REGION_SHARED = 1, REGION_GROWS_DOWN = 2, REGION_STACK = 4, REGION_HEAP = 8, REGION_NO_RESERVE = 16, REGION_LOCKED = 32,
+    REGION_TRAMPOLINE = 64, /* ours: call-site trampolines; hidden from /proc/PID/maps, refused to munmap */
+    REGION_DONT_FORK = 128, REGION_WIPE_ON_FORK = 256, REGION_VDSO = 512,
+};
+
+struct mm {
+    struct mutex mutex;           /* guards everything below, and the host mappings */
+    _Atomic uint32_t references;  /* processes (a vfork child borrows its parent's) */
+    struct tree regions;
+    uint64_t mapped_bytes, data_bytes, stack_bytes, locked_bytes;
+    uint64_t brk_start, brk_end;  /* end: current break */
+    uint64_t mmap_top;            /* search downwards from here */
+    uint64_t code_start, code_end, data_start, data_end, stack_start;
+    uint64_t argument_start, argument_end, environment_start, environment_end;
+    uint64_t auxv[64];
+    uint32_t auxv_count;
+    struct inode *executable;     /* /proc/PID/exe, with its dentry */
+    struct dentry *executable_dentry;
+    void *patches;                /* process/patch.c: proven call sites and their trampolines */
+};
+
+struct mm *mm_create(void);
+struct mm *mm_copy(struct mm *from); /* records only; the host's copy-on-write clone copies the memory */
+void mm_unref(struct mm *mm);
+/* Unmaps the whole guest address space of this picoprocess and starts afresh. */
+void mm_reset_address_space(void);
+
+/* All with mm->mutex held, for the mm of this picoprocess. Return an address or negative errno. */
+int64_t mm_map(struct mm *mm, uint64_t hint, uint64_t size, unsigned protection, unsigned region_flags, struct memory_object *object, uint64_t offset, unsigned mm_flags);
+enum mm_map_flags { MM_FIXED = 1, MM_FIXED_NOREPLACE = 2, MM_LOW_32 = 4, MM_POPULATE = 8, MM_NEAR = 16 /* within 2 GiB of hint or fail */ };
+int mm_unmap(struct mm *mm, uint64_t start, uint64_t size);
+int mm_protect(struct mm *mm, uint64_t start, uint64_t size, unsigned protection);
+struct region *mm_find(struct mm *mm, uint64_t address); /* region containing it, or NULL */
+struct region *mm_find_next(struct mm *mm, uint64_t address); /* containing it or the next above */
+/* Key under which a futex word is known. */
+struct futex_key { uint64_t object; uint64_t offset; };
+int mm_futex_key(uint64_t address, bool shared, struct futex_key *out_key);
+
+#endif

@@ -1,0 +1,135 @@
+/* Processes and threads as Linux programs know them. Objects live in the kernel heap. */
+#ifndef LX_PROCESS_H
+#define LX_PROCESS_H
+
+#include "personality/linux/lx.h"
+#include "personality/linux/signal/signal.h"
+
+struct mm;
+struct fd_table;
+struct dentry;
+struct tty;
+
+struct credentials { /* per thread in Linux; per process here, as libcs keep them equal. Guarded by process_table.lock */
+    uint32_t uid, euid, suid, fsuid, gid, egid, sgid, fsgid;
+    uint32_t group_count, groups[64];
+    uint64_t cap_effective, cap_permitted, cap_inheritable, cap_bounding, cap_ambient;
+    uint32_t securebits, no_new_privs;
+};
+
+struct filesystem_context { /* shared by CLONE_FS */
+    struct lock lock;
+    _Atomic uint32_t references;
+    struct dentry *root, *directory;
+    uint32_t umask;
+};
+
+enum process_state { PROCESS_RUNNING, PROCESS_STOPPED, PROCESS_ZOMBIE, PROCESS_DEAD };
+
+struct lx_process {
+    struct list all;                  /* process_table.processes */
+    struct list children, sibling;    /* of parent; process_table.lock guards all links and states */
+    struct list threads;              /* lx_thread.process_node */
+    struct lx_process *parent;
+    int32_t pid, group_id, session_id;
+    uint32_t thread_count;
+    uint32_t state;                   /* enum process_state */
+    int32_t wait_status;              /* as wait(2) encodes it */
+    uint32_t exit_signal;             /* to the parent: SIGCHLD, or clone's */
+    uint32_t host_process;            /* the picoprocess that holds its memory, 0 when it has ended */
+    uint32_t stop_reported, continue_pending, stop_signal;
+    uint32_t child_subreaper, dumpable, pdeath_signal, is_vfork_child;
+    uint32_t token;                   /* program started by the monitor: 0 main, else exec's; NO_TOKEN otherwise */
+    bool has_execed, group_exit;      /* group_exit: all threads are to end with wait_status */
+    struct wait_queue child_queue;    /* waiters in wait4/waitid */
+    struct wait_queue end_queue;      /* pidfds; vfork parents */
+    _Atomic uint32_t references;
+
+    struct mutex exec_mutex;
+    struct mm *mm;
+    struct fd_table *files;
+    struct filesystem_context *fs;
+    struct signal_state signals;
+    struct credentials credentials;
+    struct tty *tty;                  /* controlling terminal of the session */
+    struct { uint64_t soft, hard; } limits[16]; /* RLIMIT_*; guarded by signals.lock */
+    char name[16];                    /* comm of the leader */
+    char *command_line;               /* for /proc when memory cannot be read; heap string */
+    uint64_t start_ns;
+    uint64_t user_ns, system_ns, children_user_ns, children_system_ns; /* of threads and children that have ended */
+    uint64_t minor_faults, voluntary_switches, children_maxrss_kb;
+    struct list timers;               /* POSIX timers */
+    uint64_t itimer_ids[3];
+    void *sysv_undo;
+    uint64_t personality_flags;       /* personality(2) */
+    int32_t nice, oom_score_adj, io_priority;
+    uint32_t scheduler_policy, scheduler_priority;
+};
+#define NO_TOKEN 0xffffffffu
+
+struct lx_thread {
+    struct thread base;               /* first: libos */
+    struct lx_process *process;       /* a thread that plays a vfork child points to the child */
+    struct list process_node;
+    struct list all;                  /* hash of tids */
+    int32_t tid;
+    uint32_t exiting;
+    char name[16];
+    struct thread_signals signals;
+    uint64_t clear_child_tid;         /* guest address */
+    uint64_t robust_list, robust_list_size;
+    uint64_t fs_base;                 /* saved where the thread may be parked */
+    struct bly_context *registers;    /* at entry of the current system call; on its kernel stack */
+    uint32_t restore_full;            /* return by thread_restore */
+    uint32_t syscall_number;          /* being served, ~0u none: for restart and /proc/PID/syscall */
+    uint64_t syscall_argument0;       /* original rax/rdi for restart */
+    struct { long (*function)(struct lx_thread *); uint64_t argument[6]; } restart;
+    struct lx_process *vfork_parent;  /* set while this thread plays its child */
+    void *vfork_saved;                /* registers and fs base of the parent meanwhile */
+    struct waiter waiters[8];         /* cache for wait_begin and poll */
+    uint32_t waiter_used;
+    uint32_t cpu_hint;
+    uint64_t start_ns;
+    void *futex_waiter;
+    uint64_t timer_slack_ns;
+};
+
+struct process_table {
+    struct lock lock;
+    struct list processes;
+    struct list thread_hash[256];
+    int32_t last_pid;
+    uint32_t process_count, thread_count;
+    struct lx_process *init;          /* pid 1 */
+};
+
+/* The one root object of the kernel heap. */
+struct lx_kernel {
+    struct process_table table;
+    _Atomic uint64_t next_id;
+    void *vfs, *mounts, *tty, *net, *ipc, *futexes, *timers, *patches, *dentry_cache, *inotify, *anonymous, *flocks; /* each set by its subsystem's init */
+    uint64_t realtime_offset_ns;      /* added to the host's clock (moves between machines) */
+    uint64_t monotonic_offset_ns;
+    char host_name[65], domain_name[65];
+    _Atomic uint32_t trace_flags;     /* BLY_START_TRACE_* */
+    _Atomic uint32_t absent_logged[16]; /* bit a system call that was named in the log */
+};
+extern struct lx_kernel *lx_kernel;   /* the same address in every picoprocess */
+
+static inline struct lx_process *lx_process(void) { return lx_current()->process; }
+
+struct lx_process *process_find(int pid);          /* process_table.lock held */
+struct lx_thread *thread_find(int tid);            /* process_table.lock held */
+struct lx_process *process_get(int pid);           /* takes the lock, adds a reference; NULL */
+void process_unref(struct lx_process *process);
+/* Ends the calling thread; the last one ends the process with `wait_status`. */
+_Noreturn void thread_end(int wait_status);
+/* Ends the whole process (exit_group, fatal signal). */
+_Noreturn void process_end(int wait_status);
+bool lx_capable(int capability);                   /* root-in-the-sandbox: euid 0 has all */
+
+/* Loads `path` into the current process (execve after copying its arguments in). argv/envp are kernel-heap string lists. */
+struct exec_arguments { char **arguments, **environment; size_t argument_count, environment_count; };
+int exec_load(struct dentry *directory, const char *path, struct exec_arguments *arguments, unsigned flags);
+
+#endif
