@@ -43,7 +43,7 @@ struct bly_rpc_slot {
     uint64_t u[6];        /* of the request, then of the reply */
     int64_t result;       /* reply: 0 or count, or negative errno */
     uint32_t has_descriptor; /* reply */
-    uint32_t reserved[11];
+    uint32_t reserved[13];
     unsigned char data[BLY_RPC_DATA_SIZE];
 };
 struct bly_rpc_doorbell {
@@ -57,7 +57,7 @@ struct bly_rpc_channel {
     _Atomic uint32_t free_waiters;     /* callers that wait for a free slot sleep on free_sequence */
     _Atomic uint32_t free_sequence;
     _Atomic uint32_t close_generation; /* rises whenever a master is dropped */
-    uint32_t padding[12 + 16 * 7 + 112];
+    uint32_t padding[892];
     struct bly_rpc_slot slots[BLY_RPC_SLOT_COUNT];
 };
 _Static_assert(sizeof(struct bly_rpc_slot) == BLY_RPC_SLOT_SIZE, "a slot is a fixed size");
