@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""Runs all tests and ends with one line `N passed, N failed, N skipped`.
+
+Kinds, each a folder:
+  unit       the tests that meson knows (cmocka and the like)
+  guest      ordinary Linux programs built from tests/guest/*.c: run natively first (a failure there is a failure of the test),
+             then inside Bailey; both must exit 0
+  programs   tests/programs/*.sh: scripts over real programs; the standard output and exit code inside must equal the native ones
+  behaviour  tests/behaviour/*.sh: what the command line does; each exits 0, or 77 to skip with the reason as its last line
+
+Run by root, Bailey is run as an ordinary user (65534) except in `behaviour` tests, which choose for themselves."""
+
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+SKIP = 77
+
+
+class Results:
+    def __init__(self, verbose):
+        self.passed, self.failed, self.skipped = 0, [], []
+        self.verbose = verbose
+
+    def record(self, name, problem=None, skip=None, seconds=0.0):
+        if skip is not None:
+            self.skipped.append(name)
+            print(f"skip  {name}: {skip}", flush=True)
+        elif problem is not None:
+            self.failed.append(name)
+            print(f"FAIL  {name} ({seconds:.1f} s): {problem}", flush=True)
+        else:
+            self.passed += 1
+            if self.verbose:
+                print(f"ok    {name} ({seconds:.1f} s)", flush=True)
+
+
+def as_user(command):
+    """The command as an ordinary user, when we are root."""
+    if os.getuid() != 0:
+        return command
+    return ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"] + command
+
+
+def run(command, timeout, cwd, env):
+    """Returns (exit code or None at the timeout, standard output, standard error)."""
+    process = subprocess.Popen(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        out, err = process.communicate(timeout=timeout)
+        return process.returncode, out, err
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        try:
+            out, err = process.communicate(timeout=3)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+        return None, out, err
+
+
+def tail(data, lines=3):
+    return " | ".join(data.decode(errors="replace").strip().splitlines()[-lines:])
+
+
+class Suite:
+    def __init__(self, build, results, pattern):
+        self.build, self.results, self.pattern = build.resolve(), results, pattern
+        self.bailey = str(self.build / "bailey")
+        self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="bailey-tests-"))
+        self.scratch.chmod(0o777)
+        runtime = self.scratch / "runtime"
+        runtime.mkdir(mode=0o700)
+        if os.getuid() == 0:
+            os.chown(runtime, 65534, 65534)
+        self.env = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8", "HOME": "/nonexistent",
+                    "XDG_RUNTIME_DIR": str(runtime), "BAILEY": self.bailey, "TERM": "xterm", "BUILD": str(self.build)}
+
+    def wanted(self, name):
+        return not self.pattern or self.pattern in name
+
+    def folder(self, name):
+        path = self.scratch / name.replace("/", "-")
+        path.mkdir(mode=0o777)
+        path.chmod(0o777)
+        return path
+
+    def unit(self):
+        listing = subprocess.run(["meson", "test", "-C", str(self.build), "--list"], capture_output=True, text=True)
+        for line in listing.stdout.splitlines():
+            name = line.split(" / ")[-1].split(":")[-1].strip()
+            if not name or line.startswith("ninja") or not self.wanted("unit/" + name):
+                continue
+            start = time.monotonic()
+            done = subprocess.run(["meson", "test", "-C", str(self.build), "--no-rebuild", "--print-errorlogs", name],
+                                  capture_output=True)
+            skipped = b"Skipped:            1" in done.stdout
+            self.results.record("unit/" + name, None if done.returncode == 0 else tail(done.stdout, 12),
+                                "see the meson log" if skipped else None, time.monotonic() - start)
+
+    def guest(self):
+        for program in sorted((self.build / "tests" / "guest").glob("*")):
+            name = "guest/" + program.name
+            if not program.is_file() or not os.access(program, os.X_OK) or not self.wanted(name):
+                continue
+            start = time.monotonic()
+            work = self.folder(name)
+            code, out, err = run(as_user([str(program)]), 60, work, self.env)
+            if code == SKIP:
+                self.results.record(name, skip=tail(out + err, 1))
+                continue
+            if code != 0:
+                self.results.record(name, f"fails natively ({code}): {tail(out + err)}")
+                continue
+            command = [self.bailey, "run", "-v", f"{program.parent}:/tests:ro", "-w", "/tmp", f"/tests/{program.name}"]
+            code, out, err = run(as_user(command), 90, work, self.env)
+            problem = None
+            if code != 0:
+                what = "hangs" if code is None else f"exit {code}"
+                problem = f"inside: {what}: {tail(out + err)}"
+            self.results.record(name, problem, seconds=time.monotonic() - start)
+
+    def programs(self):
+        for script in sorted((HERE / "programs").glob("*.sh")):
+            name = "programs/" + script.stem
+            if not self.wanted(name):
+                continue
+            start = time.monotonic()
+            outcomes = []
+            for inside in (False, True):
+                work = self.folder(name + ("-inside" if inside else "-native"))
+                shutil.copy(script, work / "script.sh")
+                if os.getuid() == 0:
+                    os.chown(work / "script.sh", 65534, 65534)
+                command = ["/bin/sh", "./script.sh"]
+                env = dict(self.env, HOME=str(work))
+                if inside:
+                    command = [self.bailey, "run", "-v", f"{work}:{work}", "-w", str(work), "-e", f"HOME={work}"] + command
+                outcomes.append(run(as_user(command), 600, work, env))
+            (code, out, err), (inner_code, inner_out, inner_err) = outcomes
+            if code == SKIP:
+                self.results.record(name, skip=tail(out + err, 1))
+                continue
+            problem = None
+            if code != 0:
+                problem = f"fails natively ({code}): {tail(out + err)}"
+            elif inner_code is None:
+                problem = f"hangs inside: {tail(inner_out + inner_err)}"
+            elif inner_code != code:
+                problem = f"exit {inner_code} inside, {code} natively: {tail(inner_out + inner_err)}"
+            elif inner_out != out:
+                a, b = out.decode(errors="replace").splitlines(), inner_out.decode(errors="replace").splitlines()
+                line = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+                problem = f"output differs at line {line + 1}: native {a[line:line + 1]}, inside {b[line:line + 1]}"
+            self.results.record(name, problem, seconds=time.monotonic() - start)
+
+    def behaviour(self):
+        for script in sorted((HERE / "behaviour").glob("*.sh")):
+            name = "behaviour/" + script.stem
+            if not self.wanted(name):
+                continue
+            start = time.monotonic()
+            code, out, err = run(["/bin/sh", str(script)], 300, self.folder(name), self.env)
+            if code == SKIP:
+                self.results.record(name, skip=tail(out + err, 1))
+            else:
+                what = "hangs" if code is None else f"exit {code}"
+                self.results.record(name, None if code == 0 else f"{what}: {tail(out + err)}",
+                                    seconds=time.monotonic() - start)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path, default=HERE.parent / "build")
+    parser.add_argument("--quiet", action="store_true", help="name only what failed or was skipped")
+    parser.add_argument("pattern", nargs="?", help="only tests whose KIND/NAME holds this")
+    options = parser.parse_args()
+    results = Results(not options.quiet)
+    suite = Suite(options.build, results, options.pattern)
+    try:
+        suite.unit()
+        suite.guest()
+        suite.programs()
+        suite.behaviour()
+    finally:
+        shutil.rmtree(suite.scratch, ignore_errors=True)
+    if results.failed:
+        print("failed: " + " ".join(results.failed))
+    print(f"{results.passed} passed, {len(results.failed)} failed, {len(results.skipped)} skipped")
+    return 1 if results.failed else 0
+
+
+sys.exit(main())
