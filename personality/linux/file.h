@@ -54,6 +54,8 @@ struct open_file {
     struct wait_queue *poll_queue; /* where changes are announced, when there is exactly one; else NULL */
     void *object;            /* what it is: struct pipe *, struct socket *, ... */
     int32_t owner_pid, owner_signal; /* F_SETOWN, F_SETSIG */
+    struct list *epoll_items; /* fs/epoll.c: who watches it, NULL when nobody ever did. The last file_unref calls epoll_file_closed
+                               * before ops->close when it is set. */
     uint64_t id;             /* unique in the sandbox: names it in save/restore, kcmp, locks */
 };
 
@@ -91,6 +93,17 @@ void poll_wait(struct poll_table *table, struct wait_queue *queue);
 /* For files on host streams: the poller must also wait on the stream. */
 void poll_wait_stream(struct poll_table *table, bly_handle stream, uint32_t events);
 uint32_t file_poll(struct open_file *file, struct poll_table *table);
+
+/* The last reference is gone: every epoll set forgets the file (fs/epoll.c). May sleep. */
+void epoll_file_closed(struct open_file *file);
+/* F_SETPIPE_SZ, F_GETPIPE_SZ (fs/pipe.c); -EBADF when the file is no pipe. */
+long pipe_fcntl(struct open_file *file, unsigned command, uint64_t argument);
+/* open(2) of a named pipe (fs/fifo.c): waits for the other end as O_NONBLOCK and the access mode say. The inode keeps `void *fifo`. */
+int fifo_open(struct inode *inode, struct dentry *dentry, unsigned flags, struct open_file **out_file);
+/* Operations of a character device that an open_file may simply be given (tty/device.c); NULL: device_open must be called, which
+ * makes the file itself (terminals) or says -ENXIO. */
+const struct file_ops *device_ops(unsigned major, unsigned minor);
+int device_open(unsigned major, unsigned minor, struct inode *inode, struct dentry *dentry, unsigned flags, struct open_file **out_file);
 
 /* Path by which the file is known, for /proc and messages. Returns its length. */
 size_t file_path(struct open_file *file, char *buffer, size_t size);
