@@ -26,8 +26,11 @@ struct filesystem_context { /* shared by CLONE_FS */
 
 enum process_state { PROCESS_RUNNING, PROCESS_STOPPED, PROCESS_ZOMBIE, PROCESS_DEAD };
 
+struct lx_thread;
+
 struct lx_process {
     struct list all;                  /* process_table.processes */
+    struct list hash_node;            /* process_table.process_hash, by pid */
     struct list children, sibling;    /* of parent; process_table.lock guards all links and states */
     struct list threads;              /* lx_thread.process_node */
     struct lx_process *parent;
@@ -40,7 +43,9 @@ struct lx_process {
     uint32_t stop_reported, continue_pending, stop_signal;
     uint32_t child_subreaper, dumpable, pdeath_signal, is_vfork_child;
     uint32_t token;                   /* program started by the monitor: 0 main, else exec's; NO_TOKEN otherwise */
-    bool has_execed, group_exit;      /* group_exit: all threads are to end with wait_status */
+    bool has_execed, group_exit;      /* group_exit: all threads are to end with wait_status; both guarded by signals.lock until then */
+    struct lx_thread *exec_thread;    /* during execve: the one thread that survives; guarded by signals.lock */
+    uint32_t auto_reap;               /* nobody waits for it (parent ignores SIGCHLD): freed when it ends */
     struct wait_queue child_queue;    /* waiters in wait4/waitid */
     struct wait_queue end_queue;      /* pidfds; vfork parents */
     _Atomic uint32_t references;
@@ -58,8 +63,9 @@ struct lx_process {
     uint64_t start_ns;
     uint64_t user_ns, system_ns, children_user_ns, children_system_ns; /* of threads and children that have ended */
     uint64_t minor_faults, voluntary_switches, children_maxrss_kb;
-    struct list timers;               /* POSIX timers */
-    uint64_t itimer_ids[3];
+    struct list timers;               /* POSIX timers; guarded by signals.lock */
+    uint32_t next_timer_id;
+    struct process_timers *itimers;   /* setitimer, alarm, RLIMIT_CPU: made at first use (process/itimer.c) */
     void *sysv_undo;
     uint64_t personality_flags;       /* personality(2) */
     int32_t nice, oom_score_adj, io_priority;
@@ -76,6 +82,7 @@ struct lx_thread {
     uint32_t exiting;
     char name[16];
     struct thread_signals signals;
+    struct bly_context *start_context; /* until a new thread has started: its first registers */
     uint64_t clear_child_tid;         /* guest address */
     uint64_t robust_list, robust_list_size;
     uint64_t fs_base;                 /* saved where the thread may be parked */
@@ -84,8 +91,8 @@ struct lx_thread {
     uint32_t syscall_number;          /* being served, ~0u none: for restart and /proc/PID/syscall */
     uint64_t syscall_argument0;       /* original rax/rdi for restart */
     struct { long (*function)(struct lx_thread *); uint64_t argument[6]; } restart;
-    struct lx_process *vfork_parent;  /* set while this thread plays its child */
-    void *vfork_saved;                /* registers and fs base of the parent meanwhile */
+    struct lx_process *vfork_parent;  /* set in the thread object of a vfork child while the parent's host thread plays it */
+    struct vfork_saved *vfork_saved;  /* then: thread object, registers and fs base of the parent (process/clone.c) */
     struct waiter waiters[8];         /* cache for wait_begin and poll */
     uint32_t waiter_used;
     uint32_t cpu_hint;
@@ -98,6 +105,9 @@ struct process_table {
     struct lock lock;
     struct list processes;
     struct list thread_hash[256];
+    struct list process_hash[256];
+    struct list free_threads;         /* thread objects are never given back to the heap: a late thread_wake finds a thread, if another */
+    int32_t pid_max;
     int32_t last_pid;
     uint32_t process_count, thread_count;
     struct lx_process *init;          /* pid 1 */
@@ -126,6 +136,37 @@ void process_unref(struct lx_process *process);
 _Noreturn void thread_end(int wait_status);
 /* Ends the whole process (exit_group, fatal signal). */
 _Noreturn void process_end(int wait_status);
+
+/* ---- For entry, exec and init ---- */
+
+/* What clone(2) is asked for. Zero fields mean absent. */
+struct clone_request {
+    uint64_t flags;        /* CLONE_*; the low byte is not the signal */
+    uint32_t exit_signal;
+    uint64_t stack;        /* the child's stack pointer; 0: the parent's */
+    uint64_t tls, parent_tid, child_tid, pidfd; /* guest addresses (tls: the fs base) */
+};
+/* The child's pid in the caller, 0 in the child (as a copy of the calling picoprocess), or -errno. Init starts programs with it: it has
+ * no registers and no memory then. */
+long process_clone_current(const struct clone_request *request);
+/* execve past its checks. In a vfork child: clones the picoprocess without guest memory; 0 in the copy, which goes on loading; in the
+ * original the parent is the caller again: > 0, to be returned from the system call at once. In any other process: 0. */
+long process_leave_vfork(void);
+/* execve: ends all other threads of the process and waits for them; the caller then has the pid as its tid. -EAGAIN: another thread
+ * execs or exits already (return it: the thread is about to end). */
+int process_kill_other_threads(void);
+/* execve has succeeded: releases a vfork parent that waits, resets what exec resets (timers, clear_child_tid, dumpable, ...). */
+void process_exec_done(void);
+/* init: a picoprocess has ended; when its process has not said so itself, it was killed. */
+void process_host_ended(const struct bly_process_end *end);
+/* The thread_start upcall's work: `argument` is the new struct lx_thread *. Ends in lx_leave_kernel. */
+_Noreturn void process_thread_started(uint64_t argument);
+/* Entry code (process/entry): goes to the program with every register of `context`, from any depth of the kernel stack, as at the end of a
+ * system call: delivers signals first. vector_state NULL leaves the vector registers as they are. */
+_Noreturn void lx_leave_kernel(struct bly_context *context);
+/* A process's file system context. */
+struct filesystem_context *filesystem_context_copy(struct filesystem_context *from);
+void filesystem_context_unref(struct filesystem_context *context);
 bool lx_capable(int capability);                   /* root-in-the-sandbox: euid 0 has all */
 
 /* Loads `path` into the current process (execve after copying its arguments in). argv/envp are kernel-heap string lists. */

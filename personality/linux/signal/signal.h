@@ -13,7 +13,7 @@ typedef uint64_t lx_sigset; /* bit n - 1 for signal n */
 #define LX_SIGMASK(n) (1ull << ((n) - 1))
 
 struct lx_sigaction { uint64_t handler, flags, restorer; lx_sigset mask; }; /* the kernel's struct sigaction */
-struct queued_signal { struct list node; siginfo_t info; void *timer; };
+struct queued_signal { struct list node; siginfo_t info; void *timer; /* POSIX timer that owns the entry, else NULL: freed when taken */ };
 struct pending_signals { lx_sigset set; struct list queue; };
 
 struct signal_state { /* of a process */
@@ -47,6 +47,13 @@ bool signal_pending(void);
  * must be restored in full. */
 bool signal_deliver(struct bly_context *context, bool from_syscall);
 void signal_flush_exec(struct lx_process *process);
+void signal_state_init(struct signal_state *state);
+/* signalfd, sigtimedwait: takes the next signal out of `set` that is pending for the calling thread, whether blocked or not. 0: none. */
+int signal_take(lx_sigset set, siginfo_t *out_info);
+/* Signals of `set` that are pending for the calling thread or its process. */
+lx_sigset signal_pending_set(void);
+/* Fills `info` as kill(2) by the calling process (`code` SI_USER or SI_TKILL). */
+void signal_info_user(siginfo_t *info, int signal, int code);
 /* Sets the mask for the duration of a call (ppoll, sigsuspend); restored by signal_deliver or signal_restore_mask. */
 void signal_set_temporary_mask(lx_sigset mask);
 void signal_restore_mask(void);
