@@ -18,8 +18,9 @@ void lock_release(struct lock *lock);
 bool lock_held(const struct lock *lock); /* by the calling thread */
 
 /* A lock that may be held while sleeping, doing monitor calls or touching guest memory (mm of a process, an inode's contents
- * during copy-up). Not counted in lock_depth as the heap's locks are; owner death is handled by process teardown (broken = released). */
-struct mutex { struct lock guard; uint32_t held; uint32_t owner; uint32_t sequence; uint32_t waiters; };
+ * during copy-up). Not counted in lock_depth as the heap's locks are;
+ * when its owner dies by force, process teardown releases it (thread_abandon). Zero bytes are a free mutex. */
+struct mutex { uint32_t word; uint32_t owner; };
 void mutex_init(struct mutex *mutex);
 void mutex_acquire(struct mutex *mutex);
 bool mutex_try(struct mutex *mutex);

@@ -14,6 +14,9 @@ enum thread_state {
     THREAD_IN_HOST_WAIT, /* waits in an [interruptible] call of the ABI: interrupt it */
 };
 
+#define THREAD_MUTEX_MAX 8
+struct waiter;
+
 struct thread {
     uint32_t process_id, thread_id; /* of the host layer; refreshed after clone and resume */
     _Atomic uint32_t state;         /* enum thread_state */
@@ -21,6 +24,11 @@ struct thread {
     _Atomic uint32_t work_pending;  /* something to look at before returning to the program, or instead of sleeping on:
                                      * a signal, a stop, an exit. Set by anyone, cleared by the owner before it looks. */
     uint32_t lock_depth;            /* heap locks held */
+    _Atomic uint32_t asleep;        /* about to wait, or waiting, on the host: a wake must reach the host too */
+    uint32_t spin_credit;           /* how well spinning before sleeping has paid lately; see thread.c */
+    uint32_t sleep_count;           /* times it slept on the host: voluntary context switches */
+    struct waiter *spare_waiters;   /* of wait_begin; linked by node.next */
+    struct mutex *held_mutexes[THREAD_MUTEX_MAX]; /* for thread_abandon */
 };
 
 /* The register that holds the thread block is the personality's choice at compile time (-DLIBOS_SEGMENT=gs or fs). */
@@ -52,5 +60,14 @@ void thread_notify(struct thread *thread);
  * already (then do not wait: -EINTR). */
 bool thread_enter_host_wait(void);
 void thread_leave_host_wait(void);
+
+/* Frees what libos keeps for a thread that has ended in an orderly way or never ran; not the object itself. */
+void thread_finish(struct thread *thread);
+/* For a thread whose picoprocess died by force: releases the mutexes it held. Returns false when it held a heap lock: what
+ * that lock guards may be broken, so the sandbox must end. */
+bool thread_abandon(struct thread *thread) __attribute__((warn_unused_result));
+/* Waits while *word == expected, however often the thread is interrupted meanwhile (the interrupt is kept for later).
+ * May return spuriously. For locks; everything else sleeps by ticket. */
+void thread_wait_word(uint32_t *word, uint32_t expected);
 
 #endif
