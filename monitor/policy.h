@@ -89,6 +89,10 @@ char *mon_policy_guest_path(const struct mon_policy *policy, const char *host_pa
 /* The host path behind `guest_path` by the innermost mount, or NULL. By text alone: links inside are not followed. */
 char *mon_policy_host_path(const struct mon_policy *policy, const char *guest_path);
 
+/* Sets `error` for a program that could not be started (`code`: -ENOENT, -EACCES, -ENOEXEC, ...): exit status 126 or 127, and when
+ * the program exists on the host but is not granted, the -v that grants it. `program` is as the user named it. */
+int mon_policy_explain_program(const struct mon_policy *policy, const char *program, int code, struct error *error);
+
 /* The policy file (policy-file.c). The keys are in docs/policy.md. */
 int mon_policy_read_file(struct mon_policy *policy, const char *path, struct error *error);
 
