@@ -7,6 +7,7 @@
  *
  * Lock order: pipe.lock, then its queues. */
 #include "personality/linux/fs/pipe.h"
+#include "personality/linux/fs/vfs.h"
 #include "personality/linux/process/process.h"
 #include <asm/ioctls.h>
 #include <asm/poll.h>
@@ -383,18 +384,25 @@ void pipe_add_ends(struct pipe *pipe, unsigned flags)
 void pipe_close(struct open_file *file)
 {
     struct pipe *pipe = file->object;
+    struct inode *fifo = pipe ? pipe->fifo_inode : NULL;
 
+    if (!pipe)
+        return; /* a FIFO's open that failed */
+    if (fifo)
+        lock_acquire(&fifo->lock); /* no new end may be opened between the last one's going and the pipe's */
     lock_acquire(&pipe->lock);
     pipe->readers -= reads(file->flags);
     pipe->writers -= writes(file->flags);
     bool last = !pipe->readers && !pipe->writers;
-    if (!last) {
-        if (!pipe->writers)
-            wait_queue_wake(&pipe->readable, READ_EVENTS | POLLHUP, 1 << 30);
-        if (!pipe->readers)
-            wait_queue_wake(&pipe->writable, WRITE_EVENTS | POLLERR, 1 << 30);
-    }
+    if (last && fifo)
+        fifo->fifo = NULL;
+    if (!last && !pipe->writers)
+        wait_queue_wake(&pipe->readable, READ_EVENTS | POLLHUP, 1 << 30);
+    if (!last && !pipe->readers)
+        wait_queue_wake(&pipe->writable, WRITE_EVENTS | POLLERR, 1 << 30);
     lock_release(&pipe->lock);
+    if (fifo)
+        lock_release(&fifo->lock);
     if (last)
         pipe_free(pipe);
 }
