@@ -4,7 +4,18 @@
  *
  * A caller claims a free slot (compare-and-swap of `state`), fills the request, sets its bit in the doorbell of the worker
  * that serves its CPU and wakes it; it sleeps on `state`. When the reply says so, one descriptor waits in the slot's socket
- * (SCM_RIGHTS with one byte of data). Slots whose owner died are freed by the monitor when it is told of the death. */
+ * (SCM_RIGHTS with one byte of data). Slots whose owner died are freed by the monitor when it is told of the death.
+ *
+ * In steps, C the caller, W the worker `cpu % worker_count`:
+ *   C  CAS slot.state FREE -> FILLING; none free: free_waiters++, futex wait on free_sequence (value read before the search), again
+ *   C  fills owner, owner_process, operation, data_size, u, data; state = SUBMITTED (release); bits |= 1 << slot (seq_cst);
+ *      if (asleep (seq_cst)) futex wake 1 on `bits`
+ *   W  bits = exchange(bits, 0); none: asleep = 1 (seq_cst), futex wait on `bits` while 0, asleep = 0, again
+ *   W  for each slot that is SUBMITTED: copies, checks, serves, sends the descriptor, writes the reply; state = DONE (release), futex wake 1
+ *      on `state`. (CLOSE with u[1] == 1: frees the slot instead, as the caller does below.)
+ *   C  waits on `state` until DONE (a signal does not end the wait: a served request is always answered), copies the reply, receives
+ *      the descriptor; state = FREE; free_sequence++; if (free_waiters) futex wake 1 on free_sequence
+ * Futexes are shared ones (no FUTEX_PRIVATE_FLAG). */
 #ifndef BAILEY_RPC_H
 #define BAILEY_RPC_H
 
@@ -43,7 +54,8 @@ struct bly_rpc_slot {
     uint64_t u[6];        /* of the request, then of the reply */
     int64_t result;       /* reply: 0 or count, or negative errno */
     uint32_t has_descriptor; /* reply */
-    uint32_t reserved[13];
+    uint32_t owner_process;  /* process id of the claimant (bly_thread_block.process_id): BLY_RPC_PROCESS_ENDED frees by it */
+    uint32_t reserved[12];
     unsigned char data[BLY_RPC_DATA_SIZE];
 };
 struct bly_rpc_doorbell {
@@ -74,6 +86,7 @@ enum bly_start_descriptor {
     BLY_FD_SLOT_SOCKETS = 16, /* BLY_RPC_SLOT_COUNT of them */
     BLY_FD_FIRST_FREE = 64 /* wake pool, standard streams, … */
 };
+/* The list ends with the descriptor's last byte, or at handle 0. */
 struct bly_preset {
     bly_handle handle;
     int32_t descriptor;
