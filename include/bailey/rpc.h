@@ -24,6 +24,14 @@
 #define BLY_RPC_SLOT_COUNT 16u
 #define BLY_RPC_SLOT_SIZE 16384u
 #define BLY_RPC_WORKER_MAX 8u
+#define BLY_RPC_CLOSED_COUNT 512u
+#define BLY_RPC_POSITION_LOCKS 32u
+
+/* Indices of handles from here on are never issued by the monitor: wait sets, private to one picoprocess. */
+#define BLY_LOCAL_HANDLE_FIRST 0xf0000u
+
+/* The host signal behind thread_interrupt (SIGURG: ignored by programs that do not ask for it, and it does not queue up). */
+#define BLY_INTERRUPT_SIGNAL 23
 
 enum bly_rpc_state { BLY_RPC_FREE, BLY_RPC_FILLING, BLY_RPC_SUBMITTED, BLY_RPC_DONE };
 enum bly_rpc_operation {
@@ -69,7 +77,13 @@ struct bly_rpc_channel {
     _Atomic uint32_t free_waiters;     /* callers that wait for a free slot sleep on free_sequence */
     _Atomic uint32_t free_sequence;
     _Atomic uint32_t close_generation; /* rises whenever a master is dropped */
-    uint32_t padding[892];
+    /* Ring of the handles whose masters were dropped: the monitor writes closed[close_generation % BLY_RPC_CLOSED_COUNT], then raises
+     * close_generation. Host layers drop their copies of these. */
+    _Atomic uint32_t closed[BLY_RPC_CLOSED_COUNT];
+    /* Locks of the callers among themselves (the monitor ignores them): a stream's position is shared by all picoprocesses while
+     * stream_enumerate seeks and reads. Holds the process id of the holder, 0 when free; bit 31: somebody waits. */
+    _Atomic uint32_t position_locks[BLY_RPC_POSITION_LOCKS];
+    uint32_t padding[860 - BLY_RPC_CLOSED_COUNT];
     struct bly_rpc_slot slots[BLY_RPC_SLOT_COUNT];
 };
 _Static_assert(sizeof(struct bly_rpc_slot) == BLY_RPC_SLOT_SIZE, "a slot is a fixed size");
