@@ -41,7 +41,9 @@ struct lx_process {
     uint32_t exit_signal;             /* to the parent: SIGCHLD, or clone's */
     uint32_t host_process;            /* the picoprocess that holds its memory, 0 when it has ended */
     uint32_t stop_reported, continue_pending, stop_signal;
-    uint32_t child_subreaper, dumpable, pdeath_signal, is_vfork_child;
+    uint32_t child_subreaper, dumpable, pdeath_signal;
+    uint32_t is_vfork_child;          /* made with CLONE_VFORK and not yet execed or ended: the parent waits */
+    uint32_t is_played;               /* has no picoprocess of its own yet: the parent's host thread plays it */
     uint32_t token;                   /* program started by the monitor: 0 main, else exec's; NO_TOKEN otherwise */
     bool has_execed, group_exit;      /* group_exit: all threads are to end with wait_status; both guarded by signals.lock until then */
     struct lx_thread *exec_thread;    /* during execve: the one thread that survives; guarded by signals.lock */
@@ -139,6 +141,10 @@ _Noreturn void process_end(int wait_status);
 
 /* ---- For entry, exec and init ---- */
 
+int lx_process_init(void); /* the table, and init (pid 1) made out of the caller */
+int lx_timer_init(void);
+_Noreturn void lx_timer_thread(void); /* a thread of init: serves every timer of the sandbox */
+
 /* What clone(2) is asked for. Zero fields mean absent. */
 struct clone_request {
     uint64_t flags;        /* CLONE_*; the low byte is not the signal */
@@ -159,6 +165,8 @@ int process_kill_other_threads(void);
 void process_exec_done(void);
 /* init: a picoprocess has ended; when its process has not said so itself, it was killed. */
 void process_host_ended(const struct bly_process_end *end);
+/* init: takes one ended program (token other than NO_TOKEN) out of the table. Init's child_queue is woken when there may be one. */
+bool process_take_ended_program(uint32_t *out_token, int32_t *out_wait_status);
 /* The thread_start upcall's work: `argument` is the new struct lx_thread *. Ends in lx_leave_kernel. */
 _Noreturn void process_thread_started(uint64_t argument);
 /* Entry code (process/entry): goes to the program with every register of `context`, from any depth of the kernel stack, as at the end of a
