@@ -247,7 +247,10 @@ struct bly_exception {
 
 /* What a personality gives. exception and interrupt run on the thread's signal stack with further interrupts held off; they may
  * change `context`, and returning continues there (this is how a system call is redirected to the personality's entry).
- * exception: may nest once inside itself or inside interrupt when a copy routine of the personality faults. */
+ * exception: may nest once inside itself or inside interrupt when a copy routine of the personality faults.
+ * interrupt: called for every interrupt, after interrupt_pending was set, also when context->rip lies in the image (host layer included):
+ *   the personality then looks whether the thread is just leaving for the program (its exit code, or thread_restore) and rewinds it,
+ *   else changes nothing. thread_restore may therefore be abandoned at any instruction at which it can be interrupted. */
 struct bly_start_info;
 struct bly_upcalls {
     void (*start)(const struct bly_abi *abi, const struct bly_start_info *info); /* first picoprocess only; does not return */
