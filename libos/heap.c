@@ -182,8 +182,8 @@ static void small_free(void *pointer, struct page *page)
     uint64_t offset = (uint64_t)pointer - BLY_HEAP_START;
 
     assert((offset - (uint64_t)page->first * BLY_PAGE_SIZE) % class_sizes[slab->class] == 0);
-    lock_acquire(&class->lock);
     assert(object->pattern != FREE_PATTERN);
+    lock_acquire(&class->lock);
     object->pattern = FREE_PATTERN;
     object->next = slab->free_head;
     if (!slab->free_head)

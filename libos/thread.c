@@ -20,6 +20,7 @@ enum {
     SPIN_CREDIT_MAX = 8,
     SPIN_RETRY_INTERVAL = 32,  /* sleeps without credit between two trials */
     SPIN_CYCLES = 120000,      /* about 50 us, what a wake-up through the host costs */
+    SPIN_GRACE_CYCLES = 5000,  /* spinners may outnumber the CPUs this long */
 };
 
 uint32_t thread_ticket(void)
@@ -44,24 +45,33 @@ static bool spin_allowed(struct thread *thread)
     return thread->sleep_count % SPIN_RETRY_INTERVAL == 0;
 }
 
+/* Every other CPU has a spinner on it too: nobody is left to do the waking. */
+static bool everyone_spins(struct libos_shared *shared, uint32_t cpu)
+{
+    uint32_t spinners = 1;
+
+    for (uint32_t i = 0; i < shared->cpu_count && i < SPIN_CPU_MAX; i++)
+        spinners += i != cpu && __atomic_load_n(&shared->spinning[i], __ATOMIC_RELAXED);
+    return spinners >= shared->cpu_count;
+}
+
 /* Spins until the wake word moves or work is pending; false when it gave up. */
 static bool spin(struct thread *thread, uint32_t ticket)
 {
     struct libos_shared *shared = libos_shared();
-    uint32_t cpu = bly->thread_current_cpu() % SPIN_CPU_MAX, spinners = 0;
+    uint32_t cpu = bly->thread_current_cpu() % SPIN_CPU_MAX;
+    uint64_t start = cycle_counter(), spent;
+    bool woken;
 
-    for (uint32_t i = 0; i < shared->cpu_count && i < SPIN_CPU_MAX; i++)
-        spinners += i != cpu && __atomic_load_n(&shared->spinning[i], __ATOMIC_RELAXED);
-    if (spinners + 1 >= shared->cpu_count)
-        return false;
-
-    bool woken = false;
     shared->spinning[cpu] = 1;
-    uint64_t end = cycle_counter() + SPIN_CYCLES;
     do {
         __builtin_ia32_pause();
         woken = thread->wake_word != ticket || thread->work_pending;
-    } while (!woken && cycle_counter() < end);
+        spent = cycle_counter() - start;
+        /* In a ping-pong the other side may not yet have noticed our wake-up: look only after a moment. */
+        if (!woken && spent > SPIN_GRACE_CYCLES && everyone_spins(shared, cpu))
+            break;
+    } while (!woken && spent < SPIN_CYCLES);
     shared->spinning[cpu] = 0;
 
     if (woken && thread->spin_credit < SPIN_CREDIT_MAX)
@@ -78,7 +88,7 @@ static int sleep_by_ticket(uint32_t ticket, uint64_t deadline_ns, bool interrupt
     int result = 0;
 
     if (deadline_ns == 0)
-        return thread->wake_word != ticket ? 0 : interruptible && thread->work_pending ? -EINTR : -ETIMEDOUT;
+        return interruptible && thread->work_pending ? -EINTR : thread->wake_word != ticket ? 0 : -ETIMEDOUT;
     if (interruptible)
         thread->state = THREAD_SLEEPING;
     /* Not interruptible: the state stays IN_KERNEL, where thread_notify only sets work_pending. */
@@ -102,10 +112,10 @@ static int sleep_by_ticket(uint32_t ticket, uint64_t deadline_ns, bool interrupt
     }
     if (interruptible)
         thread->state = THREAD_IN_KERNEL;
-    if (thread->wake_word != ticket)
-        return 0;
     if (interruptible && thread->work_pending)
         return -EINTR;
+    if (thread->wake_word != ticket)
+        return 0;
     return result == -ETIMEDOUT ? -ETIMEDOUT : 0;
 }
 
