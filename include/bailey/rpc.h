@@ -14,7 +14,7 @@
  *   W  for each slot that is SUBMITTED: copies, checks, serves, sends the descriptor, writes the reply; state = DONE (release), futex wake 1
  *      on `state`. (CLOSE with u[1] == 1: frees the slot instead, as the caller does below.)
  *   C  waits on `state` until DONE (a signal does not end the wait: a served request is always answered), copies the reply, receives
- *      the descriptor; state = FREE; free_sequence++; if (free_waiters) futex wake 1 on free_sequence
+ *      the descriptor; owner_process = 0; state = FREE; free_sequence++; if (free_waiters) futex wake 1 on free_sequence
  * Futexes are shared ones (no FUTEX_PRIVATE_FLAG). */
 #ifndef BAILEY_RPC_H
 #define BAILEY_RPC_H
