@@ -251,19 +251,12 @@ struct bly_exception {
  * interrupt: called for every interrupt, after interrupt_pending was set, also when context->rip lies in the image (host layer included):
  *   the personality then looks whether the thread is just leaving for the program (its exit code, or thread_restore) and rewinds it,
  *   else changes nothing. thread_restore may therefore be abandoned at any instruction at which it can be interrupted. */
-/* Code of the personality on its way out to the program, after its last look for pending work: an interrupt that finds the thread in
- * [start, end) lets it go on at `restart` instead, with all other registers as they are. Anywhere else in the image an
- * interrupt only sets interrupt_pending. */
-struct bly_exit_window {
-    const char *start, *end, *restart;
-};
 struct bly_start_info;
 struct bly_upcalls {
     void (*start)(const struct bly_abi *abi, const struct bly_start_info *info); /* first picoprocess only; does not return */
     void (*thread_start)(uint64_t argument);                                      /* does not return */
     void (*exception)(struct bly_context *context, const struct bly_exception *exception);
     void (*interrupt)(struct bly_context *context);
-    const struct bly_exit_window *exit_window; /* NULL: none */
 };
 /* Defined by the personality; the host layer links to it. */
 extern const struct bly_upcalls bly_personality;
