@@ -1,0 +1,264 @@
+/* Standard input, output and error as the user of `bailey run` gave them: host streams behind an open file.
+ *
+ * A pipe is waited for here and O_NONBLOCK is ours alone: the host's descriptor is shared with programs outside. A regular
+ * file goes on at the host's own offset (the next command of the same shell script writes behind us), until the program
+ * seeks: from then on the file has a position of its own. Terminals do not come this way: they are the tty layer's. */
+#include "personality/linux/fs/standard.h"
+#include "personality/linux/fs/poll.h"
+#include "personality/linux/fs/vfs.h"
+#include "personality/linux/process/process.h"
+#include "personality/linux/tty/tty.h"
+#include <asm/poll.h>
+
+enum { WHENCE_SET, WHENCE_CURRENT, WHENCE_END, VECTOR_MAX = 1024 };
+
+struct standard_stream {
+    bly_handle handle;
+    bool own_position; /* file->position counts, not the host's offset; changed under position_mutex, never back */
+};
+
+static bool vector_valid(const struct io_buffer *io)
+{
+    for (size_t i = 0; i < io->count && !io->kernel; i++)
+        if (!guest_range_valid(io->vector[i].base, io->vector[i].size))
+            return false;
+    return true;
+}
+
+static void advance(struct io_buffer *io, size_t size)
+{
+    io->size -= size;
+    while (size && io->count) {
+        size_t step = size < io->vector->size ? size : io->vector->size;
+        io->vector->base = (char *)io->vector->base + step;
+        io->vector->size -= step;
+        size -= step;
+        if (io->vector->size)
+            break;
+        io->vector++;
+        io->count--;
+    }
+}
+
+/* One host call; 0 is end of file (or nothing to move). */
+static int64_t move_some(const struct standard_stream *stream, struct io_buffer *io, bool writing, uint64_t offset,
+                         unsigned flags)
+{
+    size_t count = io->count < VECTOR_MAX ? io->count : VECTOR_MAX;
+    int64_t moved = writing ? bly->stream_write(stream->handle, io->vector, count, offset, flags)
+                            : bly->stream_read(stream->handle, io->vector, count, offset, flags);
+
+    if (moved > 0)
+        advance(io, (size_t)moved);
+    return moved;
+}
+
+/* ---- Regular files ---- */
+
+static int64_t file_move(struct open_file *file, struct io_buffer *io, int64_t *position, bool writing)
+{
+    struct standard_stream *stream = file->object;
+    int64_t total = 0, moved = 0;
+
+    if (!vector_valid(io))
+        return -EFAULT;
+    while (io->size) {
+        bool host_offset = position == &file->position && !stream->own_position;
+        moved = move_some(stream, io, writing, host_offset ? BLY_AT_CURRENT : (uint64_t)*position, 0);
+        if (moved == -EINTR && total == 0)
+            moved = -ERESTARTSYS;
+        if (moved <= 0)
+            break;
+        *position += moved;
+        total += moved;
+        if (!writing)
+            break;
+    }
+    if (total > 0 && writing)
+        inode_touch(file->inode, INODE_MODIFY | INODE_CHANGE);
+    return total ? total : moved;
+}
+
+static int64_t file_read(struct open_file *file, struct io_buffer *to, int64_t *position)
+{
+    return file_move(file, to, position, /*writing=*/false);
+}
+
+static int64_t file_write(struct open_file *file, struct io_buffer *from, int64_t *position)
+{
+    return file_move(file, from, position, /*writing=*/true);
+}
+
+static int64_t file_seek(struct open_file *file, int64_t offset, int whence)
+{
+    struct standard_stream *stream = file->object;
+    struct bly_attributes attributes;
+    int result;
+
+    if (whence == WHENCE_CURRENT) {
+        if (offset == 0)
+            return file->position;
+        offset += file->position;
+    } else if (whence == WHENCE_END) {
+        if ((result = bly->stream_query(stream->handle, &attributes)) < 0)
+            return result;
+        offset += (int64_t)attributes.size;
+    } else if (whence == BLY_SEEK_DATA || whence == BLY_SEEK_HOLE) {
+        offset = bly->stream_seek_data(stream->handle, (uint64_t)offset, (unsigned)whence);
+        if (offset < 0)
+            return offset;
+    } else if (whence != WHENCE_SET) {
+        return -EINVAL;
+    }
+    if (offset < 0)
+        return -EINVAL;
+    stream->own_position = true;
+    file->position = offset;
+    return offset;
+}
+
+static int file_flush(struct open_file *file, bool data_only)
+{
+    struct standard_stream *stream = file->object;
+
+    return bly->stream_flush(stream->handle, data_only ? BLY_FLUSH_DATA_ONLY : 0);
+}
+
+/* ---- Pipes, and whatever else has no positions ---- */
+
+static int wait_for(const struct standard_stream *stream, unsigned events)
+{
+    int result;
+
+    if (!thread_enter_host_wait())
+        return -EINTR;
+    result = bly->wait_stream(stream->handle, events, BLY_FOREVER);
+    thread_leave_host_wait();
+    return result;
+}
+
+static int64_t pipe_move(struct open_file *file, struct io_buffer *io, bool writing)
+{
+    struct standard_stream *stream = file->object;
+    int64_t total = 0, moved = 0;
+
+    if (!vector_valid(io))
+        return -EFAULT;
+    while (io->size) {
+        moved = move_some(stream, io, writing, BLY_AT_CURRENT, BLY_STREAM_NO_WAIT);
+        if (moved == -EAGAIN && !(file->flags & O_NONBLOCK)) {
+            moved = wait_for(stream, writing ? BLY_WAIT_WRITE : BLY_WAIT_READ);
+            if (moved >= 0)
+                continue;
+        }
+        if (moved == -EINTR)
+            moved = -ERESTARTSYS;
+        if (moved <= 0)
+            break;
+        total += moved;
+        if (!writing)
+            break;
+    }
+    if (moved == -EPIPE)
+        signal_send_thread(lx_current(), SIGPIPE, NULL);
+    return total ? total : moved;
+}
+
+static int64_t pipe_read(struct open_file *file, struct io_buffer *to, int64_t *position)
+{
+    return pipe_move(file, to, /*writing=*/false);
+}
+
+static int64_t pipe_write(struct open_file *file, struct io_buffer *from, int64_t *position)
+{
+    return pipe_move(file, from, /*writing=*/true);
+}
+
+static uint32_t pipe_poll(struct open_file *file, struct poll_table *table)
+{
+    struct standard_stream *stream = file->object;
+    unsigned access = file->flags & O_ACCMODE;
+    unsigned events = (access != O_WRONLY ? BLY_WAIT_READ : 0) | (access != O_RDONLY ? BLY_WAIT_WRITE : 0);
+
+    poll_wait_stream(table, stream->handle, events | BLY_WAIT_ERROR | BLY_WAIT_HANG_UP);
+    int ready = bly->wait_stream(stream->handle, events, 0);
+    if (ready < 0)
+        return POLLERR;
+    uint32_t result = (uint32_t)ready & (POLLIN | POLLOUT | POLLERR | POLLHUP);
+    if (result & POLLIN)
+        result |= POLLRDNORM;
+    if (result & POLLOUT)
+        result |= POLLWRNORM;
+    return result;
+}
+
+static void standard_close(struct open_file *file)
+{
+    heap_free(file->object); /* the handle is the start information's: exec'd programs may be given it again */
+}
+
+static const struct file_ops standard_file_ops = {
+    .name = "standard stream (file)",
+    .read = file_read,
+    .write = file_write,
+    .seek = file_seek,
+    .flush = file_flush,
+    .close = standard_close,
+};
+static const struct file_ops standard_pipe_ops = {
+    .name = "standard stream (pipe)",
+    .read = pipe_read,
+    .write = pipe_write,
+    .poll = pipe_poll,
+    .close = standard_close,
+    .positionless = true,
+};
+
+/* fstat(2) of what the host has. */
+static int standard_refresh(struct inode *inode)
+{
+    struct bly_attributes now;
+    int result = bly->stream_query((bly_handle)(uintptr_t)inode->data, &now);
+
+    if (result < 0)
+        return result;
+    scoped_lock(&inode->lock);
+    inode->size = now.size;
+    inode->blocks = now.blocks;
+    inode->mode = (inode->mode & S_IFMT) | (now.mode & 07777);
+    inode->owner = now.owner;
+    inode->group = now.group;
+    inode->link_count = now.link_count;
+    inode->access_ns = now.access_ns;
+    inode->modify_ns = now.modify_ns;
+    inode->change_ns = now.change_ns;
+    return 0;
+}
+static const struct inode_ops standard_inode_ops = { .refresh = standard_refresh };
+
+struct open_file *lx_standard_stream(const struct bly_start_stream *given)
+{
+    static const unsigned open_flags[4] = { O_RDWR, O_RDONLY, O_WRONLY, O_RDWR };
+    unsigned flags = open_flags[given->access & 3];
+    bool is_file = given->kind == BLY_KIND_FILE;
+    struct open_file *file;
+
+    if (given->kind == BLY_KIND_TTY)
+        return tty_open_terminal(flags);
+    if (given->handle == BLY_NO_HANDLE || given->kind == BLY_KIND_CHARACTER)
+        return vfs_open(NULL, "/dev/null", O_RDWR, 0, &file) < 0 ? NULL : file;
+
+    struct standard_stream *stream = heap_alloc(sizeof *stream);
+    if (!stream)
+        return NULL;
+    stream->handle = given->handle;
+    file = file_create_anonymous(is_file ? &standard_file_ops : &standard_pipe_ops, stream,
+                                 is_file ? S_IFREG | 0600 : S_IFIFO | 0600, flags);
+    if (!file) {
+        heap_free(stream);
+        return NULL;
+    }
+    file->inode->data = (void *)(uintptr_t)given->handle;
+    file->inode->ops = &standard_inode_ops;
+    return file;
+}

@@ -1,0 +1,32 @@
+/* Terminals: the line discipline, pseudo terminals, and the sandbox's own terminal. */
+#ifndef LX_TTY_TTY_H
+#define LX_TTY_TTY_H
+
+#include "personality/linux/file.h"
+#include "personality/linux/process/process.h"
+
+/* ---- For the start and the control stream ---- */
+
+/* The sandbox's own terminal (start_info->terminal_input/output), for standard streams. NULL: no memory or no terminal. */
+struct open_file *tty_open_terminal(unsigned flags);
+/* Thread of init that carries bytes from the terminal into the line discipline, until it hangs up. */
+_Noreturn void lx_tty_pump(void *argument);
+/* BLY_CONTROL_WINDOW_SIZE. Terminal 0 is the main one. */
+void lx_tty_window_size(uint32_t terminal, uint16_t rows, uint16_t columns);
+int lx_tty_init(void);
+/* Populates /dev; after vfs_mount_start. */
+int lx_dev_init(void);
+/* Makes the sandbox's terminal the controlling one of the calling process, a session leader. */
+int tty_make_controlling_terminal(struct open_file *file);
+
+/* ---- For processes ---- */
+
+/* lx_process.tty is no reference: it is set and cleared under process_table.lock, and a terminal that hangs up is taken from every
+ * process of its session before it goes. The leader of a session has ended: hang-up for the foreground group, and nobody of the
+ * session has the terminal any more. No lock held. */
+void lx_tty_session_ended(struct lx_process *leader);
+/* For /proc/PID/stat: device number and foreground group; 0 and -1 without a terminal. */
+uint64_t tty_device(const struct tty *tty);
+int32_t tty_foreground_group(const struct tty *tty);
+
+#endif
