@@ -62,6 +62,8 @@ struct mon_policy {
     bool trace_syscalls, trace_abi;
     bool learn; /* names that were refused are audited too, with what would grant them */
 
+    int ready_descriptor; /* > 0: control writes one byte there when the main program runs, and closes it (detached start) */
+
     char *rootfs;     /* --rootfs: replaces the default view; NULL */
     char *audit_path; /* JSON lines; NULL: none */
     char *layer_path; /* --layer: where the private layer is kept; NULL: in memory */

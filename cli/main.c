@@ -1,0 +1,100 @@
+/* bailey: the command line. Finds the command in the table and prints its error, if any, once. */
+#include <cli/command.h>
+
+#include <base/text.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+const struct command *const commands[] = {
+    &command_run,  &command_ps,   &command_exec, &command_attach,  &command_wait,  &command_stop,
+    &command_kill, &command_rm,   &command_logs, &command_cp,      &command_inspect, &command_trace,
+    &command_policy, &command_check, &command_version, &command_help,
+};
+const size_t command_count = sizeof(commands) / sizeof(commands[0]);
+
+static void print_overview(FILE *out)
+{
+    fputs("Bailey runs a program in a small walled process with its own operating system as a library.\n\n"
+          "Usage: bailey COMMAND [OPTIONS] ...\n\nCommands:\n", out);
+    for (size_t i = 0; i < command_count; i++)
+        fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    fputs("\nExamples:\n"
+          "  bailey run bash                            a shell that sees nothing of yours and has no network\n"
+          "  bailey run -v . make                       work on the current folder, and on nothing else\n"
+          "  bailey run -d --name web -v site:/srv:ro python3 -m http.server -d /srv\n"
+          "\nbailey COMMAND --help says more about one of them.\n", out);
+}
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < command_count; i++)
+        if (text_equal(commands[i]->name, name))
+            return commands[i];
+    return NULL;
+}
+
+static int run_help(int argc, char **argv, struct error *error)
+{
+    if (argc < 2) {
+        print_overview(stdout);
+        return 0;
+    }
+    const struct command *command = find_command(argv[1]);
+    if (!command)
+        return error_set(error, -EINVAL, "there is no command %s", argv[1]);
+    command_print_help(command);
+    return 0;
+}
+
+const struct command command_help = {
+    .name = "help",
+    .arguments = "[COMMAND]",
+    .summary = "Says what the commands do",
+    .run = run_help,
+};
+
+static int unknown_command(const char *name, struct error *error)
+{
+    const char *names[32];
+    for (size_t i = 0; i < command_count; i++)
+        names[i] = commands[i]->name;
+    error_set(error, -EINVAL, "there is no command %s", name);
+    const char *nearest = text_nearest(name, names, command_count);
+    if (nearest)
+        return error_hint(error, "did you mean %s?", nearest);
+    return error_hint(error, "bailey help lists them; a program is started with: bailey run %s", name);
+}
+
+int main(int argc, char **argv)
+{
+    struct error error = {0};
+    int status;
+    if (argc < 2) {
+        print_overview(stderr);
+        return EXIT_BAILEY;
+    }
+    if (text_equal(argv[1], "--help") || text_equal(argv[1], "-h")) {
+        print_overview(stdout);
+        return 0;
+    }
+    const char *name = text_equal(argv[1], "--version") ? "version" : argv[1];
+    const struct command *command = find_command(name);
+    if (command)
+        status = command->run(argc - 1, argv + 1, &error);
+    else
+        status = unknown_command(name, &error);
+    if (status >= 0) {
+        /* A full disk behind standard output is a failure of ours, not a detail. */
+        if (fflush(stdout) != 0 && errno != EPIPE) {
+            error_set_errno(&error, -errno, "cannot write to standard output");
+            status = -EIO;
+        }
+    }
+    if (status < 0) {
+        error_print(&error);
+        return error.exit_status;
+    }
+    return status;
+}

@@ -1,0 +1,427 @@
+/* The state folder. Invariant: folders of sandboxes are made and removed under `.lock`, and a folder whose `lock` file
+ * nobody holds belongs to no living monitor. */
+#include <cli/state.h>
+
+#include <base/cleanup.h>
+#include <base/json.h>
+#include <base/path.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <monitor/control.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define STATE_FILE_LIMIT (1u << 20)
+
+void sandbox_free(struct sandbox *sandbox)
+{
+    free(sandbox->name);
+    text_list_free(&sandbox->command);
+    *sandbox = (struct sandbox){0};
+}
+
+const char *sandbox_status_name(enum sandbox_status status)
+{
+    static const char *const names[] = {"running", "exited", "died"};
+    return names[status];
+}
+
+/* ---- The folder of all ---- */
+
+static bool is_private_folder(const char *path, mode_t forbidden)
+{
+    struct stat status;
+    return lstat(path, &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == geteuid() &&
+           !(status.st_mode & forbidden);
+}
+
+static char *state_path(void)
+{
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    if (runtime && runtime[0] == '/' && is_private_folder(runtime, 022))
+        return path_join(runtime, "bailey");
+    return text_print("/tmp/bailey-%u", (unsigned)geteuid());
+}
+
+static int open_state_folder(struct error *error)
+{
+    cleanup_free char *path = state_path();
+    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        return error_set_errno(error, -errno, "cannot make the state folder %s", path);
+    int folder = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat status;
+    if (folder < 0 || fstat(folder, &status) < 0) {
+        int code = -errno;
+        if (folder >= 0)
+            close(folder);
+        return error_set_errno(error, code, "cannot open the state folder %s", path);
+    }
+    /* In /tmp anybody could have made it first. */
+    if (status.st_uid != geteuid() || (status.st_mode & 077)) {
+        close(folder);
+        error_set(error, -EPERM, "the state folder %s is not private to you", path);
+        return error_hint(error, "remove it, or set XDG_RUNTIME_DIR to a folder of your own");
+    }
+    return folder;
+}
+
+/* Held while folders are made or removed; closing the descriptor gives it back. */
+static int lock_all(int folder, struct error *error)
+{
+    int lock = openat(folder, ".lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (lock < 0)
+        return error_set_errno(error, -errno, "cannot lock the state folder");
+    struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    while (fcntl(lock, F_OFD_SETLKW, &all) < 0) {
+        if (errno == EINTR)
+            continue;
+        int code = -errno;
+        close(lock);
+        return error_set_errno(error, code, "cannot lock the state folder");
+    }
+    return lock;
+}
+
+bool state_name_is_valid(const char *name)
+{
+    size_t size = strlen(name);
+    return size > 0 && size <= 63 && name[0] != '.' && name[0] != '-' &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == size;
+}
+
+static char *make_up_name(void)
+{
+    static const char *const first[] = {"amber", "brave", "calm",  "early", "grey",  "high",
+                                        "keen",  "little", "north", "old",  "quiet", "red",
+                                        "steep", "tall",  "warm",  "white"};
+    static const char *const second[] = {"arch",   "bridge", "court", "gate",  "hall", "keep",
+                                         "lodge",  "mill",   "moat",  "mound", "oriel", "spire",
+                                         "stable", "tower",  "wall",  "well"};
+    uint32_t random = 0;
+    if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+        random = (uint32_t)getpid() * 2654435761u;
+    return text_print("%s-%s-%04x", first[random & 15], second[random >> 4 & 15], random >> 16);
+}
+
+/* ---- One entry ---- */
+
+static uint64_t own_start_time(void)
+{
+    cleanup_free char *stat = NULL;
+    if (path_read_file(AT_FDCWD, "/proc/self/stat", 4096, &stat, NULL) < 0)
+        return 0;
+    /* proc(5): the second field is in parentheses and may hold anything; the start time is field 22. */
+    char *field = strrchr(stat, ')');
+    for (int i = 2; field && i < 22; i++)
+        field = strchr(field + 1, ' ');
+    return field ? strtoull(field, NULL, 10) : 0;
+}
+
+static int write_state(int folder, const struct sandbox *about)
+{
+    cleanup_text struct text text = {0};
+    struct json json = json_to(&text);
+    json_object(&json);
+    json_key_string(&json, "name", about->name);
+    json_key_string(&json, "status", sandbox_status_name(about->status));
+    json_key_number(&json, "pid", about->pid);
+    json_key_number(&json, "start_time", (int64_t)about->start_time);
+    json_key_number(&json, "created", about->created);
+    json_key_number(&json, "ended", about->ended);
+    json_key_number(&json, "exit_status", about->exit_status);
+    json_key_boolean(&json, "detached", about->detached);
+    json_key_boolean(&json, "keep", about->keep);
+    json_key_strings(&json, "command", about->command.items, about->command.count);
+    json_object_end(&json);
+    text_add_character(&text, '\n');
+    return path_write_file(folder, "state.json", text.data, text.size, 0600);
+}
+
+/* Whether a monitor lives. Its pid as the lock tells it, which cannot be a stranger's: the kernel forgets the lock when the
+ * process ends. */
+static pid_t lock_holder(int folder)
+{
+    cleanup_close int lock = openat(folder, "lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (lock < 0)
+        return 0;
+    struct flock query = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(lock, F_GETLK, &query) < 0 || query.l_type == F_UNLCK)
+        return 0;
+    return query.l_pid ? query.l_pid : -1;
+}
+
+static int read_entry(int all, const char *name, struct sandbox *out)
+{
+    *out = (struct sandbox){0};
+    cleanup_close int folder = openat(all, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (folder < 0)
+        return -errno;
+    cleanup_free char *text = NULL;
+    int result = path_read_file(folder, "state.json", STATE_FILE_LIMIT, &text, NULL);
+    if (result < 0)
+        text = text_copy("{}");
+    int64_t number = 0;
+    cleanup_free char *status = NULL;
+    out->name = text_copy(name);
+    json_read_string(text, "status", &status);
+    json_read_number(text, "created", &out->created);
+    json_read_number(text, "ended", &out->ended);
+    if (json_read_number(text, "exit_status", &number))
+        out->exit_status = (int)number;
+    if (json_read_number(text, "start_time", &number))
+        out->start_time = (uint64_t)number;
+    json_read_boolean(text, "detached", &out->detached);
+    json_read_boolean(text, "keep", &out->keep);
+    json_read_strings(text, "command", &out->command);
+    if (status && text_equal(status, "exited"))
+        out->status = SANDBOX_EXITED;
+    else if ((out->pid = lock_holder(folder)) != 0)
+        out->status = SANDBOX_RUNNING;
+    else
+        out->status = SANDBOX_DIED;
+    if (out->status == SANDBOX_DIED)
+        out->exit_status = 128 + 9;
+    return 0;
+}
+
+/* Under the lock of all: makes the folder `name` and takes it for this process. */
+static int make_entry(int all, struct state_entry *entry, const char *name)
+{
+    if (mkdirat(all, name, 0700) < 0)
+        return -errno;
+    entry->folder = openat(all, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (entry->folder < 0)
+        return -errno;
+    entry->lock = openat(entry->folder, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (entry->lock < 0 || fcntl(entry->lock, F_SETLK, &whole) < 0)
+        return -errno;
+    return 0;
+}
+
+/* A name that was given may be taken by a sandbox that has ended and was not asked to stay. */
+static int clear_name(int all, const char *name, struct error *error)
+{
+    cleanup_sandbox struct sandbox old = {0};
+    if (read_entry(all, name, &old) < 0)
+        return 0;
+    if (old.status == SANDBOX_RUNNING) {
+        error_set(error, -EEXIST, "a sandbox named %s is already running", name);
+        return error_hint(error, "choose another --name, or: bailey stop %s", name);
+    }
+    if (old.keep) {
+        error_set(error, -EEXIST, "the name %s is taken by a sandbox that has ended", name);
+        return error_hint(error, "bailey rm %s, or choose another --name", name);
+    }
+    return path_remove_tree(all, name);
+}
+
+int state_create(struct state_entry *entry, const char *name, const struct sandbox *about,
+                 struct error *error)
+{
+    *entry = (struct state_entry){.folder = -1, .lock = -1};
+    cleanup_close int all = open_state_folder(error);
+    if (all < 0)
+        return all;
+    cleanup_close int lock = lock_all(all, error);
+    if (lock < 0)
+        return lock;
+    int result = name ? clear_name(all, name, error) : 0;
+    if (result < 0)
+        return result;
+    for (int attempt = 0;; attempt++) {
+        free(entry->name);
+        entry->name = name ? text_copy(name) : make_up_name();
+        result = make_entry(all, entry, entry->name);
+        if (result != -EEXIST || name || attempt == 16)
+            break;
+    }
+    if (result < 0)
+        return error_set_errno(error, result, "cannot make the state of sandbox %s", entry->name);
+    cleanup_free char *path = state_path();
+    entry->path = path_join(path, entry->name);
+    struct sandbox written = *about;
+    written.name = entry->name;
+    written.status = SANDBOX_RUNNING;
+    written.pid = getpid();
+    written.start_time = own_start_time();
+    result = write_state(entry->folder, &written);
+    if (result < 0) {
+        path_remove_tree(all, entry->name);
+        return error_set_errno(error, result, "cannot write the state of sandbox %s", entry->name);
+    }
+    return 0;
+}
+
+void state_finish(struct state_entry *entry, struct sandbox *about, int exit_status)
+{
+    if (entry->folder < 0)
+        return;
+    struct error ignored = {0};
+    bool removed = false;
+    if (!about->keep) {
+        cleanup_close int all = open_state_folder(&ignored);
+        cleanup_close int lock = all >= 0 ? lock_all(all, &ignored) : -1;
+        /* The folder may have been removed by force and its name given again: only our own is ours to remove. */
+        struct stat own, named;
+        if (lock >= 0 && fstat(entry->folder, &own) == 0 &&
+            fstatat(all, entry->name, &named, AT_SYMLINK_NOFOLLOW) == 0 && own.st_ino == named.st_ino)
+            removed = path_remove_tree(all, entry->name) == 0;
+    }
+    if (!removed) {
+        about->name = entry->name;
+        about->status = SANDBOX_EXITED;
+        about->exit_status = exit_status;
+        about->ended = time(NULL);
+        about->pid = 0;
+        if (write_state(entry->folder, about) < 0)
+            note("cannot write the final state of sandbox %s", entry->name);
+        about->name = NULL;
+    }
+    close(entry->folder);
+    close(entry->lock);
+    free(entry->name);
+    free(entry->path);
+    *entry = (struct state_entry){.folder = -1, .lock = -1};
+}
+
+/* ---- All entries ---- */
+
+static int compare_age(const void *a, const void *b)
+{
+    const struct sandbox *one = a, *other = b;
+    if (one->created != other->created)
+        return one->created < other->created ? -1 : 1;
+    return strcmp(one->name, other->name);
+}
+
+int state_list(struct sandbox **out_sandboxes, size_t *out_count, struct error *error)
+{
+    *out_sandboxes = NULL;
+    *out_count = 0;
+    cleanup_close int all = open_state_folder(error);
+    if (all < 0)
+        return all;
+    cleanup_close int lock = lock_all(all, error);
+    if (lock < 0)
+        return lock;
+    int copy = openat(all, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    cleanup_directory DIR *entries = copy >= 0 ? fdopendir(copy) : NULL;
+    if (!entries)
+        return error_set_errno(error, -errno, "cannot read the state folder");
+    struct sandbox *list = NULL;
+    size_t count = 0;
+    for (struct dirent *entry; (entry = readdir(entries));) {
+        if (!state_name_is_valid(entry->d_name))
+            continue;
+        struct sandbox sandbox;
+        if (read_entry(all, entry->d_name, &sandbox) < 0)
+            continue;
+        if (sandbox.status == SANDBOX_DIED && !sandbox.keep) {
+            path_remove_tree(all, sandbox.name);
+            sandbox_free(&sandbox);
+            continue;
+        }
+        list = memory_resize(list, (count + 1) * sizeof(*list));
+        list[count++] = sandbox;
+    }
+    if (count)
+        qsort(list, count, sizeof(*list), compare_age);
+    *out_sandboxes = list;
+    *out_count = count;
+    return 0;
+}
+
+static int unknown_name(const char *name, struct error *error)
+{
+    struct sandbox *list = NULL;
+    size_t count = 0;
+    struct error ignored = {0};
+    const char *names[64];
+    size_t name_count = 0;
+    if (state_list(&list, &count, &ignored) == 0)
+        for (size_t i = 0; i < count && name_count < 64; i++)
+            names[name_count++] = list[i].name;
+    error_set(error, -ENOENT, "there is no sandbox named %s", name);
+    const char *nearest = text_nearest(name, names, name_count);
+    if (nearest)
+        error_hint(error, "did you mean %s?", nearest);
+    else
+        error_hint(error, count ? "bailey ps -a lists them" : "none is running");
+    for (size_t i = 0; i < count; i++)
+        sandbox_free(&list[i]);
+    free(list);
+    return -ENOENT;
+}
+
+int state_find(const char *name, struct sandbox *out_sandbox, struct error *error)
+{
+    *out_sandbox = (struct sandbox){0};
+    cleanup_close int all = open_state_folder(error);
+    if (all < 0)
+        return all;
+    if (!state_name_is_valid(name) || read_entry(all, name, out_sandbox) < 0)
+        return unknown_name(name, error);
+    return 0;
+}
+
+int state_find_running(const char *name, struct sandbox *out_sandbox, struct error *error)
+{
+    int result = state_find(name, out_sandbox, error);
+    if (result < 0)
+        return result;
+    if (out_sandbox->status != SANDBOX_RUNNING)
+        return error_set(error, -ESRCH, "the sandbox %s is not running: it has %s", name,
+                         out_sandbox->status == SANDBOX_EXITED ? "ended" : "died");
+    return 0;
+}
+
+int state_remove(const char *name, struct error *error)
+{
+    cleanup_close int all = open_state_folder(error);
+    if (all < 0)
+        return all;
+    cleanup_close int lock = lock_all(all, error);
+    if (lock < 0)
+        return lock;
+    cleanup_sandbox struct sandbox sandbox = {0};
+    if (!state_name_is_valid(name) || read_entry(all, name, &sandbox) < 0)
+        return error_set(error, -ENOENT, "there is no sandbox named %s", name);
+    if (sandbox.status == SANDBOX_RUNNING)
+        return error_set(error, -EBUSY, "the sandbox %s is running", name);
+    int result = path_remove_tree(all, name);
+    if (result < 0)
+        return error_set_errno(error, result, "cannot remove the sandbox %s", name);
+    return 0;
+}
+
+char *state_file_path(const char *name, const char *file)
+{
+    cleanup_free char *all = state_path();
+    return text_print("%s/%s/%s", all, name, file);
+}
+
+int state_connect(const char *name, int *out_socket, struct error *error)
+{
+    cleanup_close int all = open_state_folder(error);
+    if (all < 0)
+        return all;
+    cleanup_close int peer = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (peer < 0)
+        return error_set_errno(error, -errno, "cannot make a socket");
+    /* By descriptor: the state folder's path may be longer than a socket address can be. */
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%.64s/" CONTROL_SOCKET, all, name);
+    if (connect(peer, (struct sockaddr *)&address, sizeof(address)) < 0)
+        return error_set_errno(error, -errno, "cannot reach the sandbox %s", name);
+    if (!control_peer_is_trusted(peer))
+        return error_set(error, -EPERM, "the control socket of %s belongs to someone else", name);
+    *out_socket = take_descriptor(&peer);
+    return 0;
+}

@@ -1,0 +1,293 @@
+/* The policy's data: adding, freeing, resolving and checking, and the questions that are answered from it. */
+#include <monitor/policy.h>
+
+#include <base/cleanup.h>
+#include <base/path.h>
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+static struct mon_mount *find_mount(const struct mon_policy *policy, const char *guest_path)
+{
+    for (size_t i = 0; i < policy->mount_count; i++)
+        if (text_equal(policy->mounts[i].guest_path, guest_path))
+            return &policy->mounts[i];
+    return NULL;
+}
+
+const struct mon_mount *mon_policy_find_mount(const struct mon_policy *policy, const char *guest_path)
+{
+    return find_mount(policy, guest_path);
+}
+
+void mon_policy_add_mount(struct mon_policy *policy, const char *host_path, const char *guest_path,
+                          uint32_t flags)
+{
+    cleanup_free char *guest = path_normalise(guest_path);
+    struct mon_mount *mount = find_mount(policy, guest);
+    if (!mount) {
+        if (policy->mount_count == policy->mount_capacity) {
+            policy->mount_capacity = policy->mount_capacity ? policy->mount_capacity * 2 : 16;
+            policy->mounts =
+                memory_resize(policy->mounts, policy->mount_capacity * sizeof(*policy->mounts));
+        }
+        mount = &policy->mounts[policy->mount_count++];
+        *mount = (struct mon_mount){.guest_path = take_pointer(guest)};
+    }
+    free(mount->host_path);
+    mount->host_path = text_copy(host_path);
+    mount->flags = flags;
+}
+
+void mon_policy_add_node(struct mon_policy *policy, enum bly_start_node_kind kind, const char *path,
+                         uint32_t mode, const char *content)
+{
+    if (policy->node_count == policy->node_capacity) {
+        policy->node_capacity = policy->node_capacity ? policy->node_capacity * 2 : 32;
+        policy->nodes = memory_resize(policy->nodes, policy->node_capacity * sizeof(*policy->nodes));
+    }
+    policy->nodes[policy->node_count++] = (struct mon_node){
+        .path = text_copy(path),
+        .kind = kind,
+        .mode = mode,
+        .content = content ? text_copy(content) : NULL,
+    };
+}
+
+void mon_policy_free(struct mon_policy *policy)
+{
+    for (size_t i = 0; i < policy->mount_count; i++) {
+        free(policy->mounts[i].host_path);
+        free(policy->mounts[i].guest_path);
+    }
+    for (size_t i = 0; i < policy->node_count; i++) {
+        free(policy->nodes[i].path);
+        free(policy->nodes[i].content);
+    }
+    free(policy->mounts);
+    free(policy->nodes);
+    text_list_free(&policy->arguments);
+    text_list_free(&policy->environment);
+    char *texts[] = {policy->program, policy->directory,  policy->name,       policy->host_name,
+                     policy->rootfs,  policy->audit_path, policy->layer_path, policy->state_path,
+                     policy->log_path};
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+        free(texts[i]);
+    *policy = (struct mon_policy){0};
+}
+
+/* ---- Resolving and checking ---- */
+
+/* -EACCES by an ordinary user's search permission and the like are told apart from what is simply not there. */
+static int resolve_mount(struct mon_mount *mount, struct error *error)
+{
+    char resolved[PATH_MAX];
+    if (!realpath(mount->host_path, resolved)) {
+        int code = -errno;
+        error_set_errno(error, code, "cannot give %s to the sandbox", mount->host_path);
+        if (code == -ENOENT)
+            error_hint(error, "make the folder first, or correct the name");
+        return code;
+    }
+    struct stat status;
+    if (stat(resolved, &status) < 0)
+        return error_set_errno(error, -errno, "cannot give %s to the sandbox", mount->host_path);
+    if (S_ISREG(status.st_mode))
+        mount->flags |= BLY_MOUNT_FILE;
+    else if (!S_ISDIR(status.st_mode))
+        return error_set(error, -EINVAL,
+                         "cannot give %s to the sandbox: it is neither a folder nor a regular file",
+                         mount->host_path);
+    /* The kernel's own file systems answer questions about the host and take commands; the sandbox has its own. */
+    static const long kernel_file_systems[] = {0x9fa0 /* proc */, 0x62656572 /* sysfs */,
+                                               0x27e0eb /* cgroup */, 0x63677270 /* cgroup2 */,
+                                               0x64626720 /* debugfs */, 0x74726163 /* tracefs */};
+    struct statfs file_system;
+    if (statfs(resolved, &file_system) == 0)
+        for (size_t i = 0; i < sizeof(kernel_file_systems) / sizeof(kernel_file_systems[0]); i++)
+            if ((long)file_system.f_type == kernel_file_systems[i])
+                return error_set(error, -EPERM,
+                                 "cannot give %s to the sandbox: it belongs to the host's kernel "
+                                 "(the sandbox has a /proc and a /sys of its own)",
+                                 mount->host_path);
+    free(mount->host_path);
+    mount->host_path = text_copy(resolved);
+    return 0;
+}
+
+static int compare_mounts(const void *a, const void *b)
+{
+    const struct mon_mount *one = a, *other = b;
+    return strcmp(one->guest_path, other->guest_path);
+}
+
+static int compare_nodes(const void *a, const void *b)
+{
+    const struct mon_node *one = a, *other = b;
+    return strcmp(one->path, other->path);
+}
+
+static int check_guest_paths(const struct mon_policy *policy, struct error *error)
+{
+    static const char *const own[] = {"/proc", "/sys", "/dev"};
+    for (size_t i = 0; i < policy->mount_count; i++) {
+        const struct mon_mount *mount = &policy->mounts[i];
+        if (mount->guest_path[0] != '/')
+            return error_set(error, -EINVAL, "%s is not an absolute path in the sandbox",
+                             mount->guest_path);
+        if (text_equal(mount->guest_path, "/") && !(mount->flags & BLY_MOUNT_LAYERED))
+            return error_set(error, -EINVAL,
+                             "a folder cannot be given as / with -v (use --rootfs DIR)");
+        for (size_t j = 0; j < sizeof(own) / sizeof(own[0]); j++)
+            if (path_is_within(mount->guest_path, own[j]))
+                return error_set(error, -EINVAL,
+                                 "nothing can be given at %s: %s is the sandbox's own",
+                                 mount->guest_path, own[j]);
+    }
+    return 0;
+}
+
+int mon_policy_check(struct mon_policy *policy, struct error *error)
+{
+    int result = check_guest_paths(policy, error);
+    for (size_t i = 0; result == 0 && i < policy->mount_count; i++)
+        result = resolve_mount(&policy->mounts[i], error);
+    if (result < 0)
+        return result;
+    if (policy->directory[0] != '/')
+        return error_set(error, -EINVAL, "the working folder %s is not an absolute path",
+                         policy->directory);
+    /* A path sorts after every path it lies below. */
+    if (policy->mount_count)
+        qsort(policy->mounts, policy->mount_count, sizeof(*policy->mounts), compare_mounts);
+    if (policy->node_count)
+        qsort(policy->nodes, policy->node_count, sizeof(*policy->nodes), compare_nodes);
+    return 0;
+}
+
+/* ---- Questions ---- */
+
+char *mon_policy_guest_path(const struct mon_policy *policy, const char *host_path)
+{
+    const struct mon_mount *best = NULL;
+    for (size_t i = 0; i < policy->mount_count; i++) {
+        const struct mon_mount *mount = &policy->mounts[i];
+        if (path_is_within(host_path, mount->host_path) &&
+            (!best || strlen(mount->host_path) > strlen(best->host_path)))
+            best = mount;
+    }
+    if (!best)
+        return NULL;
+    size_t size = strlen(best->host_path);
+    if (size == 1)
+        size = 0;
+    const char *rest = host_path + size;
+    if (text_equal(best->guest_path, "/"))
+        return text_copy(rest[0] ? rest : "/");
+    return text_print("%s%s", best->guest_path, rest);
+}
+
+char *mon_policy_host_path(const struct mon_policy *policy, const char *guest_path)
+{
+    const struct mon_mount *best = NULL;
+    for (size_t i = 0; i < policy->mount_count; i++) {
+        const struct mon_mount *mount = &policy->mounts[i];
+        if (path_is_within(guest_path, mount->guest_path) &&
+            (!best || strlen(mount->guest_path) > strlen(best->guest_path)))
+            best = mount;
+    }
+    if (!best)
+        return NULL;
+    size_t size = strlen(best->guest_path);
+    if (size == 1)
+        size = 0;
+    const char *rest = guest_path + size;
+    if (text_equal(best->host_path, "/"))
+        return text_copy(rest[0] ? rest : "/");
+    return text_print("%s%s", best->host_path, rest);
+}
+
+/* The host's file that the user may have meant: by path, or by name in the host's own PATH. */
+static bool find_on_host(const char *program, char resolved[PATH_MAX])
+{
+    if (strchr(program, '/'))
+        return realpath(program, resolved) && access(resolved, F_OK) == 0;
+    const char *path = getenv("PATH");
+    cleanup_free char *copy = text_copy(path && *path ? path : DEFAULT_PATH);
+    char *rest = copy;
+    for (char *folder; (folder = strsep(&rest, ":"));) {
+        cleanup_free char *candidate = path_join(*folder ? folder : ".", program);
+        struct stat status;
+        if (stat(candidate, &status) == 0 && S_ISREG(status.st_mode) &&
+            access(candidate, X_OK) == 0 && realpath(candidate, resolved))
+            return true;
+    }
+    return false;
+}
+
+/* Reads enough of a program on the host to say why it cannot be executed. */
+static const char *format_problem(const char *path)
+{
+    unsigned char head[20] = {0};
+    FILE *file = fopen(path, "rbe");
+    if (!file)
+        return NULL;
+    size_t size = fread(head, 1, sizeof(head), file);
+    fclose(file);
+    if (size == 0)
+        return "the file is empty";
+    if (size < sizeof(head) || memcmp(head, "\177ELF", 4) != 0)
+        return head[0] == '#' && head[1] == '!' ? NULL : "it is neither an ELF program nor a script with #!";
+    if (head[4] != 2)
+        return "it is a 32-bit program, and Bailey runs 64-bit x86 programs";
+    if (head[18] != 62 || head[19] != 0)
+        return "it was built for another processor, and Bailey runs 64-bit x86 programs";
+    return NULL;
+}
+
+int mon_policy_explain_program(const struct mon_policy *policy, const char *program, int code,
+                               struct error *error)
+{
+    char resolved[PATH_MAX];
+    bool by_path = strchr(program, '/') != NULL;
+    if (code == -ENOENT || code == -ENOTDIR) {
+        if (!find_on_host(program, resolved)) {
+            error_set(error, code, "cannot run %s: no such program, in the sandbox or on this host",
+                      program);
+            return error_exit_status(error, EXIT_NOT_FOUND);
+        }
+        cleanup_free char *guest = mon_policy_guest_path(policy, resolved);
+        if (guest && (!by_path || !text_equal(guest, program))) {
+            error_set(error, code, "cannot run %s: not found in the sandbox", program);
+            error_hint(error, "%s of this host is seen there as %s", resolved, guest);
+        } else if (guest) {
+            /* It is there; what is missing is what its first line or its ELF header names. */
+            error_set(error, code,
+                      "cannot run %s: it is there, but the interpreter or loader it names is not",
+                      program);
+        } else {
+            char *slash = strrchr(resolved, '/');
+            size_t size = slash == resolved ? 1 : (size_t)(slash - resolved);
+            error_set(error, code, "cannot run %s: %s is not given to the sandbox", program, resolved);
+            error_hint(error, "bailey run -v %.*s:ro ... %s", (int)size, resolved,
+                       by_path ? resolved : program);
+        }
+        return error_exit_status(error, EXIT_NOT_FOUND);
+    }
+    cleanup_free char *host = by_path && program[0] == '/' ? mon_policy_host_path(policy, program) : NULL;
+    const char *problem = NULL;
+    if (code == -ENOEXEC && (host || find_on_host(program, resolved)))
+        problem = format_problem(host ? host : resolved);
+    if (problem)
+        error_set(error, code, "cannot run %s: %s", program, problem);
+    else
+        error_set_errno(error, code, "cannot run %s", program);
+    if (code == -EACCES)
+        error_hint(error, "it is not marked executable, or it is a folder");
+    return error_exit_status(error, EXIT_NOT_EXECUTABLE);
+}
