@@ -57,6 +57,7 @@ struct open_file {
     struct list *epoll_items; /* fs/epoll.c: who watches it, NULL when nobody ever did. The last file_unref calls epoll_file_closed
                                * before ops->close when it is set. */
     uint64_t id;             /* unique in the sandbox: names it in save/restore, kcmp, locks */
+    uint32_t internal;       /* the VFS's own notes (fs/internal.h) */
 };
 
 /* A new open file with one reference; `dentry`/`inode` get references of their own. NULL: out of memory. */
@@ -84,6 +85,16 @@ void fd_table_close_on_exec(struct fd_table *table);
 struct open_file *fd_get(int fd);                       /* NULL: -EBADF */
 int fd_install(struct open_file *file, int minimum, bool close_on_exec); /* takes over the reference on success; -EMFILE */
 int fd_close(int fd);
+/* For receiving several (SCM_RIGHTS) and for dup2: at exactly `fd`, closing what was there. Takes over the reference on success. */
+int fd_replace(int fd, struct open_file *file, bool close_on_exec);
+/* Of any table (/proc/PID/fd): adds a reference. fd_table_next: the first used descriptor >= fd, or -1. */
+struct open_file *fd_table_get(struct fd_table *table, int fd, bool *out_close_on_exec);
+int fd_table_next(struct fd_table *table, int fd);
+void fd_table_close_range(struct fd_table *table, uint32_t first, uint32_t last);
+int fd_get_close_on_exec(int fd); /* 0, 1, -EBADF */
+int fd_set_close_on_exec(uint32_t first, uint32_t last, bool value); /* -EBADF when none is open */
+int fd_unshare(void); /* CLONE_FILES undone for the current process */
+int fd_install_in(struct fd_table *table, struct open_file *file, int minimum, bool close_on_exec, uint64_t limit);
 static inline void file_cleanup(struct open_file **file) { if (*file) file_unref(*file); }
 #define scoped_file struct open_file *__attribute__((cleanup(file_cleanup)))
 

@@ -71,8 +71,11 @@ struct inode_ops {
     int (*set_attributes)(struct inode *inode, const struct attribute_change *change); /* [changed in the inode only] */
     int (*truncate)(struct inode *inode, uint64_t size);     /* content_mutex of the file held [-EINVAL] */
     int (*allocate)(struct inode *inode, unsigned mode, uint64_t offset, uint64_t size); /* fallocate; content_mutex held [-EOPNOTSUPP] */
+    /* Live file systems: looks up, creates if asked and opens in one call. -EAGAIN: do it step by step. `out_object` becomes file->object. */
+    int (*open_child)(struct inode *directory, const char *name, size_t size, unsigned flags, unsigned mode, bool *out_created,
+                      struct inode **out_inode, void **out_object);
     /* Further checks of opening and what only the file system knows; sets file->ops and file->object. [file->ops = file_ops] */
-    int (*open)(struct inode *inode, struct open_file *file);
+    int (*open)(struct inode *inode, struct open_file *file); /* file->object is set already after open_child */
     const struct file_ops *file_ops;
 
     /* For exec and the page cache of others: bytes of a regular file into the personality's own memory. [-EINVAL] */
@@ -107,7 +110,13 @@ struct inode {
     void *watches;                /* inotify */
     void *fifo;                   /* FIFOs: the pipe while it is open (fs/fifo.c); sockets: the bound socket. Guarded by lock */
     struct list aliases;          /* dentries that name it; vfs.tree_lock */
+    uint32_t flags;               /* enum inode_flags */
     void *data;                   /* the file system's own */
+};
+enum inode_flags {
+    INODE_UNCACHED = 1, /* a directory whose names change behind our back: each lookup asks the file system */
+    INODE_NO_ATIME = 2,
+    INODE_SYNTHETIC = 4 /* /proc and the like: the size says nothing about the contents */
 };
 static inline struct inode *inode_ref(struct inode *inode) { inode->references++; return inode; }
 void inode_unref(struct inode *inode); /* NULL is fine. No lock held, as it may free */
@@ -135,7 +144,7 @@ bool inode_owner_or_capable(const struct inode *inode);
 /* ---- Dentries ------------------------------------------------------------------------------------------------- */
 
 struct dentry {
-    struct list hash_node;        /* vfs hash by (parent, name); alone when unhashed */
+    struct dentry *hash_next, **hash_link; /* vfs hash by (parent, name); hash_link is NULL when unhashed */
     struct list sibling, children;
     struct list alias_node;       /* inode->aliases */
     struct list lru_node;         /* while unreferenced */
@@ -217,6 +226,7 @@ int vfs_stat(struct inode *inode, struct stat_data *out_data) __attribute__((war
 struct filesystem_context *filesystem_context_create(void);   /* root and cwd: the root mount */
 struct filesystem_context *filesystem_context_copy(struct filesystem_context *from);
 void filesystem_context_unref(struct filesystem_context *context);
+int filesystem_context_set_root(struct filesystem_context *context, struct dentry *root);
 int filesystem_context_set_directory(struct filesystem_context *context, struct dentry *directory);
 
 /* ---- File systems and mounts ---------------------------------------------------------------------------------- */
@@ -231,11 +241,10 @@ struct filesystem_type {
     void (*statistics)(struct superblock *superblock, struct filesystem_statistics *out_statistics); /* [zeros] */
     int (*synchronize)(struct superblock *superblock); /* syncfs [0] */
     void (*release)(struct superblock *superblock);    /* last mount is gone [free superblock->data] */
-    /* Live file systems: follows as much of `path` (size bytes, no . or ..) from `from` as it can in one go: see fs/hostfs.c. */
-    int (*walk)(struct dentry *from, const char *path, size_t size, bool want_last, size_t *out_consumed, struct dentry **out_dentry);
 };
 enum filesystem_flags {
-    FILESYSTEM_LIVE = 1,       /* names change behind our back: cached dentries are never believed */
+    FILESYSTEM_LIVE = 1,       /* host folders that change behind our back: the last component of a path is always asked for
+                                * (folders on the way are believed as long as lookup does not say -ESTALE) */
     FILESYSTEM_USER_MOUNT = 2, /* root inside the sandbox may mount it */
     FILESYSTEM_NO_DEVICE = 4,  /* nodev in /proc/filesystems (all of ours) */
 };
@@ -243,7 +252,7 @@ struct superblock {
     const struct filesystem_type *type;
     uint64_t device;           /* st_dev */
     _Atomic uint32_t references; /* mounts and inodes */
-    struct inode *root;
+    struct inode *root;        /* no reference: the mounts' root dentries have them */
     _Atomic uint64_t next_inode_number;
     uint64_t limit_bytes;      /* tmpfs size=, 0: the sandbox's memory limit */
     void *data;
@@ -262,6 +271,7 @@ struct mount {
 };
 /* A superblock with no root yet; the caller makes the root inode. NULL: no memory. */
 struct superblock *superblock_create(const struct filesystem_type *type);
+void superblock_unref(struct superblock *superblock);
 /* Registered types are listed in /proc/filesystems and known to mount(2). */
 int filesystem_register(const struct filesystem_type *type);
 const struct filesystem_type *filesystem_find(const char *name);
@@ -279,7 +289,7 @@ static inline unsigned lx_minor(uint64_t device) { return (unsigned)(((device >>
 struct vfs {
     struct lock tree_lock;     /* guards dentries, mounts and the hash */
     struct mutex rename_mutex; /* one rename between directories at a time; taken before the directories' mutexes */
-    struct list *hash;         /* dentry hash, hash_size buckets */
+    struct dentry **hash;      /* dentry hash, hash_size buckets (a power of two) */
     uint32_t hash_size;
     uint32_t dentry_count, idle_count;
     struct list lru;           /* unreferenced dentries, oldest first */

@@ -1,0 +1,43 @@
+/* What the files of fs/ need of each other beyond vfs.h. */
+#ifndef LX_FS_INTERNAL_H
+#define LX_FS_INTERNAL_H
+
+#include "personality/linux/fs/vfs.h"
+
+/* ---- mount.c ---- */
+void mount_free(struct mount *mount);
+int vfs_unmount(struct dentry *root, bool detach);
+struct inode *anonymous_inode(unsigned mode);
+struct dentry *anonymous_dentry(const char *name, struct inode *inode);
+
+/* ---- file.c ---- */
+/* open_file.internal */
+enum file_internal_flags {
+    FILE_HOLDS_WRITE = 1,  /* counted in inode->writers */
+    FILE_HAS_LOCKS = 2,    /* flock or open-file-description locks may exist */
+};
+/* A file that is known by name only (O_PATH). */
+extern const struct file_ops path_file_ops;
+int64_t file_read(struct open_file *file, struct io_buffer *to, int64_t *position);
+int64_t file_write(struct open_file *file, struct io_buffer *from, int64_t *position);
+int64_t file_seek(struct open_file *file, int64_t offset, int whence);
+static inline bool file_can_read(const struct open_file *file) { return (file->flags & O_ACCMODE) != O_WRONLY && !(file->flags & O_PATH); }
+static inline bool file_can_write(const struct open_file *file)
+{
+    return ((file->flags & O_ACCMODE) == O_WRONLY || (file->flags & O_ACCMODE) == O_RDWR) && !(file->flags & O_PATH);
+}
+/* How much of `size` bytes at `position` RLIMIT_FSIZE lets be written: -EFBIG (and SIGXFSZ) when none. */
+int64_t file_size_allowed(const struct inode *inode, int64_t position, size_t size);
+/* Zero bytes to the reader. Returns bytes or -EFAULT. */
+int64_t io_zero_out(struct io_buffer *to, size_t size);
+void io_skip(struct io_buffer *buffer, size_t size);
+
+/* ---- directory.c: opening directories and getdents ---- */
+extern const struct file_ops directory_file_ops;
+
+/* ---- locks.c ---- */
+void locks_file_closed(struct open_file *file);                             /* flock and OFD locks of it */
+void locks_process_closed(struct open_file *file, struct fd_table *table);  /* POSIX locks of the process on the inode */
+void locks_inode_released(struct inode *inode);
+
+#endif
