@@ -108,4 +108,15 @@ struct bly_preset {
     uint32_t access;
 };
 
+/* BLY_FD_LOG is a pipe. A record is one write of at most BLY_LOG_RECORD_MAX bytes in all, so that records of different
+ * picoprocesses do not mix (pipe(7): PIPE_BUF): this header, then `size` bytes of text without a newline at its end. The pipe may be
+ * non-blocking at the monitor's end only: a writer waits while the monitor is behind. */
+#define BLY_LOG_RECORD_MAX 4096u
+struct bly_log_record {
+    uint16_t size;
+    uint8_t level; /* enum bly_log_level */
+    uint8_t reserved;
+    uint32_t process; /* process id of the writer; 0: not known */
+};
+
 #endif

@@ -33,7 +33,13 @@ struct bly_start_stream {
     bly_handle handle; /* BLY_NO_HANDLE: not given (reads as end, writes are lost like /dev/null) */
     uint32_t kind;     /* BLY_KIND_FILE, _PIPE, _CHARACTER (/dev/null) or _TTY: then all stdio is the sandbox's own terminal, see terminal */
     uint32_t access;
-    uint32_t reserved;
+    uint32_t flags;    /* enum bly_start_stream_flags */
+    uint64_t position; /* of a FILE: where the operator's descriptor stands. Reading and writing it at BLY_AT_CURRENT moves that shared
+                        * position along, as a program run natively would: prefer it until the program seeks */
+};
+enum bly_start_stream_flags {
+    BLY_START_STREAM_APPEND = 1, /* a FILE opened with O_APPEND: write with BLY_STREAM_APPEND */
+    BLY_START_STREAM_SAME = 2    /* standard error only: the same stream as standard output (2>&1) */
 };
 enum bly_start_flags {
     BLY_START_TERMINAL = 1,      /* run with the terminal below as controlling tty of the first program */
