@@ -77,6 +77,11 @@ struct bly_start_info {
     uint64_t random_seed[4];
     uint64_t boot_time_ns;  /* BLY_CLOCK_MONOTONIC when the sandbox started */
     uint64_t total_size;
+    /* Fault injection, for tests: the fault_number-th use (from 1) of the ABI call of this name answers fault_error (negative errno). */
+    uint32_t fault_call; /* offset of the name; 0: none */
+    uint32_t fault_number;
+    int32_t fault_error;
+    uint32_t reserved1;
 };
 
 static inline const char *bly_start_string(const struct bly_start_info *info, uint32_t offset)
