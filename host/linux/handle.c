@@ -1,0 +1,230 @@
+/* The cache handle -> host descriptor of this picoprocess.
+ *
+ * Handles are issued by the monitor, which keeps the master descriptors; a miss fetches a copy by RPC. Entries are looked up
+ * without a lock; insertion and removal hold host.handle_lock. Invariant: a descriptor is closed exactly once, after
+ * its entry was removed and its last user has gone. Masters dropped by anybody are announced in channel->closed, and
+ * followed here at the next miss or close, so that a stale copy does not keep a file or a connection alive for long. */
+
+#include "host.h"
+
+static void close_descriptor(int descriptor)
+{
+    sys1(__NR_close, descriptor);
+}
+
+/* Closes a removed entry's descriptor if nobody uses it any more. Caller holds handle_lock. */
+static void entry_reap(struct host_handle *entry)
+{
+    if (entry->handle || entry->uses || entry->descriptor < 0)
+        return;
+    close_descriptor(entry->descriptor);
+    entry->descriptor = -1;
+}
+
+static void unlist(struct host_handle *entry)
+{
+    if (!(entry->flags & HOST_HANDLE_LISTED))
+        return;
+    uint32_t index = (uint32_t)(entry - host_tables->handles);
+    for (uint32_t i = 0; i < host.cached_count; i++) {
+        if (host_tables->cached[i] != index)
+            continue;
+        host_tables->cached[i] = host_tables->cached[--host.cached_count];
+        break;
+    }
+    entry->flags &= ~(uint32_t)HOST_HANDLE_LISTED;
+}
+
+static void entry_remove(struct host_handle *entry)
+{
+    entry->handle = BLY_NO_HANDLE;
+    unlist(entry);
+    entry_reap(entry);
+}
+
+/* Gives up one descriptor that nobody uses, so that the table of descriptors stays bounded. */
+static void evict(void)
+{
+    for (uint32_t tries = host.cached_count; tries; tries--) {
+        if (host.cached_hand >= host.cached_count)
+            host.cached_hand = 0;
+        struct host_handle *entry = &host_tables->handles[host_tables->cached[host.cached_hand]];
+        if (!(entry->flags & (HOST_HANDLE_PINNED | HOST_HANDLE_LOCAL)) && entry->uses == 0) {
+            entry_remove(entry);
+            return;
+        }
+        host.cached_hand++;
+    }
+}
+
+/* Drops what others have closed since this was last called. Caller holds handle_lock. */
+static void follow_closes(void)
+{
+    uint32_t now = host_channel->close_generation, behind = now - host.close_generation;
+    if (!behind)
+        return;
+    bool drop_all = behind > BLY_RPC_CLOSED_COUNT;
+    for (uint32_t i = 0; i < behind && !drop_all; i++) {
+        bly_handle handle = host_channel->closed[(host.close_generation + i) % BLY_RPC_CLOSED_COUNT];
+        struct host_handle *entry = &host_tables->handles[HOST_HANDLE_INDEX(handle)];
+        if (handle == BLY_NO_HANDLE)
+            drop_all = true;
+        else if (entry->handle == handle && !(entry->flags & HOST_HANDLE_PINNED))
+            entry_remove(entry);
+    }
+    /* The ring has been overrun: everything that can be fetched again is forgotten. */
+    if (drop_all || host_channel->close_generation - host.close_generation > BLY_RPC_CLOSED_COUNT)
+        for (uint32_t i = host.cached_count; i-- > 0;) {
+            struct host_handle *entry = &host_tables->handles[host_tables->cached[i]];
+            if (!(entry->flags & (HOST_HANDLE_PINNED | HOST_HANDLE_LOCAL)))
+                entry_remove(entry);
+        }
+    host.close_generation = now;
+}
+
+void host_handle_release(struct host_use *use)
+{
+    struct host_handle *entry = use->entry;
+    if (!entry) {
+        if (use->descriptor >= 0)
+            close_descriptor(use->descriptor);
+        return;
+    }
+    if (__atomic_sub_fetch((uint32_t *)&entry->uses, 1, __ATOMIC_SEQ_CST) == 0 && !entry->handle &&
+        entry->descriptor >= 0) {
+        host_lock(&host.handle_lock);
+        entry_reap(entry);
+        host_unlock(&host.handle_lock);
+    }
+}
+
+static bool use_cached(bly_handle handle, struct host_use *out_use)
+{
+    struct host_handle *entry = &host_tables->handles[HOST_HANDLE_INDEX(handle)];
+    /* Reading first keeps the pages of indices never used untouched. */
+    if (entry->handle != handle)
+        return false;
+    __atomic_add_fetch((uint32_t *)&entry->uses, 1, __ATOMIC_SEQ_CST);
+    *out_use = (struct host_use){entry, entry->descriptor};
+    if (entry->handle == handle)
+        return true;
+    host_handle_release(out_use);
+    return false;
+}
+
+/* Caller holds handle_lock. False: the entry is still occupied; the descriptor stays the caller's. */
+static bool insert(bly_handle handle, int descriptor, uint32_t flags)
+{
+    struct host_handle *entry = &host_tables->handles[HOST_HANDLE_INDEX(handle)];
+    if (entry->handle == handle)
+        return false;
+    if (entry->handle && entry->flags & (HOST_HANDLE_PINNED | HOST_HANDLE_LOCAL))
+        return false;
+    if (entry->handle)
+        entry_remove(entry); /* an older generation: its master is gone */
+    if (entry->uses || entry->flags & HOST_HANDLE_LISTED)
+        return false;
+    if (host.cached_count >= host.cached_limit)
+        evict();
+    if (host.cached_count >= HOST_CACHE_MAX)
+        return false;
+    entry->descriptor = descriptor;
+    entry->flags = flags | HOST_HANDLE_LISTED;
+    host_tables->cached[host.cached_count++] = (uint32_t)(entry - host_tables->handles);
+    entry->handle = handle;
+    return true;
+}
+
+void host_handle_insert(bly_handle handle, int descriptor, uint32_t flags)
+{
+    host_lock(&host.handle_lock);
+    bool inserted = insert(handle, descriptor, flags);
+    host_unlock(&host.handle_lock);
+    if (!inserted)
+        close_descriptor(descriptor);
+}
+
+int host_handle_use(bly_handle handle, struct host_use *out_use)
+{
+    *out_use = (struct host_use){NULL, -1};
+    if (handle == BLY_NO_HANDLE)
+        return -EBADF;
+    if (use_cached(handle, out_use))
+        return 0;
+    *out_use = (struct host_use){NULL, -1};
+    if (HOST_HANDLE_INDEX(handle) >= BLY_LOCAL_HANDLE_FIRST)
+        return -EBADF;
+    struct host_rpc rpc = {.operation = BLY_RPC_FETCH, .u = {handle}};
+    int64_t result = host_rpc_call(&rpc);
+    if (result < 0)
+        return (int)result;
+    if (rpc.descriptor < 0)
+        return -EBADF;
+    host_lock(&host.handle_lock);
+    follow_closes();
+    bool inserted = insert(handle, rpc.descriptor, 0);
+    host_unlock(&host.handle_lock);
+    if (!inserted) { /* raced with another thread's fetch, or the entry is busy: use our own copy once */
+        *out_use = (struct host_use){NULL, rpc.descriptor};
+        return 0;
+    }
+    /* It may be evicted again before it is used, if very unlucky. */
+    if (use_cached(handle, out_use))
+        return 0;
+    return host_handle_use(handle, out_use);
+}
+
+int host_handle_insert_local(int descriptor, bly_handle *out_handle)
+{
+    const uint32_t count = HOST_HANDLE_COUNT - BLY_LOCAL_HANDLE_FIRST;
+    host_lock(&host.handle_lock);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t serial = host.next_local++;
+        bly_handle handle = (BLY_LOCAL_HANDLE_FIRST + serial % count) | (serial / count % 4096) << 20;
+        if (insert(handle, descriptor, HOST_HANDLE_LOCAL)) {
+            host_unlock(&host.handle_lock);
+            *out_handle = handle;
+            return 0;
+        }
+        if (host.cached_count >= HOST_CACHE_MAX)
+            break;
+    }
+    host_unlock(&host.handle_lock);
+    close_descriptor(descriptor);
+    return -EMFILE;
+}
+
+void host_handle_remove(bly_handle handle)
+{
+    struct host_handle *entry = &host_tables->handles[HOST_HANDLE_INDEX(handle)];
+    host_lock(&host.handle_lock);
+    if (entry->handle == handle)
+        entry_remove(entry);
+    follow_closes();
+    host_unlock(&host.handle_lock);
+}
+
+int host_handle_close(bly_handle handle)
+{
+    if (handle == BLY_NO_HANDLE)
+        return -EBADF;
+    bool local = HOST_HANDLE_INDEX(handle) >= BLY_LOCAL_HANDLE_FIRST;
+    if (local && host_tables->handles[HOST_HANDLE_INDEX(handle)].handle != handle)
+        return -EBADF;
+    host_handle_remove(handle);
+    if (!local)
+        host_rpc_post(BLY_RPC_CLOSE, handle);
+    return 0;
+}
+
+/* In the child of a clone, with handle_lock held: users other than the caller stayed behind, and wait sets are the parent's. */
+void host_handles_after_clone(void)
+{
+    for (uint32_t i = host.cached_count; i-- > 0;) {
+        struct host_handle *entry = &host_tables->handles[host_tables->cached[i]];
+        if (entry->uses)
+            entry->uses = 0;
+        if (entry->flags & HOST_HANDLE_LOCAL)
+            entry_remove(entry);
+    }
+}

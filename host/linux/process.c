@@ -1,0 +1,118 @@
+/* Picoprocesses: copy-on-write clones, their end, and waiting for it.
+ *
+ * The first picoprocess of a sandbox is the parent of all others (they are cloned with CLONE_PARENT), so it alone
+ * reaps. The caller of process_clone holds every lock of the host layer across the clone: the child finds them consistent. */
+
+#include "host.h"
+#include <asm/signal.h>
+#include <linux/futex.h>
+#include <linux/sched.h>
+#include <linux/wait.h>
+
+/* These two words of flags, and no others, pass the filter. */
+#define CLONE_FLAGS_FIRST (CLONE_CHILD_SETTID | SIGCHLD)
+#define CLONE_FLAGS_OTHERS (CLONE_PARENT | CLONE_CHILD_SETTID | SIGCHLD)
+
+/* The areas of threads that did not come along. */
+static void drop_other_areas(uint32_t own)
+{
+    struct host_area *areas = host_tables->areas;
+    uint32_t first = 0;
+    for (uint32_t i = 0; i <= host.area_high; i++) {
+        bool drop = i < host.area_high && i != own && areas[i].state != HOST_AREA_UNMAPPED;
+        if (drop) {
+            areas[i].state = HOST_AREA_UNMAPPED;
+            areas[i].tid = 0;
+            continue;
+        }
+        if (i > first)
+            sys2(__NR_munmap, host_area_block(first), (i - first) * BLY_THREAD_AREA_SIZE);
+        first = i + 1;
+    }
+    host.area_high = own + 1;
+}
+
+static void become_child(struct bly_thread_block *block)
+{
+    struct host_thread *thread = host_thread_of(block);
+    uint32_t id = host_tables->areas[thread->area].tid;
+    host.process_id = id;
+    host.is_first = false;
+    block->process_id = id;
+    block->thread_id = id;
+    block->interrupt_pending = 0;
+    thread->is_leader = 1;
+    drop_other_areas(thread->area);
+    host_handles_after_clone();
+}
+
+int host_process_clone(unsigned flags, uint32_t *out_process_id)
+{
+    if (flags)
+        return -EINVAL;
+    struct bly_thread_block *block = host_block();
+    uint64_t all = ~0ull, mask = 0;
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask);
+    host_lock(&host.handle_lock);
+    host_lock(&host.area_lock);
+    _Atomic uint32_t *tid = &host_tables->areas[host_thread_of(block)->area].tid;
+    long result = sys6(__NR_clone, host.is_first ? CLONE_FLAGS_FIRST : CLONE_FLAGS_OTHERS, 0, 0, tid, 0, 0);
+    if (result == 0)
+        become_child(block);
+    /* In the child nobody can wait for these, whatever their words say. */
+    host_unlock(&host.area_lock);
+    host_unlock(&host.handle_lock);
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask);
+    if (result < 0)
+        return (int)result;
+    if (out_process_id)
+        *out_process_id = result ? (uint32_t)result : host.process_id;
+    return result ? 1 : 0;
+}
+
+void host_process_exit(int status)
+{
+    for (;;)
+        sys1(__NR_exit_group, status);
+}
+
+/* What a picoprocess that died by force may have held of what is shared. */
+static void release_shared(uint32_t process_id)
+{
+    for (uint32_t i = 0; i < BLY_RPC_POSITION_LOCKS; i++) {
+        _Atomic uint32_t *word = &host_channel->position_locks[i];
+        if ((*word & 0x7fffffff) != process_id)
+            continue;
+        *word = 0;
+        sys3(__NR_futex, word, FUTEX_WAKE, 0x7fffffff);
+    }
+    host_rpc_post(BLY_RPC_PROCESS_ENDED, process_id);
+}
+
+int host_process_wait(struct bly_process_end *out_end, uint64_t deadline_ns)
+{
+    int status = 0;
+    long result;
+    if (deadline_ns == BLY_FOREVER) {
+        result = sys_wait6(__NR_wait4, -1, &status, 0, 0, 0, 0);
+    } else {
+        /* wait4 knows no deadline. Few wait with one, so looking every few milliseconds is enough. */
+        uint32_t never = 0;
+        while ((result = sys4(__NR_wait4, -1, &status, WNOHANG, 0)) == 0) {
+            uint64_t now = host_now_ns();
+            if (deadline_ns <= now)
+                return -ETIMEDOUT;
+            uint64_t next = now + 2000000 < deadline_ns ? now + 2000000 : deadline_ns;
+            if (host_wait_address(&never, 0, next) == -EINTR)
+                return -EINTR;
+        }
+    }
+    if (result < 0)
+        return (int)result;
+    int signal = status & 0x7f;
+    *out_end = (struct bly_process_end){.process_id = (uint32_t)result,
+                                        .exit_status = signal ? 0 : status >> 8 & 0xff,
+                                        .signal = signal};
+    release_shared((uint32_t)result);
+    return 0;
+}

@@ -1,0 +1,166 @@
+/* The way from the kernel's exec to the personality's start upcall.
+ *
+ * Order matters: everything that the filter forbids (mapping the segments by descriptor is allowed, but prctl, signal handlers and the vDSO's
+ * move are not) comes before host_filter_install. Nothing the kernel placed is left: its stack is exchanged for the
+ * first thread area, and the whole space outside the window is unmapped. */
+
+#include "host.h"
+#include <asm/mman.h>
+#include <asm/stat.h>
+#include <linux/auxvec.h>
+#include <linux/membarrier.h>
+#include <linux/mman.h>
+#include <linux/resource.h>
+
+struct host_state host;
+
+#define HWCAP2_FSGSBASE 2
+#define DESCRIPTORS_OUTSIDE_CACHE 96 /* start descriptors, and one for each thread that uses one uncached */
+
+_Noreturn void host_fail(const char *what, long error)
+{
+    char text[128];
+    size_t size = 0;
+    for (const char *from = "host layer: "; *from;)
+        text[size++] = *from++;
+    while (*what && size < 100)
+        text[size++] = *what++;
+    for (const char *from = ": errno "; *from;)
+        text[size++] = *from++;
+    unsigned value = error < 0 ? (unsigned)-error : 0, scale = 1000;
+    for (; scale; scale /= 10)
+        text[size++] = (char)('0' + value / scale % 10);
+    host_log(BLY_LOG_ERROR, text, size);
+    for (;;)
+        sys1(__NR_exit_group, 125);
+}
+
+static void must(const char *what, long result)
+{
+    if (result < 0)
+        host_fail(what, result);
+}
+
+static void window_map(const char *what, uint64_t address, uint64_t size, int protection, int flags, int descriptor)
+{
+    must(what, sys6(__NR_mmap, address, size, protection, flags | MAP_FIXED_NOREPLACE | MAP_NORESERVE,
+                    descriptor, 0));
+}
+
+/* The list of presets is mapped for a moment in place of the tables that come after. */
+static void presets_take(void)
+{
+    struct stat status;
+    must("presets", sys2(__NR_fstat, BLY_FD_PRESET, &status));
+    if (status.st_size <= 0)
+        return;
+    uint64_t address = BLY_HOST_DATA + ((sizeof *host_tables + 0xfffffffull) & ~0xfffffffull);
+    window_map("presets", address, (uint64_t)status.st_size, PROT_READ, MAP_SHARED, BLY_FD_PRESET);
+    const struct bly_preset *presets = (const void *)address;
+    for (size_t i = 0; i < (size_t)status.st_size / sizeof *presets; i++)
+        if (presets[i].handle != BLY_NO_HANDLE)
+            host_handle_insert(presets[i].handle, presets[i].descriptor, HOST_HANDLE_PINNED);
+    sys2(__NR_munmap, address, status.st_size);
+}
+
+static void fault_select(void)
+{
+    static const char *const names[] = {
+#define BLY_GROUP(name, title)
+#define BLY_CALL(type, name, parameters, arguments, format) #name,
+#include <bailey/abi.def>
+#undef BLY_GROUP
+#undef BLY_CALL
+    };
+    host.fault_call = ~0u;
+    if (!host_info->fault_call)
+        return;
+    const char *wanted = bly_start_string(host_info, host_info->fault_call);
+    for (uint32_t i = 0; i < sizeof names / sizeof *names; i++) {
+        size_t at = 0;
+        while (names[i][at] && names[i][at] == wanted[at])
+            at++;
+        if (names[i][at] == wanted[at])
+            host.fault_call = i;
+    }
+    host.fault_count = host_info->fault_number;
+    host.fault_error = host_info->fault_error;
+}
+
+/* On the first thread's own stack. */
+static void start_in_window(void *argument)
+{
+    struct bly_thread_block *block = host_block();
+    host_vdso_move((uint64_t)argument);
+    must("unmapping", sys2(__NR_munmap, 0, BLY_WINDOW_START));
+    must("unmapping", sys2(__NR_munmap, BLY_WINDOW_END, BLY_GUEST_MAX - BLY_WINDOW_END));
+    host_thread_arm(block);
+    host_signals_install();
+    host_random_read(&block->stack_protector, sizeof block->stack_protector);
+    /* Not there on old kernels: then thread_barrier fails, and the personality does without patching. */
+    sys3(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+    sys3(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
+    uint64_t none = 0;
+    sys4(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &none, NULL, sizeof none);
+    host_filter_install();
+    bly_personality.start(host_abi_select(), host_info);
+    host_process_exit(125);
+}
+
+void host_start(const uint64_t *stack);
+void host_start(const uint64_t *stack)
+{
+    const uint64_t *at = stack + 1 + stack[0] + 1; /* argc, argv, NULL */
+    while (*at++) /* environment, NULL */
+        ;
+    uint64_t vdso = 0, capabilities = 0;
+    for (; at[0] != AT_NULL; at += 2) {
+        if (at[0] == AT_SYSINFO_EHDR)
+            vdso = at[1];
+        else if (at[0] == AT_HWCAP2)
+            capabilities = at[1];
+    }
+    host.has_fsgsbase = capabilities & HWCAP2_FSGSBASE;
+    host.is_first = true;
+    host.process_id = (uint32_t)sys0(__NR_getpid);
+    uint32_t low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    host.vector_features = (uint64_t)high << 32 | low;
+    unsigned char vectors[512] __attribute__((aligned(16)));
+    host_zero(vectors, sizeof vectors);
+    __asm__ volatile("fxsave %0" : "+m"(vectors));
+    host.mxcsr_mask = *(uint32_t *)(vectors + 28);
+    if (!host.mxcsr_mask)
+        host.mxcsr_mask = 0xffbf; /* Intel SDM 1, 11.6.6: no mask given */
+
+    const int shared = MAP_SHARED, private = MAP_PRIVATE | MAP_ANONYMOUS;
+    window_map("start information", BLY_START_INFO, BLY_START_SIZE, PROT_READ, shared, BLY_FD_START_INFO);
+    if (host_info->magic != BLY_START_MAGIC || host_info->version != BLY_ABI_VERSION)
+        host_fail("start information of another version", 0);
+    window_map("RPC channel", BLY_RPC_CHANNEL, sizeof(struct bly_rpc_channel), PROT_READ | PROT_WRITE,
+               shared, BLY_FD_CHANNEL);
+    window_map("heap", BLY_HEAP_START, BLY_HEAP_SIZE, PROT_READ | PROT_WRITE, shared, BLY_FD_HEAP);
+    window_map("bulk segment", BLY_BULK_START, BLY_BULK_SIZE, PROT_READ | PROT_WRITE, shared, BLY_FD_BULK);
+    window_map("tables", BLY_HOST_DATA, sizeof *host_tables, PROT_READ | PROT_WRITE, private, -1);
+
+    struct rlimit limit = {0, 0};
+    sys2(__NR_getrlimit, RLIMIT_NOFILE, &limit);
+    uint64_t room = limit.rlim_cur > 2 * DESCRIPTORS_OUTSIDE_CACHE ? limit.rlim_cur - DESCRIPTORS_OUTSIDE_CACHE
+                                                                   : DESCRIPTORS_OUTSIDE_CACHE;
+    host.cached_limit = room < HOST_CACHE_MAX ? (uint32_t)room : HOST_CACHE_MAX;
+    host.close_generation = host_channel->close_generation;
+    presets_take();
+    sys1(__NR_close, BLY_FD_START_INFO);
+    sys1(__NR_close, BLY_FD_CHANNEL);
+    sys1(__NR_close, BLY_FD_PRESET);
+    fault_select();
+
+    uint32_t area;
+    must("thread area", host_area_acquire(&area));
+    struct bly_thread_block *block = host_area_block(area);
+    host_block_fill(block, area);
+    block->thread_id = host.process_id;
+    host_thread_of(block)->is_leader = 1;
+    host_tables->areas[area].tid = host.process_id;
+    host_switch_stack((void *)block->kernel_stack_top, start_in_window, (void *)vdso);
+}
