@@ -44,7 +44,7 @@ void poll_wait(struct poll_table *table, struct wait_queue *queue)
 void poll_wait_stream(struct poll_table *table, bly_handle stream, uint32_t events)
 {
     if (table)
-        table->wait_stream(table, stream, events & table->events);
+        table->wait_stream(table, stream, events);
 }
 
 uint32_t file_poll(struct open_file *file, struct poll_table *table)

@@ -98,7 +98,7 @@ static void table_wait(struct poll_table *table, struct wait_queue *queue)
 
 static void table_wait_stream(struct poll_table *table, bly_handle stream, uint32_t events)
 {
-    poll_sleeper_add_stream((struct poll_sleeper *)table, stream, events);
+    poll_sleeper_add_stream((struct poll_sleeper *)table, stream, events & table->events);
 }
 
 struct poll_sleeper *poll_sleeper_create(void)

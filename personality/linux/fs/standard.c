@@ -15,6 +15,7 @@ enum { WHENCE_SET, WHENCE_CURRENT, WHENCE_END, VECTOR_MAX = 1024 };
 struct standard_stream {
     bly_handle handle;
     bool own_position; /* file->position counts, not the host's offset; changed under position_mutex, never back */
+    struct wait_queue activity; /* woken after each read and write: an edge-triggered epoll may report it again then */
 };
 
 static bool vector_valid(const struct io_buffer *io)
@@ -159,6 +160,7 @@ static int64_t pipe_move(struct open_file *file, struct io_buffer *io, bool writ
         if (!writing)
             break;
     }
+    wait_queue_wake(&stream->activity, POLLIN | POLLOUT, 1);
     if (moved == -EPIPE)
         signal_send_thread(lx_current(), SIGPIPE, NULL);
     return total ? total : moved;
@@ -180,6 +182,7 @@ static uint32_t pipe_poll(struct open_file *file, struct poll_table *table)
     unsigned access = file->flags & O_ACCMODE;
     unsigned events = (access != O_WRONLY ? BLY_WAIT_READ : 0) | (access != O_RDONLY ? BLY_WAIT_WRITE : 0);
 
+    poll_wait(table, &stream->activity);
     poll_wait_stream(table, stream->handle, events | BLY_WAIT_ERROR | BLY_WAIT_HANG_UP);
     int ready = bly->wait_stream(stream->handle, events, 0);
     if (ready < 0)
@@ -252,6 +255,7 @@ struct open_file *lx_standard_stream(const struct bly_start_stream *given)
     if (!stream)
         return NULL;
     stream->handle = given->handle;
+    wait_queue_init(&stream->activity);
     file = file_create_anonymous(is_file ? &standard_file_ops : &standard_pipe_ops, stream,
                                  is_file ? S_IFREG | 0600 : S_IFIFO | 0600, flags);
     if (!file) {

@@ -115,14 +115,18 @@ struct process_table {
     struct lx_process *init;          /* pid 1 */
 };
 
+/* Which vector registers a signal frame holds; size 0: not asked yet. A resumed sandbox asks again. */
+struct vector_layout { uint64_t features; uint32_t size; };
+
 /* The one root object of the kernel heap. */
 struct lx_kernel {
     struct process_table table;
     _Atomic uint64_t next_id;
-    void *vfs, *mounts, *pipes, *wake_pool, *tty, *net, *ipc, *futexes, *timers, *patches, *dentry_cache, *inotify, *anonymous, *flocks; /* each set by its subsystem's init */
+    void *vfs, *mounts, *pipes, *wake_pool, *epoll, *tty, *net, *ipc, *futexes, *timers, *patches, *dentry_cache, *inotify, *anonymous, *flocks; /* each set by its subsystem's init */
     uint64_t realtime_offset_ns;      /* added to the host's clock (moves between machines) */
     uint64_t monotonic_offset_ns;
     char host_name[65], domain_name[65];
+    struct vector_layout vector_layout;
     _Atomic uint32_t trace_flags;     /* BLY_START_TRACE_* */
     _Atomic uint32_t absent_logged[16]; /* bit a system call that was named in the log */
 };
