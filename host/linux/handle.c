@@ -2,7 +2,7 @@
  *
  * Handles are issued by the monitor, which keeps the master descriptors; a miss fetches a copy by RPC. Entries are looked up
  * without a lock; insertion and removal hold host.handle_lock. Invariant: a descriptor is closed exactly once, after
- * its entry was removed and its last user has gone. Masters dropped by anybody are announced in channel->closed, and
+ * its entry was removed and its last user has gone. What anybody closes is announced in channel->closed, and
  * followed here at the next miss or close, so that a stale copy does not keep a file or a connection alive for long. */
 
 #include "host.h"
@@ -60,26 +60,27 @@ static void evict(void)
 /* Drops what others have closed since this was last called. Caller holds handle_lock. */
 static void follow_closes(void)
 {
-    uint32_t now = host_channel->close_generation, behind = now - host.close_generation;
-    if (!behind)
-        return;
-    bool drop_all = behind > BLY_RPC_CLOSED_COUNT;
-    for (uint32_t i = 0; i < behind && !drop_all; i++) {
-        bly_handle handle = host_channel->closed[(host.close_generation + i) % BLY_RPC_CLOSED_COUNT];
+    uint32_t now = host_channel->closed_count;
+    bool drop_all = now - host.closed_count > BLY_RPC_CLOSED_COUNT;
+    for (; host.closed_count != now && !drop_all; host.closed_count++) {
+        uint64_t record = host_channel->closed[host.closed_count % BLY_RPC_CLOSED_COUNT];
+        bly_handle handle = (bly_handle)record;
         struct host_handle *entry = &host_tables->handles[HOST_HANDLE_INDEX(handle)];
-        if (handle == BLY_NO_HANDLE)
+        /* Not written yet, or written over: which one it was cannot be known. */
+        if (record >> 32 != host.closed_count || handle == BLY_NO_HANDLE)
             drop_all = true;
-        else if (entry->handle == handle && !(entry->flags & HOST_HANDLE_PINNED))
+        else if (entry->handle == handle)
             entry_remove(entry);
     }
-    /* The ring has been overrun: everything that can be fetched again is forgotten. */
-    if (drop_all || host_channel->close_generation - host.close_generation > BLY_RPC_CLOSED_COUNT)
-        for (uint32_t i = host.cached_count; i-- > 0;) {
-            struct host_handle *entry = &host_tables->handles[host_tables->cached[i]];
-            if (!(entry->flags & (HOST_HANDLE_PINNED | HOST_HANDLE_LOCAL)))
-                entry_remove(entry);
-        }
-    host.close_generation = now;
+    if (!drop_all)
+        return;
+    /* Everything that can be fetched again is forgotten. */
+    for (uint32_t i = host.cached_count; i-- > 0;) {
+        struct host_handle *entry = &host_tables->handles[host_tables->cached[i]];
+        if (!(entry->flags & (HOST_HANDLE_PINNED | HOST_HANDLE_LOCAL)))
+            entry_remove(entry);
+    }
+    host.closed_count = now;
 }
 
 void host_handle_release(struct host_use *use)
@@ -212,8 +213,11 @@ int host_handle_close(bly_handle handle)
     if (local && host_tables->handles[HOST_HANDLE_INDEX(handle)].handle != handle)
         return -EBADF;
     host_handle_remove(handle);
-    if (!local)
-        host_rpc_post(BLY_RPC_CLOSE, handle);
+    if (local)
+        return 0;
+    uint32_t number = host_channel->closed_count++;
+    host_channel->closed[number % BLY_RPC_CLOSED_COUNT] = (uint64_t)number << 32 | handle;
+    host_rpc_post(BLY_RPC_CLOSE, handle);
     return 0;
 }
 

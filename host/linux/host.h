@@ -151,7 +151,7 @@ struct host_state {
     uint32_t area_next;           /* where to look for an exited thread's area */
     struct host_lock handle_lock; /* guards insertions and removals in handles[], cached[] and the fields below */
     uint32_t cached_count, cached_limit, cached_hand;
-    uint32_t close_generation;    /* of the channel, as far as it was followed */
+    uint32_t closed_count;        /* of the channel, as far as it was followed */
     uint32_t next_local;          /* for handles of wait sets */
     uint32_t fault_call;          /* fault injection (shim): index of the call, its remaining count, the errno */
     _Atomic uint32_t fault_count;

@@ -45,6 +45,7 @@ static uint32_t slot_claim(uint32_t owner)
                 __atomic_compare_exchange_n((uint32_t *)&slot->state, &expected, BLY_RPC_FILLING,
                                             false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
                 slot->owner = owner;
+                slot->owner_process = host.process_id;
                 return index;
             }
         }
@@ -58,6 +59,7 @@ static uint32_t slot_claim(uint32_t owner)
 static void slot_free(struct bly_rpc_slot *slot)
 {
     struct bly_rpc_channel *channel = host_channel;
+    slot->owner_process = 0;
     slot->state = BLY_RPC_FREE;
     channel->free_sequence++;
     if (channel->free_waiters)

@@ -148,7 +148,7 @@ void host_start(const uint64_t *stack)
     uint64_t room = limit.rlim_cur > 2 * DESCRIPTORS_OUTSIDE_CACHE ? limit.rlim_cur - DESCRIPTORS_OUTSIDE_CACHE
                                                                    : DESCRIPTORS_OUTSIDE_CACHE;
     host.cached_limit = room < HOST_CACHE_MAX ? (uint32_t)room : HOST_CACHE_MAX;
-    host.close_generation = host_channel->close_generation;
+    host.closed_count = host_channel->closed_count;
     presets_take();
     sys1(__NR_close, BLY_FD_START_INFO);
     sys1(__NR_close, BLY_FD_CHANNEL);

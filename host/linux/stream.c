@@ -5,6 +5,7 @@
 #include <linux/futex.h>
 
 #define HOST_SEEK_SET 0
+#define HOST_SEEK_CUR 1
 
 static unsigned transfer_flags(unsigned flags)
 {
@@ -31,7 +32,13 @@ static int64_t transfer(long number, bly_handle stream, const struct bly_iovec *
         return error;
     unsigned host_flags = transfer_flags(flags);
     int64_t result = sys_wait6(number, use.descriptor, vector, count, offset, 0, host_flags);
-    if (result != -EOPNOTSUPP || !(host_flags & RWF_NOWAIT))
+    if (!(host_flags & RWF_NOWAIT))
+        return result;
+    /* A file used at its own position: as above. */
+    if (result == -EAGAIN && sys3(__NR_lseek, use.descriptor, 0, HOST_SEEK_CUR) >= 0)
+        return sys_wait6(number, use.descriptor, vector, count, offset, 0,
+                         host_flags & ~(unsigned)RWF_NOWAIT);
+    if (result != -EOPNOTSUPP)
         return result;
     /* Terminals and event descriptors do not know RWF_NOWAIT. */
     short events = number == __NR_preadv2 ? BLY_WAIT_READ : BLY_WAIT_WRITE;

@@ -28,15 +28,14 @@ int host_system_query(struct bly_system_info *out_info)
     return (int)result;
 }
 
-/* A record is one write of at most PIPE_BUF bytes: level, size, text. Then records of several picoprocesses never mix (pipe(7)). */
-#define LOG_RECORD_MAX 4096u
-#define LOG_TEXT_MAX (LOG_RECORD_MAX - 5)
+#define LOG_TEXT_MAX (BLY_LOG_RECORD_MAX - sizeof(struct bly_log_record))
 
 void host_log(unsigned level, const char *text, size_t size)
 {
     while (size) {
         uint32_t part = size > LOG_TEXT_MAX ? LOG_TEXT_MAX : (uint32_t)size;
-        struct { unsigned char level; uint32_t size; } __attribute__((packed)) header = {(unsigned char)level, part};
+        struct bly_log_record header = {
+            .size = (uint16_t)part, .level = (uint8_t)level, .process = host.process_id};
         struct bly_iovec vector[] = {{&header, sizeof header}, {(void *)text, part}};
         long result = sys6(__NR_pwritev2, BLY_FD_LOG, vector, 2, -1, 0, 0);
         if (result < 0 && result != -EINTR)

@@ -24,7 +24,7 @@
 #define BLY_RPC_SLOT_COUNT 16u
 #define BLY_RPC_SLOT_SIZE 16384u
 #define BLY_RPC_WORKER_MAX 8u
-#define BLY_RPC_CLOSED_COUNT 512u
+#define BLY_RPC_CLOSED_COUNT 256u
 #define BLY_RPC_POSITION_LOCKS 32u
 
 /* Indices of handles from here on are never issued by the monitor: wait sets, private to one picoprocess. */
@@ -77,13 +77,14 @@ struct bly_rpc_channel {
     _Atomic uint32_t free_waiters;     /* callers that wait for a free slot sleep on free_sequence */
     _Atomic uint32_t free_sequence;
     _Atomic uint32_t close_generation; /* rises whenever a master is dropped */
-    /* Ring of the handles whose masters were dropped: the monitor writes closed[close_generation % BLY_RPC_CLOSED_COUNT], then raises
-     * close_generation. Host layers drop their copies of these. */
-    _Atomic uint32_t closed[BLY_RPC_CLOSED_COUNT];
-    /* Locks of the callers among themselves (the monitor ignores them): a stream's position is shared by all picoprocesses while
-     * stream_enumerate seeks and reads. Holds the process id of the holder, 0 when free; bit 31: somebody waits. */
+    /* From here on the callers' own; the monitor ignores it. Ring of the handles that were closed: the closer takes a number n of
+     * closed_count and writes n << 32 | handle to closed[n % BLY_RPC_CLOSED_COUNT]; the others drop their copies of these. */
+    _Atomic uint64_t closed[BLY_RPC_CLOSED_COUNT];
+    _Atomic uint32_t closed_count;
+    /* A stream's position is shared by all picoprocesses: held while stream_enumerate seeks and reads. Process id of the holder,
+     * 0 when free; bit 31: somebody waits. The first picoprocess releases those of the dead. */
     _Atomic uint32_t position_locks[BLY_RPC_POSITION_LOCKS];
-    uint32_t padding[860 - BLY_RPC_CLOSED_COUNT];
+    uint32_t padding[859 - 2 * BLY_RPC_CLOSED_COUNT];
     struct bly_rpc_slot slots[BLY_RPC_SLOT_COUNT];
 };
 _Static_assert(sizeof(struct bly_rpc_slot) == BLY_RPC_SLOT_SIZE, "a slot is a fixed size");
