@@ -1,0 +1,31 @@
+/* The monitor: one for each sandbox, in the process that calls it. */
+#ifndef MONITOR_MONITOR_H
+#define MONITOR_MONITOR_H
+
+#include <base/error.h>
+#include <base/text.h>
+#include <monitor/policy.h>
+
+struct mon_result {
+    int exit_status; /* what `bailey run` ends with: the program's own, 128 + signal, 126, 127, 125 */
+    int wait_status; /* of the main program, as wait(2) encodes it */
+    bool ended;      /* the main program ran and ended; else exit_status says why not and error is set */
+};
+
+/* Runs the sandbox to its end. The calling process must have one thread and no other children that matter: every orphan of the
+ * sandbox becomes its child. `standard` are the descriptors of the main program's streams; they stay the caller's. Returns 0 when
+ * the main program ran, else a negative errno with `error` set; *out_result is filled in both cases. */
+int mon_run(const struct mon_policy *policy, const int standard[3], struct mon_result *out_result, struct error *error);
+
+/* What this host offers for a sandbox's walls, for `bailey check` and `inspect`: one item each, with what is weaker without it. */
+struct mon_wall {
+    const char *name;
+    bool present;
+    char reason[96];     /* why not: the host's answer */
+    const char *without; /* what is weaker then */
+};
+#define MON_WALL_MAX 16
+/* Tries each on a child process. Returns how many were filled in. */
+size_t mon_check_walls(struct mon_wall walls[MON_WALL_MAX]);
+
+#endif

@@ -1,0 +1,438 @@
+/* Standard streams: what is handed in, what is relayed, and the user's terminal. Invariants: descriptors the user gave are never switched to
+ * non-blocking (others share them): a terminal is opened anew, a socket is used with MSG_DONTWAIT; and a terminal in raw mode is
+ * restored on every way out, crashes included. */
+#include "monitor/relay.h"
+
+#include "base/cleanup.h"
+#include "base/error.h"
+#include "base/text.h"
+#include "monitor/stream-file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#define BACKGROUND_RETRY_NS 250000000ull
+
+/* ---- One direction ---- */
+
+static void relay_close_from(struct mon_relay *relay)
+{
+    mon_timer_stop(relay->loop, &relay->retry);
+    mon_watch_remove(relay->loop, &relay->from);
+    if (relay->from.descriptor >= 0)
+        close(relay->from.descriptor);
+    relay->from.descriptor = -1;
+    relay->from_ended = true;
+}
+
+static void relay_close(struct mon_relay *relay)
+{
+    relay_close_from(relay);
+    mon_watch_remove(relay->loop, &relay->to);
+    if (relay->to.descriptor >= 0)
+        close(relay->to.descriptor);
+    relay->to.descriptor = -1;
+    relay->active = false;
+    free(relay->buffer);
+    relay->buffer = NULL;
+}
+
+static bool would_block(void)
+{
+    return errno == EAGAIN || errno == EINTR;
+}
+
+/* Writes what is in the buffer. Returns false when the relay has been closed. */
+static bool relay_write(struct mon_relay *relay)
+{
+    while (relay->start < relay->end) {
+        const unsigned char *data = relay->buffer + relay->start;
+        size_t size = relay->end - relay->start;
+        ssize_t written = relay->to_is_socket ? send(relay->to.descriptor, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+                                              : write(relay->to.descriptor, data, size);
+        if (written < 0 && !would_block()) {
+            relay_close(relay);
+            return false;
+        }
+        if (written < 0) {
+            mon_watch_set(relay->loop, &relay->from, 0);
+            if (mon_watch_set(relay->loop, &relay->to, EPOLLOUT) < 0)
+                relay_close(relay);
+            return relay->active;
+        }
+        relay->start += (size_t)written;
+    }
+    relay->start = relay->end = 0;
+    mon_watch_set(relay->loop, &relay->to, 0);
+    if (relay->from_ended) {
+        relay_close(relay);
+        return false;
+    }
+    if (!relay->retry.active)
+        mon_watch_set(relay->loop, &relay->from, EPOLLIN);
+    return true;
+}
+
+/* Reading the terminal of a foreground job that is not ours would stop us (SIGTTIN), and take what was typed for it. */
+static bool is_in_background(int terminal)
+{
+    pid_t foreground = tcgetpgrp(terminal);
+    return foreground >= 0 && foreground != getpgrp();
+}
+
+static void relay_retry(struct mon_timer *timer)
+{
+    struct mon_relay *relay = timer->context;
+    if (relay->active && relay->start == relay->end)
+        mon_watch_set(relay->loop, &relay->from, EPOLLIN);
+}
+
+/* Returns true when it moved something or saw the end. */
+static bool relay_read(struct mon_relay *relay)
+{
+    if (relay->from_is_terminal && is_in_background(relay->from.descriptor)) {
+        mon_watch_set(relay->loop, &relay->from, 0);
+        mon_timer_start(relay->loop, &relay->retry, BACKGROUND_RETRY_NS);
+        return false;
+    }
+    ssize_t size = relay->from_is_socket ? recv(relay->from.descriptor, relay->buffer, MON_RELAY_BUFFER, MSG_DONTWAIT)
+                                         : read(relay->from.descriptor, relay->buffer, MON_RELAY_BUFFER);
+    if (size < 0 && would_block())
+        return false;
+    if (size <= 0) {
+        relay_close(relay);
+        return true;
+    }
+    if (relay->on_data)
+        relay->on_data(relay->context, relay->buffer, (size_t)size);
+    relay->start = 0;
+    relay->end = (size_t)size;
+    relay_write(relay);
+    return true;
+}
+
+static void relay_from_ready(struct mon_watch *watch, uint32_t events)
+{
+    struct mon_relay *relay = watch->context;
+    if (relay->start == relay->end)
+        relay_read(relay);
+}
+
+static void relay_to_ready(struct mon_watch *watch, uint32_t events)
+{
+    relay_write(watch->context);
+}
+
+static int relay_start(struct mon_relay *relay)
+{
+    relay->buffer = memory_new(MON_RELAY_BUFFER);
+    relay->from.function = relay_from_ready;
+    relay->to.function = relay_to_ready;
+    relay->from.context = relay->to.context = relay->retry.context = relay;
+    relay->retry.function = relay_retry;
+    return mon_watch_set(relay->loop, &relay->from, EPOLLIN);
+}
+
+/* ---- What is to be done with a descriptor ---- */
+
+enum treatment { NOT_GIVEN, HAND_IN, RELAY };
+
+/* null, zero, full, random, urandom: nothing but bytes comes from or goes to them. Not mem, kmem, port, kmsg. */
+static bool is_harmless_device(const struct stat *status)
+{
+    if (!S_ISCHR(status->st_mode) || major(status->st_rdev) != 1)
+        return false;
+    unsigned number = minor(status->st_rdev);
+    return number == 3 || number == 5 || number == 7 || number == 8 || number == 9;
+}
+
+static enum treatment examine(int descriptor, unsigned access, bool keep_masters, struct bly_start_stream *stream)
+{
+    struct stat status;
+    int flags = fcntl(descriptor, F_GETFL);
+    if (descriptor < 0 || flags < 0 || fstat(descriptor, &status) < 0 || (flags & O_PATH))
+        return NOT_GIVEN;
+    int mode = flags & O_ACCMODE;
+    if (mode == (access == BLY_ACCESS_READ ? O_WRONLY : O_RDONLY))
+        return NOT_GIVEN;
+    stream->access = access;
+    if (is_harmless_device(&status)) {
+        stream->kind = BLY_KIND_CHARACTER;
+        return HAND_IN;
+    }
+    if (S_ISREG(status.st_mode)) {
+        off_t position = lseek(descriptor, 0, SEEK_CUR);
+        stream->kind = BLY_KIND_FILE;
+        stream->position = position < 0 ? 0 : (uint64_t)position;
+        stream->flags = flags & O_APPEND ? BLY_START_STREAM_APPEND : 0;
+        return HAND_IN;
+    }
+    stream->kind = BLY_KIND_PIPE;
+    /* The pipe of a program started later is relayed too: its reader sees the end when that program ends, although other
+     * picoprocesses may still hold copies. */
+    return S_ISFIFO(status.st_mode) && !keep_masters ? HAND_IN : RELAY;
+}
+
+/* A descriptor with no more than the wanted access. */
+static int hand_in(int descriptor, unsigned access, const struct bly_start_stream *stream)
+{
+    int mode = fcntl(descriptor, F_GETFL);
+    if ((mode & O_ACCMODE) != O_RDWR || stream->kind == BLY_KIND_CHARACTER) {
+        int copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
+        return copy < 0 ? -errno : copy;
+    }
+    /* Non-blocking only so that opening a FIFO does not wait for its other end. */
+    int flags = (access == BLY_ACCESS_READ ? O_RDONLY : O_WRONLY) | (mode & O_APPEND) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    int reopened = open(mon_descriptor_path(descriptor).text, flags);
+    if (reopened < 0)
+        return -errno;
+    fcntl(reopened, F_SETFL, flags & O_APPEND);
+    if (stream->kind == BLY_KIND_FILE)
+        lseek(reopened, (off_t)stream->position, SEEK_SET);
+    return reopened;
+}
+
+/* The user's end of a relay: a description of our own where possible, so that O_NONBLOCK stays ours. */
+static int user_end(int descriptor, unsigned access, bool *out_is_socket)
+{
+    struct stat status;
+    *out_is_socket = fstat(descriptor, &status) == 0 && S_ISSOCK(status.st_mode);
+    if (!*out_is_socket) {
+        int flags = (access == BLY_ACCESS_READ ? O_RDONLY : O_WRONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+        int reopened = open(mon_descriptor_path(descriptor).text, flags);
+        if (reopened >= 0)
+            return reopened;
+    }
+    int copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
+    return copy < 0 ? -errno : copy;
+}
+
+/* *out_given: the sandbox's end. */
+static int open_relay(struct mon_stdio *stdio, unsigned which, int descriptor, unsigned access, int *out_given)
+{
+    struct mon_relay *relay = &stdio->relays[which];
+    int ends[2];
+    bool is_socket;
+    cleanup_close int user = user_end(descriptor, access, &is_socket);
+    if (user < 0)
+        return user;
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -errno;
+    bool inward = access == BLY_ACCESS_READ;
+    int ours = inward ? ends[1] : ends[0];
+    *out_given = inward ? ends[0] : ends[1];
+    fcntl(ours, F_SETFL, O_NONBLOCK);
+    relay->loop = stdio->loop;
+    relay->active = true;
+    relay->from_is_terminal = inward && isatty(user);
+    relay->from.descriptor = inward ? user : ours;
+    relay->to.descriptor = inward ? ours : user;
+    relay->from_is_socket = inward && is_socket;
+    relay->to_is_socket = !inward && is_socket;
+    user = -1;
+    return 0;
+}
+
+static bool is_same_file(int a, int b)
+{
+    struct stat first, second;
+    return fstat(a, &first) == 0 && fstat(b, &second) == 0 && first.st_dev == second.st_dev && first.st_ino == second.st_ino &&
+           first.st_rdev == second.st_rdev;
+}
+
+static int add_stream(struct mon_stdio *stdio, struct mon_handles *handles, bool keep_masters, unsigned place, unsigned kind,
+                      unsigned access, int given, bly_handle *out_handle)
+{
+    int result = mon_handle_add(handles, keep_masters ? given : -1, kind, access, MON_NO_MOUNT, out_handle);
+    if (result < 0)
+        close(given);
+    else if (!keep_masters)
+        stdio->given[place] = given;
+    return result;
+}
+
+static int open_standard(struct mon_stdio *stdio, struct mon_handles *handles, const int standard[3], unsigned i, bool keep_masters)
+{
+    struct bly_start_stream *stream = &stdio->standard[i];
+    unsigned access = i == 0 ? BLY_ACCESS_READ : BLY_ACCESS_WRITE;
+    enum treatment treatment = examine(standard[i], access, keep_masters, stream);
+    if (treatment == NOT_GIVEN)
+        return 0;
+    if (i == 2 && treatment == RELAY && stdio->relays[1].active && is_same_file(standard[1], standard[2])) {
+        *stream = stdio->standard[1];
+        stream->flags |= BLY_START_STREAM_SAME;
+        return 0;
+    }
+    int given = -1;
+    int result = treatment == HAND_IN ? hand_in(standard[i], access, stream) : open_relay(stdio, i, standard[i], access, &given);
+    if (result < 0) {
+        /* A device that cannot be opened again, say: the program sees an empty stream, and the user why. */
+        *stream = (struct bly_start_stream){0};
+        note("standard stream %u is not given to the program: %s", i, strerror(-result));
+        return 0;
+    }
+    return add_stream(stdio, handles, keep_masters, i, stream->kind, access, treatment == HAND_IN ? result : given, &stream->handle);
+}
+
+static int open_terminal(struct mon_stdio *stdio, struct mon_handles *handles, const int standard[3], bool keep_masters)
+{
+    bly_handle *const out[2] = {&stdio->terminal_input, &stdio->terminal_output};
+    for (unsigned i = 0; i < 2; i++) {
+        struct bly_start_stream stream = {0};
+        unsigned access = i == 0 ? BLY_ACCESS_READ : BLY_ACCESS_WRITE;
+        enum treatment treatment = examine(standard[i], access, keep_masters, &stream);
+        int given = -1, result = 0;
+        if (treatment == NOT_GIVEN)
+            continue;
+        result = treatment == HAND_IN ? hand_in(standard[i], access, &stream) : open_relay(stdio, i, standard[i], access, &given);
+        if (result < 0)
+            return result;
+        result = add_stream(stdio, handles, keep_masters, 3 + i, stream.kind, access, treatment == HAND_IN ? result : given, out[i]);
+        if (result < 0)
+            return result;
+    }
+    for (unsigned i = 0; i < 3; i++)
+        stdio->standard[i] = (struct bly_start_stream){.kind = BLY_KIND_TTY, .access = BLY_ACCESS_READ | BLY_ACCESS_WRITE};
+    return 0;
+}
+
+int mon_stdio_open(struct mon_stdio *stdio, struct mon_loop *loop, struct mon_handles *handles, const int standard[3], bool terminal,
+                   bool keep_masters)
+{
+    *stdio = (struct mon_stdio){.loop = loop, .terminal = terminal, .given = {-1, -1, -1, -1, -1}, .terminal_descriptor = -1};
+    for (unsigned i = 0; i < 3; i++)
+        stdio->relays[i].from.descriptor = stdio->relays[i].to.descriptor = -1;
+    for (unsigned i = 0; i < 3 && terminal && stdio->terminal_descriptor < 0; i++)
+        if (isatty(standard[i]))
+            stdio->terminal_descriptor = fcntl(standard[i], F_DUPFD_CLOEXEC, 3);
+    if (terminal)
+        return open_terminal(stdio, handles, standard, keep_masters);
+    int result = 0;
+    for (unsigned i = 0; i < 3 && result == 0; i++)
+        result = open_standard(stdio, handles, standard, i, keep_masters);
+    return result;
+}
+
+int mon_stdio_start(struct mon_stdio *stdio)
+{
+    int result = 0;
+    for (unsigned i = 0; i < 5; i++) {
+        if (stdio->given[i] >= 0)
+            close(stdio->given[i]);
+        stdio->given[i] = -1;
+    }
+    for (unsigned i = 0; i < 3 && result == 0; i++)
+        if (stdio->relays[i].active)
+            result = relay_start(&stdio->relays[i]);
+    return result;
+}
+
+void mon_stdio_drain(struct mon_stdio *stdio, int timeout_ms)
+{
+    for (unsigned i = 1; i < 3; i++) {
+        struct mon_relay *relay = &stdio->relays[i];
+        uint64_t end = mon_now_ns() + (uint64_t)timeout_ms * 1000000u;
+        while (relay->active && mon_now_ns() < end) {
+            bool progress = relay->start < relay->end ? relay_write(relay) && relay->start == relay->end : relay_read(relay);
+            if (progress || !relay->active)
+                continue;
+            if (relay->start == relay->end)
+                break; /* nothing more has been written */
+            if (mon_loop_once(stdio->loop, 10) < 0)
+                break;
+        }
+    }
+}
+
+void mon_stdio_close(struct mon_stdio *stdio, struct mon_handles *handles)
+{
+    mon_stdio_raw(stdio, false);
+    for (unsigned i = 0; i < 3; i++) {
+        if (stdio->relays[i].active)
+            relay_close(&stdio->relays[i]);
+        if (stdio->standard[i].handle && !(stdio->standard[i].flags & BLY_START_STREAM_SAME))
+            (void)!mon_handle_close(handles, stdio->standard[i].handle);
+    }
+    if (stdio->terminal_input)
+        (void)!mon_handle_close(handles, stdio->terminal_input);
+    if (stdio->terminal_output)
+        (void)!mon_handle_close(handles, stdio->terminal_output);
+    for (unsigned i = 0; i < 5; i++)
+        if (stdio->given[i] >= 0)
+            close(stdio->given[i]);
+    if (stdio->terminal_descriptor >= 0)
+        close(stdio->terminal_descriptor);
+    stdio->terminal_descriptor = -1;
+}
+
+size_t mon_stdio_unread(const struct mon_stdio *stdio)
+{
+    int count = 0;
+    if (!stdio->relays[0].active || ioctl(stdio->relays[0].to.descriptor, FIONREAD, &count) < 0)
+        return 0;
+    return (size_t)count + stdio->relays[0].end - stdio->relays[0].start;
+}
+
+/* ---- The user's terminal ---- */
+
+bool mon_stdio_window_size(const struct mon_stdio *stdio, uint16_t *out_rows, uint16_t *out_columns)
+{
+    struct winsize size;
+    if (stdio->terminal_descriptor < 0 || ioctl(stdio->terminal_descriptor, TIOCGWINSZ, &size) < 0)
+        return false;
+    *out_rows = size.ws_row;
+    *out_columns = size.ws_col;
+    return true;
+}
+
+/* For the handler of fatal signals: the one terminal in raw mode, if any. */
+static struct {
+    volatile sig_atomic_t descriptor_plus_one;
+    struct termios saved;
+} raw_terminal;
+
+static void restore_and_die(int signal)
+{
+    if (raw_terminal.descriptor_plus_one)
+        tcsetattr(raw_terminal.descriptor_plus_one - 1, TCSANOW, &raw_terminal.saved);
+    raise(signal); /* SA_RESETHAND: now with its own effect */
+}
+
+static void catch_crashes(void)
+{
+    static const int crashes[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP, SIGXCPU, SIGXFSZ};
+    struct sigaction action = {.sa_handler = restore_and_die, .sa_flags = SA_RESETHAND | SA_NODEFER};
+    for (size_t i = 0; i < sizeof(crashes) / sizeof(crashes[0]); i++)
+        sigaction(crashes[i], &action, NULL);
+}
+
+void mon_stdio_raw(struct mon_stdio *stdio, bool on)
+{
+    sigset_t stop, before;
+    if (stdio->terminal_descriptor < 0 || on == stdio->raw)
+        return;
+    /* tcsetattr from the background would stop us. */
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGTTOU);
+    pthread_sigmask(SIG_BLOCK, &stop, &before);
+    if (!on) {
+        tcsetattr(stdio->terminal_descriptor, TCSADRAIN, &stdio->saved);
+        raw_terminal.descriptor_plus_one = 0;
+        stdio->raw = false;
+    } else if (tcgetattr(stdio->terminal_descriptor, &stdio->saved) == 0) {
+        struct termios raw = stdio->saved;
+        cfmakeraw(&raw);
+        raw_terminal.saved = stdio->saved;
+        raw_terminal.descriptor_plus_one = stdio->terminal_descriptor + 1;
+        catch_crashes();
+        stdio->raw = tcsetattr(stdio->terminal_descriptor, TCSADRAIN, &raw) == 0;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}

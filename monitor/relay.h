@@ -1,0 +1,60 @@
+/* Standard streams of a program. What may be handed into the sandbox as it is (regular files, pipes, /dev/null) becomes a handle; terminals,
+ * sockets and whatever else are relayed through pipes: the sandbox never holds them. */
+#ifndef MONITOR_RELAY_H
+#define MONITOR_RELAY_H
+
+#include <bailey/start.h>
+#include <monitor/handles.h>
+#include <monitor/loop.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <termios.h>
+
+#define MON_RELAY_BUFFER 16384u
+
+/* One direction: from -> buffer -> to. Its own descriptors; both non-blocking or used so. */
+struct mon_relay {
+    struct mon_loop *loop;
+    struct mon_watch from, to;
+    bool from_is_socket, to_is_socket;
+    bool from_is_terminal;   /* read only while we are in its foreground */
+    bool from_ended;         /* end of input, or nobody reads any more */
+    bool active;
+    struct mon_timer retry;  /* while in the background */
+    size_t start, end;
+    unsigned char *buffer;
+    void (*on_data)(void *context, const unsigned char *data, size_t size); /* sees what was read; may be NULL */
+    void *context;
+};
+
+/* What the program gets, and what the monitor does for it. */
+struct mon_stdio {
+    struct mon_loop *loop;
+    struct bly_start_stream standard[3];   /* for the start information */
+    bly_handle terminal_input, terminal_output;
+    bool terminal;
+    int given[5];       /* descriptors for the sandbox, at the handles standard[0..2], terminal_input, terminal_output; -1: none or same */
+    struct mon_relay relays[3];
+    int terminal_descriptor; /* the user's terminal, when raw mode is on or sizes are asked for; -1 */
+    bool raw;
+    struct termios saved;
+};
+
+/* Decides about each of the three descriptors (-1: not given) and prepares the relays. `keep_masters`: the handle table keeps the descriptors
+ * for FETCH (a program started later); otherwise they are in `given` for the launch. */
+int mon_stdio_open(struct mon_stdio *stdio, struct mon_loop *loop, struct mon_handles *handles, const int standard[3], bool terminal,
+                   bool keep_masters) __attribute__((warn_unused_result));
+/* The sandbox has its ends: closes ours of them, begins to relay. */
+int mon_stdio_start(struct mon_stdio *stdio) __attribute__((warn_unused_result));
+/* Delivers what the sandbox has written, while that makes progress within `timeout_ms`. */
+void mon_stdio_drain(struct mon_stdio *stdio, int timeout_ms);
+/* Restores the terminal, stops relaying, closes everything and the handles. */
+void mon_stdio_close(struct mon_stdio *stdio, struct mon_handles *handles);
+/* Size of the user's terminal; false when there is none. */
+bool mon_stdio_window_size(const struct mon_stdio *stdio, uint16_t *out_rows, uint16_t *out_columns);
+/* Raw mode on and off: also around being stopped. */
+void mon_stdio_raw(struct mon_stdio *stdio, bool on);
+/* Bytes for the program that it has not taken yet. */
+size_t mon_stdio_unread(const struct mon_stdio *stdio);
+
+#endif

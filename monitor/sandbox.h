@@ -1,0 +1,102 @@
+/* The monitor's state of its sandbox, shared by the files of this folder that run it (launch, relay, log reader, run). All of it
+ * belongs to the main thread, except rpc, handles, files and audit, which have locks of their own. */
+#ifndef MONITOR_SANDBOX_H
+#define MONITOR_SANDBOX_H
+
+#include <monitor/audit.h>
+#include <monitor/control.h>
+#include <monitor/handles.h>
+#include <monitor/loop.h>
+#include <monitor/monitor.h>
+#include <monitor/policy.h>
+#include <monitor/relay.h>
+#include <monitor/rpc.h>
+#include <monitor/stream-file.h>
+#include <sys/types.h>
+
+#define MON_WAKE_POOL_COUNT 64u
+/* Handles of what every picoprocess starts with, in the order in which launch.c adds them to the fresh table. */
+#define MON_PRESET_MAX 16u
+
+/* How the child confines itself (confine.c). Filled in before the clone; read by the child alone. */
+struct mon_confinement {
+    uint64_t namespaces;   /* CLONE_NEW* flags that the host granted */
+    bool by_root;          /* drops to `user`, `group` inside */
+    uid_t user;
+    gid_t group;
+    bool user_namespace;   /* for the limit of processes: its count begins at 0 in a user namespace of its own */
+    uint32_t process_limit; /* 0: none */
+    int landlock;          /* ruleset, or -1 */
+    bool scoped;           /* Landlock confines signals and abstract sockets */
+    int image;             /* descriptor of the picoprocess image */
+    int empty_folder;      /* O_PATH descriptor of a removed, empty folder: the root; -1: none */
+    const char *host_name;
+    struct mon_descriptor_move {
+        int from, to;
+    } moves[BLY_RPC_SLOT_COUNT + MON_PRESET_MAX + 8];
+    size_t move_count;
+    uint32_t wake_first;   /* the wake pool's descriptors, made by the child */
+    uint32_t wake_count;
+};
+
+struct mon_sandbox {
+    const struct mon_policy *policy;
+    struct mon_result *result;
+    struct error *error;
+    struct mon_loop loop;
+    struct mon_files files;
+    struct mon_handles handles;
+    struct mon_rpc rpc;
+    struct mon_audit *audit;
+    struct mon_control *control; /* NULL until opened */
+    struct mon_stdio stdio;      /* of the main program */
+    struct mon_execution *executions; /* programs started by `bailey exec` (run.c) */
+    uint64_t walls;              /* CLONE_NEW* granted */
+    bool confined_signals;
+
+    pid_t child;                 /* first picoprocess; 0 when reaped */
+    int channel;                 /* our end of the control stream */
+    int log;                     /* our end of the log pipe */
+    struct mon_watch channel_watch, log_watch, signal_watch;
+    struct mon_timer kill_timer, watch_timer;
+    int signals;                 /* signalfd */
+
+    bool main_ended, main_failed, killed, ending;
+    int main_status;             /* wait status */
+    int failure;                 /* errno of main_failed */
+    uint64_t interrupt_times[3]; /* of the last interrupts by the user */
+    unsigned log_level;          /* enum bly_log_level: what goes to standard error */
+    size_t log_size;
+    unsigned char log_data[2 * BLY_LOG_RECORD_MAX];
+};
+
+/* launch.c: makes everything the child is born with, starts it and the workers. */
+int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error *error) __attribute__((warn_unused_result));
+/* Signals a thread of the sandbox where it cannot do so itself. */
+int mon_interrupt(void *context, uint32_t process, uint32_t thread);
+
+/* start-info.c: returns a sealed memfd, or negative errno. */
+struct mon_start_handles {
+    struct bly_start_stream standard[3];
+    bly_handle terminal_input, terminal_output, control, wake_pool, heap, bulk;
+    uint16_t rows, columns;
+};
+int mon_start_info_make(const struct mon_sandbox *sandbox, const struct mon_start_handles *handles, struct error *error)
+    __attribute__((warn_unused_result));
+/* The payload of BLY_CONTROL_EXECUTE into `buffer`. Returns its size, or -E2BIG. */
+int mon_execute_payload(const struct mon_execute *request, const char *directory, const struct bly_start_stream standard[3],
+                        bly_handle terminal_input, bly_handle terminal_output, void *buffer, size_t size)
+    __attribute__((warn_unused_result));
+
+/* confine.c: in the child, from clone to exec. Only system calls: the child is a copy of a process that may hold any lock. */
+_Noreturn void mon_confine_and_execute(const struct mon_confinement *confinement);
+
+/* log-reader.c */
+void mon_log_read(struct mon_watch *watch, uint32_t events);
+void mon_log_drain(struct mon_sandbox *sandbox);
+
+/* run.c */
+int mon_channel_send(struct mon_sandbox *sandbox, const struct bly_control *record, const void *payload);
+void mon_kill(struct mon_sandbox *sandbox);
+
+#endif

@@ -1,0 +1,176 @@
+/* The start information of include/bailey/start.h out of the policy, and the payload of EXECUTE, which is made alike: a fixed part,
+ * then tables, then strings, all found by their offsets. */
+#include "monitor/sandbox.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+/* Grows downwards from the fixed part; `failed` once something did not fit, so that callers check at the end only. */
+struct block {
+    unsigned char *data;
+    size_t size, limit;
+    bool failed;
+};
+
+static uint32_t put(struct block *block, const void *data, size_t size, size_t alignment)
+{
+    size_t start = (block->size + alignment - 1) & ~(alignment - 1);
+    if (block->failed || start > block->limit || size > block->limit - start) {
+        block->failed = true;
+        return 0;
+    }
+    if (data)
+        memcpy(block->data + start, data, size);
+    block->size = start + size;
+    return (uint32_t)start;
+}
+
+static uint32_t put_string(struct block *block, const char *text)
+{
+    return text ? put(block, text, strlen(text) + 1, 1) : put(block, "", 1, 1);
+}
+
+static uint32_t put_strings(struct block *block, const struct text_list *list)
+{
+    uint32_t first = (uint32_t)block->size;
+    for (size_t i = 0; i < list->count; i++)
+        put_string(block, list->items[i]);
+    return first;
+}
+
+static uint32_t put_mounts(struct block *block, const struct mon_policy *policy)
+{
+    uint32_t table = put(block, NULL, policy->mount_count * sizeof(struct bly_start_mount), 8);
+    for (size_t i = 0; i < policy->mount_count; i++) {
+        struct bly_start_mount mount = {
+            .guest_path = put_string(block, policy->mounts[i].guest_path),
+            .flags = policy->mounts[i].flags & (BLY_MOUNT_LAYERED | BLY_MOUNT_READ_ONLY | BLY_MOUNT_FILE),
+            .host_path = put_string(block, policy->mounts[i].host_path),
+        };
+        if (!block->failed)
+            memcpy(block->data + table + i * sizeof(mount), &mount, sizeof(mount));
+    }
+    return table;
+}
+
+static uint32_t put_nodes(struct block *block, const struct mon_policy *policy)
+{
+    uint32_t table = put(block, NULL, policy->node_count * sizeof(struct bly_start_node), 8);
+    for (size_t i = 0; i < policy->node_count; i++) {
+        struct bly_start_node node = {
+            .path = put_string(block, policy->nodes[i].path),
+            .kind = policy->nodes[i].kind,
+            .mode = policy->nodes[i].mode,
+            .content = put_string(block, policy->nodes[i].content),
+        };
+        if (!block->failed)
+            memcpy(block->data + table + i * sizeof(node), &node, sizeof(node));
+    }
+    return table;
+}
+
+static uint32_t start_flags(const struct mon_sandbox *sandbox)
+{
+    const struct mon_policy *policy = sandbox->policy;
+    return (policy->terminal ? BLY_START_TERMINAL : 0) | (policy->trace_syscalls ? BLY_START_TRACE_SYSCALLS : 0) |
+           (policy->trace_abi ? BLY_START_TRACE_ABI : 0) | (policy->read_only ? BLY_START_READ_ONLY : 0) |
+           (sandbox->confined_signals ? BLY_START_CONFINED_SIGNALS : 0) | (policy->no_patching ? BLY_START_NO_PATCHING : 0) |
+           (policy->learn ? BLY_START_WATCH_ENDS : 0);
+}
+
+static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handles *handles, struct block *block)
+{
+    const struct mon_policy *policy = sandbox->policy;
+    put(block, NULL, sizeof(struct bly_start_info), 8);
+    struct bly_start_info info = {
+        .magic = BLY_START_MAGIC,
+        .version = BLY_ABI_VERSION,
+        .flags = start_flags(sandbox),
+        .mounts = put_mounts(block, policy),
+        .mount_count = (uint32_t)policy->mount_count,
+        .nodes = put_nodes(block, policy),
+        .node_count = (uint32_t)policy->node_count,
+        .arguments = put_strings(block, &policy->arguments),
+        .argument_count = (uint32_t)policy->arguments.count,
+        .environment = put_strings(block, &policy->environment),
+        .environment_count = (uint32_t)policy->environment.count,
+        .program = put_string(block, policy->program),
+        .directory = put_string(block, policy->directory),
+        .host_name = put_string(block, policy->host_name),
+        .sandbox_name = put_string(block, policy->name),
+        .user = policy->user,
+        .group = policy->group,
+        .standard = {handles->standard[0], handles->standard[1], handles->standard[2]},
+        .terminal_input = handles->terminal_input,
+        .terminal_output = handles->terminal_output,
+        .terminal_rows = handles->rows,
+        .terminal_columns = handles->columns,
+        .control = handles->control,
+        .wake_pool = handles->wake_pool,
+        .wake_pool_count = MON_WAKE_POOL_COUNT,
+        .heap = handles->heap,
+        .bulk = handles->bulk,
+        .memory_limit = policy->memory_limit,
+        .process_limit = policy->process_limit,
+        .open_file_limit = policy->open_file_limit,
+        .boot_time_ns = mon_now_ns(),
+        .total_size = block->size,
+    };
+    if (getrandom(info.random_seed, sizeof(info.random_seed), 0) != sizeof(info.random_seed))
+        block->failed = true;
+    if (!block->failed)
+        memcpy(block->data, &info, sizeof(info));
+}
+
+int mon_start_info_make(const struct mon_sandbox *sandbox, const struct mon_start_handles *handles, struct error *error)
+{
+    cleanup_close int memory = memfd_create("bailey-start", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (memory < 0 || ftruncate(memory, BLY_START_SIZE) < 0)
+        return error_set_errno(error, -errno, "cannot make the start information");
+    /* Written through a map, so that only the pages in use exist; unmapped before the seal, which demands it. */
+    void *data = mmap(NULL, BLY_START_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+    if (data == MAP_FAILED)
+        return error_set_errno(error, -errno, "cannot make the start information");
+    struct block block = {.data = data, .limit = BLY_START_SIZE};
+    fill(sandbox, handles, &block);
+    munmap(data, BLY_START_SIZE);
+    if (block.failed)
+        return error_set(error, -E2BIG, "arguments, environment and mounts together exceed %llu KiB", BLY_START_SIZE >> 10);
+    if (fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
+        return error_set_errno(error, -errno, "cannot seal the start information");
+    return take_descriptor(&memory);
+}
+
+int mon_execute_payload(const struct mon_execute *request, const char *directory, const struct bly_start_stream standard[3],
+                        bly_handle terminal_input, bly_handle terminal_output, void *buffer, size_t size)
+{
+    struct block block = {.data = buffer, .limit = size};
+    put(&block, NULL, sizeof(struct bly_control_execute), 8);
+    struct bly_control_execute execute = {
+        .arguments = put_strings(&block, &request->arguments),
+        .argument_count = (uint32_t)request->arguments.count,
+        .environment = put_strings(&block, &request->environment),
+        .environment_count = (uint32_t)request->environment.count,
+        .program = put_string(&block, request->program),
+        .directory = put_string(&block, directory),
+        .user = request->user,
+        .group = request->group,
+        .flags = request->terminal ? BLY_START_TERMINAL : 0,
+        .standard = {standard[0], standard[1], standard[2]},
+        .terminal_input = terminal_input,
+        .terminal_output = terminal_output,
+        .terminal_rows = request->rows,
+        .terminal_columns = request->columns,
+        .total_size = (uint32_t)block.size,
+    };
+    if (block.failed)
+        return -E2BIG;
+    memcpy(buffer, &execute, sizeof(execute));
+    return (int)block.size;
+}
