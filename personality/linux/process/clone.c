@@ -10,12 +10,11 @@
 #include "personality/linux/file.h"
 #include "personality/linux/mm/mm.h"
 #include "personality/linux/process/lifecycle.h"
+#include "personality/linux/process/pidfd.h"
 
 #include <linux/wait.h>
 
 #define NAMESPACE_FLAGS (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
-
-int pidfd_create(struct lx_process *process, unsigned flags); /* pidfd.c */
 
 /* ---- Checks --------------------------------------------------------------------------------------------------- */
 

@@ -4,11 +4,10 @@
  * (continue_pending). All are guarded by the table's lock; whoever changes them wakes the parent's child_queue. */
 #include "personality/linux/file.h"
 #include "personality/linux/process/lifecycle.h"
+#include "personality/linux/process/pidfd.h"
 
 #include <linux/resource.h>
 #include <linux/wait.h>
-
-struct lx_process *pidfd_process(struct open_file *file); /* pidfd.c: with a reference, or NULL */
 
 struct wait_request {
     int which;             /* P_ALL, P_PID, P_PGID */

@@ -21,6 +21,7 @@ struct signal_state { /* of a process */
     struct pending_signals pending;
     struct lx_sigaction actions[LX_SIGNAL_COUNT];
     uint32_t queued_count;
+    uint32_t continue_count; /* SIGCONTs so far: one that comes between taking a stop signal and stopping cancels the stop */
     struct wait_queue signalfd_queue; /* woken when a signal arrives for any thread */
 };
 struct thread_signals {
@@ -28,6 +29,7 @@ struct thread_signals {
     lx_sigset blocked;       /* changed by the owner only, under the process's signal lock */
     lx_sigset saved_blocked; /* to be restored after sigsuspend, ppoll and the like when has_saved */
     uint32_t has_saved;
+    lx_sigset waited;        /* blocked signals that sigtimedwait is waiting for: the thread is told of them all the same */
     uint64_t altstack_address, altstack_size;
     uint32_t altstack_flags;
 };
@@ -38,6 +40,8 @@ struct lx_thread;
 int signal_send_process(struct lx_process *process, int signal, const siginfo_t *info);
 int signal_send_thread(struct lx_thread *thread, int signal, const siginfo_t *info);
 int signal_send_group(int32_t group_id, int signal, const siginfo_t *info); /* -ESRCH when empty */
+/* A timer's own queue entry (entry->timer is set). 0: queued or lost with its process; -EAGAIN: still queued (an overrun); -EINTR: ignored. */
+int signal_send_timer(struct lx_process *process, struct lx_thread *thread, struct queued_signal *entry);
 /* A fault of the current thread: delivered even when blocked or ignored (then fatal). */
 void signal_force(int signal, const siginfo_t *info);
 /* True when the thread has a deliverable signal (or must stop or exit): blocking calls then return -ERESTARTSYS or -EINTR. */
