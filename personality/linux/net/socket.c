@@ -315,7 +315,11 @@ static struct socket_name shown_name(const struct socket *socket, const struct s
 
 static const struct socket_family *family_of(int number)
 {
-    return number == LX_AF_UNIX ? &unix_family : number == LX_AF_INET ? &inet_family : number == LX_AF_INET6 ? &inet6_family : NULL;
+    static const struct socket_family *const families[] = { &unix_family, &inet_family, &inet6_family, &netlink_family };
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+        if (families[i]->number == number)
+            return families[i];
+    return NULL;
 }
 
 LX_SYSCALL(socket, int family_number, int type_and_flags, int protocol)
@@ -327,15 +331,13 @@ LX_SYSCALL(socket, int family_number, int type_and_flags, int protocol)
         return -EAFNOSUPPORT;
     if (type < 1 || type > 10)
         return -EINVAL;
-    if (family_number == LX_AF_NETLINK)
-        return netlink_create(type, protocol, flags);
     const struct socket_family *family = family_of(family_number);
     if (!family)
         return -EAFNOSUPPORT;
     int problem = family->check(type, protocol);
     if (problem)
         return problem;
-    if (family == &unix_family && type == LX_SOCK_RAW)
+    if (type == LX_SOCK_RAW) /* unix(7), netlink(7): the same as datagrams */
         type = LX_SOCK_DGRAM;
     struct socket *socket = socket_create(family, type, protocol);
     return socket ? socket_install(socket, flags) : -ENOMEM;
@@ -446,6 +448,10 @@ static int connect_stream(struct socket *socket, struct socket *listener, const 
             if (listener->family != &unix_family) /* bound to any address: the connection has the one that was called */
                 served->name = *name;
             served->peer_name = socket->name;
+            if (listener->family->present) {
+                listener->family->present(&served->name);
+                listener->family->present(&served->peer_name);
+            }
             served->credentials = listener->credentials;
             served->receive_limit = listener->receive_limit;
             served->pass_credentials = listener->pass_credentials;
@@ -460,6 +466,8 @@ static int connect_stream(struct socket *socket, struct socket *listener, const 
         } else {
             socket->credentials = socket_own_credentials();
             socket->peer_name = *name;
+            if (socket->family->present)
+                socket->family->present(&socket->peer_name);
             socket->receive_closed = socket->peer_closed = false;
             join(socket, served); /* nobody else knows `served` yet */
         }
@@ -503,6 +511,8 @@ static int connect_datagram(struct socket *socket, const struct socket_name *nam
         socket->peer_name = *name;
         if (name->family == LX_AF_UNSPEC)
             socket->peer_name.size = 0;
+        else if (socket->family->present)
+            socket->family->present(&socket->peer_name);
     }
     if (old)
         socket_unref(old);

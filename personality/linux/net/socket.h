@@ -33,10 +33,11 @@ struct packet {
     bool has_credentials;
     struct socket_credentials credentials;
     struct open_file **rights;
-    struct socket_name from;
+    struct socket_name *from;         /* datagrams: who sent it; heap, may be NULL */
     unsigned char data[];
 };
 
+struct message;
 enum socket_state { SOCKET_FREE, SOCKET_LISTENING, SOCKET_CONNECTED, SOCKET_DISCONNECTED };
 struct socket {
     _Atomic uint32_t references;     /* the open file, the peer, name tables, a pending queue */
@@ -48,6 +49,7 @@ struct socket {
     struct socket *peer;             /* with a reference: connected streams, connected unix datagrams */
     bool receive_closed, send_closed, peer_closed, peer_reset, closed;
     int error;                       /* SO_ERROR: positive errno, read once */
+    struct mutex receive_mutex;      /* held by a reader while it copies: readers alone remove packets */
     struct list packets;
     uint64_t received_bytes, receive_limit, send_limit;
     int oob;                         /* urgent byte, -1: none */
@@ -62,7 +64,6 @@ struct socket {
     uint32_t low_water;
     bool pass_credentials, only_v6, reuse_address, reuse_port, keep_alive, broadcast, oob_inline, no_delay, cork, linger, timestamp;
     int32_t linger_seconds, priority, mark, passive_ttl;
-    void *private;                   /* netlink: nothing yet to answer */
 };
 
 struct socket_family {
@@ -76,8 +77,12 @@ struct socket_family {
     void (*unbind)(struct socket *socket);                         /* at the last close */
     /* The listener or datagram receiver of that name, with a reference. -ECONNREFUSED, -ENOENT, -ENETUNREACH, -EPROTOTYPE. */
     int (*find)(struct socket *from, const struct socket_name *name, struct socket **out_target);
+    /* Writes another end's name as sockets of this family see it (IPv4 mapped into IPv6, the address instead of "any"). [as it is] */
+    void (*present)(struct socket_name *name);
+    /* The family answers what is sent itself, into the sender's own queue. [send_packet] */
+    int64_t (*serve)(struct socket *socket, struct message *message);
 };
-extern const struct socket_family unix_family, inet_family, inet6_family;
+extern const struct socket_family unix_family, inet_family, inet6_family, netlink_family;
 
 struct net_state {
     struct lock lock;
@@ -116,11 +121,11 @@ struct message {
 };
 int64_t socket_send(struct open_file *file, struct message *message);
 int64_t socket_receive(struct open_file *file, struct message *message);
+struct packet *packet_create(size_t room);
+void packet_queue(struct socket *target, struct packet *packet); /* target->lock held */
 void packet_free(struct packet *packet);
 struct socket_credentials socket_own_credentials(void);
 
-/* netlink.c */
-int netlink_create(int type, int protocol, int flags);
 /* interface.c: ioctls about network interfaces. -ENOIOCTLCMD (-515): not one of them. */
 long interface_ioctl(unsigned request, uint64_t argument);
 
