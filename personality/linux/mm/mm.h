@@ -12,6 +12,13 @@ struct memory_object_ops {
     int (*map)(struct memory_object *object, void *address, size_t size, unsigned protection, bool shared, uint64_t offset);
     void (*destroy)(struct memory_object *object);
     size_t (*path)(struct memory_object *object, char *buffer, size_t size); /* for /proc/PID/maps */
+    /* Shared maps: msync and MADV_REMOVE. [0; the host is asked to free the mapped pages] */
+    int (*flush)(struct memory_object *object, uint64_t offset, uint64_t size);
+    int (*punch)(struct memory_object *object, uint64_t offset, uint64_t size);
+    /* A shared writable map of [offset, offset + size) begins or ends to exist (F_SEAL_WRITE counts them). [nothing] */
+    int (*map_writable)(struct memory_object *object, int change);
+    /* After a bus error: does the object now reach beyond `offset`? Then the page is mapped anew. [no] */
+    bool (*covers)(struct memory_object *object, uint64_t offset);
 };
 struct memory_object {
     const struct memory_object_ops *ops;
@@ -58,6 +65,12 @@ struct mm {
     struct inode *executable;     /* /proc/PID/exe, with its dentry */
     struct dentry *executable_dentry;
     void *patches;                /* process/patch.c: proven call sites and their trampolines */
+    uint64_t place_below, place_hole; /* cache of the search for room: see mm/place.c */
+    uint64_t grown_start, grown_end;  /* what the last stack growth added */
+    uint32_t region_count;
+    uint32_t lock_future;         /* mlockall(MCL_FUTURE) */
+    uint32_t barrier_registered;  /* membarrier(2): MEMBARRIER_CMD_REGISTER_* that were done */
+    uint64_t peak_bytes;          /* largest mapped_bytes: VmPeak */
 };
 
 struct mm *mm_create(void);
@@ -73,8 +86,35 @@ int mm_unmap(struct mm *mm, uint64_t start, uint64_t size);
 int mm_protect(struct mm *mm, uint64_t start, uint64_t size, unsigned protection);
 struct region *mm_find(struct mm *mm, uint64_t address); /* region containing it, or NULL */
 struct region *mm_find_next(struct mm *mm, uint64_t address); /* containing it or the next above */
+/* The same with a limit on what mprotect may set later (a file opened read-only). */
+int64_t mm_map_limited(struct mm *mm, uint64_t hint, uint64_t size, unsigned protection, unsigned maximum_protection, unsigned region_flags,
+                       struct memory_object *object, uint64_t offset, unsigned mm_flags);
+
+/* From the exception upcall, before a signal is sent (and before guest_fault_fixup, so that copies grow stacks too): true when the fault has been
+ * cured and the instruction can be tried again. May sleep on mm.mutex; false when the caller holds that itself. */
+bool mm_handle_fault(uint64_t address, bool write);     /* BLY_EXCEPTION_MEMORY: stack growth */
+bool mm_handle_bus_error(uint64_t address);             /* BLY_EXCEPTION_BUS: a file that has grown since it was mapped */
+
+/* fork under way, in the child, before it returns to the program: nothing to do for mm. exec calls mm_reset_address_space. */
+
+/* Text for /proc: called for each piece of text, with the mm's mutex held (by mm_format_*). */
+struct mm_text { void (*emit)(struct mm_text *text, const char *piece, size_t size); };
+void mm_format_maps(struct mm *mm, struct mm_text *text);
+void mm_format_smaps(struct mm *mm, struct mm_text *text);
+/* What statm and status tell, in bytes. resident is an estimate. */
+struct mm_statistics { uint64_t total, resident, shared, text, data, stack, locked, peak, anonymous; };
+void mm_statistics(struct mm *mm, struct mm_statistics *out_statistics);
+
 /* Key under which a futex word is known. */
 struct futex_key { uint64_t object; uint64_t offset; };
 int mm_futex_key(uint64_t address, bool shared, struct futex_key *out_key);
+
+/* futex.c. For a thread that ends: robust list (FUTEX_OWNER_DIED), PI state; clear_child_tid is exit.c's matter: it writes 0 and
+ * calls futex_wake_address. */
+struct lx_thread;
+void lx_futex_thread_exit(struct lx_thread *thread);
+int futex_wake_address(uint64_t address, int count);
+int lx_futex_init(void);
+int lx_mm_init(void);
 
 #endif

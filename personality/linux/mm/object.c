@@ -1,0 +1,103 @@
+/* Memory objects, and the simplest of them: shared anonymous memory, one run of pages of the bulk segment.
+ *
+ * An object lives as long as a region maps it or its maker holds it. What lies past its end is mapped past the end of the
+ * segment, so that touching it is a bus error, as with a file. */
+#include "personality/linux/mm/internal.h"
+#include "personality/linux/mm/bulk.h"
+
+uint64_t lx_next_id(void)
+{
+    return ++lx_kernel->next_id;
+}
+
+void memory_object_unref(struct memory_object *object)
+{
+    if (object && --object->references == 0)
+        object->ops->destroy(object);
+}
+
+int bulk_map(uint64_t bulk_offset, void *address, size_t size, unsigned protection, bool shared)
+{
+    return bly->stream_map(start_info->bulk, address, size, protection, BLY_MAP_REPLACE | (shared ? BLY_MAP_SHARED : 0), bulk_offset);
+}
+
+int bulk_map_nothing(void *address, size_t size, unsigned protection, bool shared)
+{
+    return bulk_map(BLY_BULK_SIZE, address, size, protection, shared);
+}
+
+struct anonymous_object {
+    struct memory_object object;
+    uint64_t bulk_offset, size;
+};
+
+static int anonymous_map(struct memory_object *object, void *address, size_t size, unsigned protection, bool shared, uint64_t offset)
+{
+    struct anonymous_object *memory = container_of(object, struct anonymous_object, object);
+    uint64_t inside = offset >= memory->size ? 0 : size < memory->size - offset ? size : memory->size - offset;
+
+    if (inside) {
+        int error = bulk_map(memory->bulk_offset + offset, address, inside, protection, shared);
+        if (error)
+            return error;
+    }
+    return inside < size ? bulk_map_nothing((char *)address + inside, size - inside, protection, shared) : 0;
+}
+
+static void anonymous_destroy(struct memory_object *object)
+{
+    struct anonymous_object *memory = container_of(object, struct anonymous_object, object);
+
+    bulk_free(memory->bulk_offset, memory->size / PAGE);
+    heap_free(memory);
+}
+
+static size_t anonymous_path(struct memory_object *object, char *buffer, size_t size)
+{
+    return (size_t)format(buffer, size, "/dev/zero (deleted)");
+}
+
+static int anonymous_punch(struct memory_object *object, uint64_t offset, uint64_t size)
+{
+    struct anonymous_object *memory = container_of(object, struct anonymous_object, object);
+
+    if (offset >= memory->size)
+        return 0;
+    if (size > memory->size - offset)
+        size = memory->size - offset;
+    return bly->memory_advise((void *)(BLY_BULK_START + memory->bulk_offset + offset), size, BLY_ADVICE_REMOVE);
+}
+
+static const struct memory_object_ops anonymous_ops = {
+    .map = anonymous_map,
+    .destroy = anonymous_destroy,
+    .path = anonymous_path,
+    .punch = anonymous_punch,
+};
+
+struct memory_object *memory_object_create_anonymous(uint64_t size)
+{
+    struct anonymous_object *memory = heap_alloc(sizeof *memory);
+
+    if (!memory)
+        return NULL;
+    memory->size = page_up(size);
+    int64_t offset = bulk_alloc(memory->size / PAGE);
+    if (offset < 0) {
+        heap_free(memory);
+        return NULL;
+    }
+    memory->bulk_offset = (uint64_t)offset;
+    memory->object = (struct memory_object){
+        .ops = &anonymous_ops,
+        .references = 1,
+        .flags = MEMORY_OBJECT_WRITABLE_SHARED,
+        .id = lx_next_id(),
+    };
+    return &memory->object;
+}
+
+int lx_mm_init(void)
+{
+    return 0; /* everything of mm belongs to a process */
+}
