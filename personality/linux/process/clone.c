@@ -260,10 +260,32 @@ no_memory:
     return -ENOMEM;
 }
 
+int process_start_kernel_thread(void (*function)(void))
+{
+    struct process_table *table = process_table();
+    struct lx_process *process = lx_process();
+    struct lx_thread *thread = thread_allocate();
+    uint32_t host_thread;
+    if (!thread)
+        return -ENOMEM;
+    thread->kernel_function = function;
+    memcpy(thread->name, "kernel", 7);
+    lock_acquire(&table->lock);
+    lock_acquire(&process->signals.lock);
+    thread_link(thread, process, 0); /* nobody finds it by an id */
+    lock_release(&process->signals.lock);
+    lock_release(&table->lock);
+    return bly->thread_create((uint64_t)thread, &host_thread);
+}
+
 void process_thread_started(uint64_t argument)
 {
     struct lx_thread *thread = (struct lx_thread *)argument;
     thread_become(thread);
+    if (thread->kernel_function) {
+        thread->kernel_function();
+        panic("a thread of init has returned");
+    }
     struct bly_context context = *thread->start_context;
     heap_free(thread->start_context);
     thread->start_context = NULL;
@@ -387,6 +409,7 @@ static long play_child(struct lx_process *child, struct lx_thread *thread, const
         ignored |= guest_store32((uint32_t *)request->child_tid, (uint32_t)thread->tid);
     (void)ignored;
 
+    caller->base.state = THREAD_IN_KERNEL; /* told of nothing by interrupt until it is back */
     thread_become(thread);
     thread->registers = caller->registers;
     if (request->stack)
@@ -456,6 +479,7 @@ long process_leave_vfork(void)
         return result == -ENOMEM ? -ENOMEM : -EAGAIN;
     *registers = become_parent(saved);
     lx_current()->registers = registers;
+    lx_current()->restore_full = 1;
     return pid;
 }
 

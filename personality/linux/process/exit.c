@@ -372,7 +372,7 @@ void process_exec_done(void)
 {
     struct lx_thread *thread = lx_current();
     struct lx_process *process = thread->process;
-    process_timers_end(process);
+    posix_timers_end(process);
     thread->clear_child_tid = 0;
     thread->robust_list = 0;
     thread->robust_list_size = 0;

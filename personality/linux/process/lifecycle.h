@@ -52,8 +52,10 @@ _Noreturn void process_resume_vfork_parent(struct vfork_saved *saved);
 /* group.c. Table lock held: hang-up signals for groups that became orphaned through the end of `process`. */
 void group_check_orphans(struct lx_process *process);
 bool group_is_orphaned(int32_t group_id, const struct lx_process *except);
-/* timers */
+/* itimer.c and posix_timers.c. No lock is held. At exit all timers end, at exec those of timer_create(2). */
 void process_timers_end(struct lx_process *process);
+void posix_timers_end(struct lx_process *process);
+void process_cpu_limit_changed(struct lx_process *process); /* RLIMIT_CPU */
 void process_cpu_times(struct lx_process *process, uint64_t *out_user_ns, uint64_t *out_system_ns);
 
 #endif

@@ -66,6 +66,7 @@ struct lx_process {
     uint64_t user_ns, system_ns, children_user_ns, children_system_ns; /* of threads and children that have ended */
     uint64_t minor_faults, voluntary_switches, children_maxrss_kb;
     struct list timers;               /* POSIX timers; guarded by signals.lock */
+    struct mutex timer_mutex;         /* one timer_* call of the process at a time */
     uint32_t next_timer_id;
     struct process_timers *itimers;   /* setitimer, alarm, RLIMIT_CPU: made at first use (process/itimer.c) */
     void *sysv_undo;
@@ -84,6 +85,7 @@ struct lx_thread {
     uint32_t exiting;
     char name[16];
     struct thread_signals signals;
+    void (*kernel_function)(void);    /* a thread of init's own: what it runs */
     struct bly_context *start_context; /* until a new thread has started: its first registers */
     uint64_t clear_child_tid;         /* guest address */
     uint64_t robust_list, robust_list_size;
@@ -127,6 +129,7 @@ struct lx_kernel {
     uint64_t monotonic_offset_ns;
     char host_name[65], domain_name[65];
     struct vector_layout vector_layout;
+    uint32_t hardware_capabilities;   /* CPUID leaf 1, edx: AT_HWCAP; asked once, since CPUID traps in virtual machines */
     _Atomic uint32_t trace_flags;     /* BLY_START_TRACE_* */
     _Atomic uint32_t absent_logged[16]; /* bit a system call that was named in the log */
 };
@@ -176,8 +179,9 @@ _Noreturn void process_thread_started(uint64_t argument);
 /* Entry code (process/entry): goes to the program with every register of `context`, from any depth of the kernel stack, as at the end of a
  * system call: delivers signals first. vector_state NULL leaves the vector registers as they are. */
 _Noreturn void lx_leave_kernel(struct bly_context *context);
-/* A process's file system context. */
-struct filesystem_context *filesystem_context_copy(struct filesystem_context *from);
+/* init: a further thread of the calling process that runs `function`, which never returns. It has no tid. */
+int process_start_kernel_thread(void (*function)(void));
+struct filesystem_context *filesystem_context_copy(struct filesystem_context *from); /* fs/ */
 void filesystem_context_unref(struct filesystem_context *context);
 bool lx_capable(int capability);                   /* root-in-the-sandbox: euid 0 has all */
 

@@ -83,6 +83,7 @@ struct lx_process *process_allocate(void)
     wait_queue_init(&process->child_queue);
     wait_queue_init(&process->end_queue);
     mutex_init(&process->exec_mutex);
+    mutex_init(&process->timer_mutex);
     signal_state_init(&process->signals);
     process->references = 1;
     process->token = NO_TOKEN;

@@ -1,9 +1,9 @@
 /* The frame of a signal handler on the program's stack, exactly as Linux lays it out on x86-64 (struct rt_sigframe), and
  * rt_sigreturn(2), which undoes it.
  *
- * The vector registers of the program are still in the CPU while the personality serves a system call (it is
- * compiled without them), so a frame built then saves them with XSAVE; an interrupted program's are in the host's frame. What
- * comes back through rt_sigreturn is checked here completely, since the host refuses a bad image by killing the picoprocess. */
+ * The vector registers of the program are still in the CPU while the personality runs (it is compiled without them), so a frame
+ * saves them with XSAVE and rt_sigreturn loads them with XRSTOR, without the host's help. What comes back through rt_sigreturn
+ * is checked completely before: the instruction faults on a bad image. */
 #include "personality/linux/signal/internal.h"
 
 #include <asm/processor-flags.h>
@@ -30,6 +30,8 @@ enum {
     USER_CODE_SEGMENT = 0x33, USER_DATA_SEGMENT = 0x2b,
 };
 #define FEATURES_LEGACY 3ull
+#define FEATURE_KEYS (1ull << 9)
+#define MXCSR_DEFAULT 0x1f80u
 #define FEATURES_TILE (3ull << 17) /* AMX: only after arch_prctl(ARCH_REQ_XCOMP_PERM), which is refused */
 #define FLAGS_RESTORED \
     (X86_EFLAGS_AC | X86_EFLAGS_OF | X86_EFLAGS_DF | X86_EFLAGS_TF | X86_EFLAGS_SF | X86_EFLAGS_ZF | X86_EFLAGS_AF | X86_EFLAGS_PF | \
@@ -96,6 +98,21 @@ static uint32_t image_size(const unsigned char *image)
     return marks.extended_size;
 }
 
+/* The personality has no instruction that touches vector registers, so what is loaded here is what the program finds. The image has
+ * been checked: the CPU would fault on a bad one. */
+static void load_vector_registers(const struct vector_buffer *buffer, uint64_t features)
+{
+    __asm__ volatile("xrstor64 (%0)" : : "r"(buffer->bytes), "a"((uint32_t)features), "d"((uint32_t)(features >> 32)) : "memory");
+}
+
+/* A handler starts with fresh registers and default control words (fpu__clear_user_states() in Linux); protection keys stay. */
+static void reset_vector_registers(struct vector_buffer *buffer, const struct vector_layout *layout)
+{
+    memset(buffer->bytes, 0, LEGACY_SIZE + HEADER_SIZE);
+    *(uint32_t *)(buffer->bytes + MXCSR_OFFSET) = MXCSR_DEFAULT;
+    load_vector_registers(buffer, layout->features & ~FEATURE_KEYS);
+}
+
 /* Reads the image at the guest's `address` into `buffer` and makes it one that the CPU accepts. -EFAULT: it is not one. */
 static int load_vector_image(struct vector_buffer *buffer, uint64_t address)
 {
@@ -125,7 +142,6 @@ static int load_vector_image(struct vector_buffer *buffer, uint64_t address)
     memcpy(&control, buffer->bytes + MXCSR_OFFSET, sizeof control);
     if (control & 0xffff0000u)
         return -EFAULT;
-    mark_vector_image(buffer->bytes, layout);
     return 0;
 }
 
@@ -242,6 +258,8 @@ int signal_build_frame(struct bly_context *context, int signal, const struct lx_
     if (guest_write((void *)image_address, image, size) < 0 || guest_write((void *)frame_address, &frame, sizeof frame) < 0)
         return -EFAULT;
 
+    reset_vector_registers(&buffer, layout);
+    context->vector_state = NULL;
     if (thread->signals.altstack_flags & SS_AUTODISARM)
         disarm_altstack(thread);
     context->rsp = frame_address;
@@ -284,16 +302,11 @@ LX_SYSCALL(rt_sigreturn, void)
     if (image_address) {
         if (load_vector_image(&buffer, image_address) < 0)
             refuse_frame();
+        load_vector_registers(&buffer, vector_layout()->features);
     } else {
-        /* No image: the registers start afresh, with the default control words. */
-        const struct vector_layout *layout = vector_layout();
-        memset(buffer.bytes, 0, layout->size + FP_XSTATE_MAGIC2_SIZE);
-        *(uint16_t *)buffer.bytes = 0x37f;
-        *(uint32_t *)(buffer.bytes + MXCSR_OFFSET) = 0x1f80;
-        *(uint64_t *)(buffer.bytes + HEADER_OFFSET) = FEATURES_LEGACY;
-        mark_vector_image(buffer.bytes, layout);
+        reset_vector_registers(&buffer, vector_layout());
     }
-    context.vector_state = buffer.bytes;
+    context.vector_state = NULL;
 
     stack_t stack = { .ss_sp = (void *)frame.stack_address, .ss_flags = (int)frame.stack_flags, .ss_size = frame.stack_size };
     (void)signal_set_altstack(thread, &stack, context.rsp, 0); /* do_sigaltstack() in Linux: what does not fit is left as it is */

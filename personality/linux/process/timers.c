@@ -1,0 +1,137 @@
+/* The sandbox's one queue of timers, and the thread of init that serves it.
+ *
+ * The queue is a tree in the kernel heap ordered by deadline, so starting and cancelling need nobody's help; only when a new timer
+ * comes before all others is the thread woken. Exactly one function runs at a time, and timer_cancel waits for it, so that whoever
+ * cancels may free the timer. */
+#include "personality/linux/process/timers.h"
+#include "personality/linux/process/process.h"
+
+struct timer_queue {
+    struct lock lock;
+    struct tree tree;
+    uint64_t sequence;
+    struct thread *server;
+    struct lx_timer *running;
+    uint64_t sleeps_until_ns;
+};
+
+static struct timer_queue *timer_queue(void) { return lx_kernel->timers; }
+
+static int compare_timers(const struct tree_node *a, const struct tree_node *b)
+{
+    const struct lx_timer *left = container_of(a, struct lx_timer, node), *right = container_of(b, struct lx_timer, node);
+    if (left->deadline_ns != right->deadline_ns)
+        return left->deadline_ns < right->deadline_ns ? -1 : 1;
+    return left->sequence < right->sequence ? -1 : left->sequence > right->sequence;
+}
+
+static void insert(struct timer_queue *queue, struct lx_timer *timer)
+{
+    timer->sequence = queue->sequence++;
+    timer->armed = 1;
+    tree_insert(&queue->tree, &timer->node, compare_timers);
+}
+
+static void remove(struct timer_queue *queue, struct lx_timer *timer)
+{
+    if (!timer->armed)
+        return;
+    tree_remove(&queue->tree, &timer->node);
+    timer->armed = 0;
+}
+
+int lx_timer_init(void)
+{
+    struct timer_queue *queue = heap_alloc(sizeof *queue);
+    if (!queue)
+        return -ENOMEM;
+    queue->sleeps_until_ns = BLY_FOREVER;
+    lx_kernel->timers = queue;
+    return 0;
+}
+
+void timer_start(struct lx_timer *timer, uint64_t deadline_ns, uint64_t interval_ns)
+{
+    struct timer_queue *queue = timer_queue();
+    lock_acquire(&queue->lock);
+    remove(queue, timer);
+    timer->deadline_ns = deadline_ns;
+    timer->interval_ns = interval_ns;
+    insert(queue, timer);
+    struct thread *wake = deadline_ns < queue->sleeps_until_ns ? queue->server : NULL;
+    if (wake)
+        queue->sleeps_until_ns = deadline_ns;
+    lock_release(&queue->lock);
+    if (wake)
+        thread_wake(wake);
+}
+
+bool timer_cancel(struct lx_timer *timer)
+{
+    struct timer_queue *queue = timer_queue();
+    lock_acquire(&queue->lock);
+    bool armed = timer->armed;
+    remove(queue, timer);
+    timer->interval_ns = 0;
+    while (queue->running == timer) {
+        lock_release(&queue->lock);
+        bly->thread_yield();
+        lock_acquire(&queue->lock);
+        remove(queue, timer); /* its function may have started it again */
+    }
+    lock_release(&queue->lock);
+    return armed;
+}
+
+uint64_t timer_remaining(struct lx_timer *timer, uint64_t *out_interval_ns)
+{
+    uint64_t now = lx_monotonic_ns();
+    scoped_lock(&timer_queue()->lock);
+    if (out_interval_ns)
+        *out_interval_ns = timer->interval_ns;
+    if (!timer->armed)
+        return 0;
+    return timer->deadline_ns > now ? timer->deadline_ns - now : 1; /* armed is never told as 0 */
+}
+
+/* Runs the first timer if its time has come. Lock held; released meanwhile. */
+static bool run_first(struct timer_queue *queue)
+{
+    struct tree_node *node = tree_first(&queue->tree);
+    uint64_t now = lx_monotonic_ns();
+    if (!node)
+        return false;
+    struct lx_timer *timer = container_of(node, struct lx_timer, node);
+    if (timer->deadline_ns > now)
+        return false;
+    uint64_t expirations = 1;
+    remove(queue, timer);
+    if (timer->interval_ns) {
+        expirations += (now - timer->deadline_ns) / timer->interval_ns;
+        timer->deadline_ns += expirations * timer->interval_ns;
+        insert(queue, timer);
+    }
+    queue->running = timer;
+    lock_release(&queue->lock);
+    timer->function(timer, expirations);
+    lock_acquire(&queue->lock);
+    queue->running = NULL;
+    return true;
+}
+
+void lx_timer_thread(void)
+{
+    struct timer_queue *queue = timer_queue();
+    queue->server = thread_current();
+    for (;;) {
+        uint32_t ticket = thread_ticket();
+        lock_acquire(&queue->lock);
+        while (run_first(queue)) {
+        }
+        struct tree_node *node = tree_first(&queue->tree);
+        uint64_t deadline = node ? container_of(node, struct lx_timer, node)->deadline_ns : BLY_FOREVER;
+        queue->sleeps_until_ns = deadline;
+        lock_release(&queue->lock);
+        thread_sleep_uninterruptible(ticket, deadline);
+    }
+}
