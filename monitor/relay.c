@@ -339,7 +339,7 @@ void mon_stdio_drain(struct mon_stdio *stdio, int timeout_ms)
     for (unsigned i = 1; i < 3; i++) {
         struct mon_relay *relay = &stdio->relays[i];
         uint64_t end = mon_now_ns() + (uint64_t)timeout_ms * 1000000u;
-        while (relay->active && mon_now_ns() < end) {
+        while (relay->active && !stdio->abandoned && mon_now_ns() < end) {
             bool progress = relay->start < relay->end ? relay_write(relay) && relay->start == relay->end : relay_read(relay);
             if (progress || !relay->active)
                 continue;

@@ -37,6 +37,7 @@ struct mon_stdio {
     struct mon_relay relays[3];
     int terminal_descriptor; /* the user's terminal, when raw mode is on or sizes are asked for; -1 */
     bool raw;
+    bool abandoned;          /* nobody wants the rest of the output: mon_stdio_drain gives up */
     struct termios saved;
 };
 

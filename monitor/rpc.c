@@ -296,7 +296,7 @@ void mon_rpc_watch(struct mon_rpc *rpc)
     }
 }
 
-void mon_rpc_stop(struct mon_rpc *rpc)
+bool mon_rpc_stop(struct mon_rpc *rpc)
 {
     bool left_behind = false;
     atomic_store(&rpc->stop, true);
@@ -317,9 +317,8 @@ void mon_rpc_stop(struct mon_rpc *rpc)
         free(worker);
         rpc->workers[i] = NULL;
     }
-    /* Whoever is left behind still uses all this; the process is about to end. */
     if (left_behind)
-        return;
+        return false;
     for (uint32_t i = 0; i < BLY_RPC_SLOT_COUNT; i++) {
         if (rpc->sockets[i] >= 0)
             close(rpc->sockets[i]);
@@ -332,4 +331,5 @@ void mon_rpc_stop(struct mon_rpc *rpc)
     if (rpc->memory >= 0)
         close(rpc->memory);
     rpc->memory = -1;
+    return true;
 }

@@ -70,8 +70,9 @@ struct mon_rpc {
 /* Makes channel and sockets; no thread yet. */
 int mon_rpc_init(struct mon_rpc *rpc) __attribute__((warn_unused_result));
 int mon_rpc_start(struct mon_rpc *rpc) __attribute__((warn_unused_result));
-/* After the sandbox's last process is gone. Workers that a file system holds up are left behind. */
-void mon_rpc_stop(struct mon_rpc *rpc);
+/* After the sandbox's last process is gone. Returns false when workers that a file system holds up are left behind: they still use
+ * everything, which then must not be freed. */
+bool mon_rpc_stop(struct mon_rpc *rpc);
 /* Starts a further worker for each doorbell whose own has been busy for a second while requests wait. */
 void mon_rpc_watch(struct mon_rpc *rpc);
 /* Frees the slots of a process that has ended. */

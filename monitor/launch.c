@@ -1,0 +1,378 @@
+/* Starting a sandbox: everything the first picoprocess is born with, the walls that this host offers, the clone. Invariant: the
+ * calling process has one thread until the clone is done; the workers start while the child confines itself. */
+#include "monitor/sandbox.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/landlock.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NOBODY 65534u
+#define LOG_PIPE_SIZE 65536
+
+/* ---- The image ---- */
+
+static int open_image(struct error *error)
+{
+    static const char *const places[] = {"../libexec/bailey/bailey-linux", "personality/linux/bailey-linux",
+                                         "../personality/linux/bailey-linux", "../../personality/linux/bailey-linux"};
+    char self[PATH_MAX];
+    const char *folder = secure_getenv("BAILEY_LIBEXEC");
+    if (folder) {
+        cleanup_free char *path = text_print("%s/bailey-linux", folder);
+        int image = open(path, O_RDONLY | O_CLOEXEC);
+        return image >= 0 ? image : error_set_errno(error, -errno, "cannot open %s, named by BAILEY_LIBEXEC", path);
+    }
+    ssize_t size = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    if (size < 0)
+        return error_set_errno(error, -errno, "cannot read /proc/self/exe, which tells where Bailey is installed");
+    self[size] = '\0';
+    char *slash = strrchr(self, '/');
+    if (slash)
+        *slash = '\0';
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        cleanup_free char *path = text_print("%s/%s", self, places[i]);
+        int image = open(path, O_RDONLY | O_CLOEXEC);
+        if (image >= 0)
+            return image;
+    }
+    return error_set(error, -ENOENT, "the picoprocess image bailey-linux is not installed (looked in %s/../libexec/bailey)", self);
+}
+
+/* ---- Memory ---- */
+
+/* Sparse: pages exist once they are touched. A host or a limit that refuses the full size gets half of it, and so on. */
+static int make_segment(const char *name, uint64_t size, uint64_t least, struct error *error)
+{
+    cleanup_close int memory = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (memory < 0)
+        return error_set_errno(error, -errno, "cannot make the sandbox's memory");
+    while (ftruncate(memory, (off_t)size) < 0) {
+        if (size <= least)
+            return error_set_errno(error, -errno, "cannot make the sandbox's memory (ulimit -f?)");
+        size /= 2;
+    }
+    if (fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+        return error_set_errno(error, -errno, "cannot seal the sandbox's memory");
+    return take_descriptor(&memory);
+}
+
+/* ---- Walls ---- */
+
+/* Rights known to each version of Landlock; an older kernel refuses a ruleset with rights it does not know. */
+static int make_landlock(int image, bool *out_scoped)
+{
+    long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+    if (version < 0)
+        return -errno;
+    struct {
+        uint64_t fs, net, scoped;
+    } attributes = {.fs = version >= 5 ? 0xffff : version >= 3 ? 0x7fff : version == 2 ? 0x3fff : 0x1fff,
+                    .net = version >= 4 ? 3 : 0,    /* TCP bind, connect */
+                    .scoped = version >= 6 ? 3 : 0}; /* abstract sockets, signals */
+    size_t size = version >= 6 ? 24 : version >= 4 ? 16 : 8;
+    long ruleset = syscall(SYS_landlock_create_ruleset, &attributes, size, 0);
+    if (ruleset < 0)
+        return -errno;
+    struct landlock_path_beneath_attr rule = {.allowed_access = LANDLOCK_ACCESS_FS_EXECUTE, .parent_fd = image};
+    if (syscall(SYS_landlock_add_rule, (int)ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0) {
+        int error = -errno;
+        close((int)ruleset);
+        return error;
+    }
+    *out_scoped = version >= 6;
+    return (int)ruleset;
+}
+
+/* The child's root. Kept by its descriptor, removed from its folder. */
+static int make_empty_folder(const struct mon_policy *policy)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/root-XXXXXX", policy->state_path ? policy->state_path : "/tmp");
+    if (!mkdtemp(path))
+        return -errno;
+    int folder = chmod(path, 0555) < 0 ? -1 : open(path, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    int error = errno;
+    rmdir(path);
+    return folder < 0 ? -error : folder;
+}
+
+static pid_t clone_child(uint64_t flags)
+{
+    struct clone_args arguments = {.flags = flags | CLONE_CLEAR_SIGHAND, .exit_signal = SIGCHLD};
+    pid_t child = (pid_t)syscall(SYS_clone3, &arguments, sizeof(arguments));
+    if (child < 0 && errno == ENOSYS)
+        child = (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
+    return child < 0 ? -errno : child;
+}
+
+/* Without Landlock's scope, whether signals are confined depends on the pid namespace, and the sandbox is told before it is cloned. */
+static bool would_get_pid_namespace(bool by_root)
+{
+    pid_t child = clone_child((by_root ? 0 : CLONE_NEWUSER) | CLONE_NEWPID);
+    if (child == 0)
+        _exit(0);
+    if (child < 0)
+        return false;
+    while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+        ;
+    return true;
+}
+
+/* Tries fewer namespaces until the host agrees: none at all is what is left where they are forbidden. */
+static pid_t start_child(struct mon_confinement *confinement)
+{
+    uint64_t user = confinement->by_root ? 0 : CLONE_NEWUSER;
+    const uint64_t choices[] = {user | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_NEWNET,
+                                user | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC, user | CLONE_NEWPID, 0};
+    pid_t child = -EPERM;
+    for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]) && child < 0; i++) {
+        confinement->namespaces = choices[i];
+        child = clone_child(choices[i]);
+        if (child == -EAGAIN || child == -ENOMEM)
+            break;
+    }
+    if (child == 0)
+        mon_confine_and_execute(confinement);
+    return child;
+}
+
+/* ---- Descriptors ---- */
+
+struct inheritance {
+    struct mon_confinement *confinement;
+    struct bly_preset presets[MON_PRESET_MAX + MON_WAKE_POOL_COUNT];
+    size_t preset_count;
+    int next; /* place for the next stream */
+};
+
+static void move(struct inheritance *inheritance, int from, int to)
+{
+    struct mon_confinement *confinement = inheritance->confinement;
+    confinement->moves[confinement->move_count++] = (struct mon_descriptor_move){from, to};
+}
+
+static void preset(struct inheritance *inheritance, bly_handle handle, int descriptor, unsigned kind, unsigned access)
+{
+    inheritance->presets[inheritance->preset_count++] = (struct bly_preset){handle, descriptor, kind, access};
+}
+
+static void inherit_streams(struct inheritance *inheritance, const struct mon_stdio *stdio)
+{
+    const bly_handle handles[5] = {stdio->standard[0].handle, stdio->standard[1].handle, stdio->standard[2].handle,
+                                   stdio->terminal_input, stdio->terminal_output};
+    for (unsigned i = 0; i < 5; i++) {
+        if (stdio->given[i] < 0)
+            continue;
+        bool reads = i == 0 || i == 3;
+        move(inheritance, stdio->given[i], inheritance->next);
+        preset(inheritance, handles[i], inheritance->next++, i < 3 ? stdio->standard[i].kind : BLY_KIND_PIPE,
+               reads ? BLY_ACCESS_READ : BLY_ACCESS_WRITE);
+    }
+}
+
+static int make_presets(const struct inheritance *inheritance, struct error *error)
+{
+    cleanup_close int memory = memfd_create("bailey-presets", MFD_CLOEXEC);
+    size_t size = inheritance->preset_count * sizeof(inheritance->presets[0]);
+    if (memory < 0 || write(memory, inheritance->presets, size) != (ssize_t)size)
+        return error_set_errno(error, memory < 0 ? -errno : -ENOSPC, "cannot make the list of streams");
+    return take_descriptor(&memory);
+}
+
+static void raise_limit_of_files(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static uint32_t handle_limit(void)
+{
+    struct rlimit limit;
+    uint64_t count = getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY ? limit.rlim_cur : 1u << 20;
+    /* Room for the monitor's own: sockets, workers' lookups, clients. */
+    count = count > 512 ? count - 256 : count / 2;
+    return count < BLY_LOCAL_HANDLE_FIRST ? (uint32_t)count : BLY_LOCAL_HANDLE_FIRST;
+}
+
+/* File systems whose server may stop answering. */
+static bool may_hang(const struct mon_files *files)
+{
+    static const unsigned long types[] = {0x6969 /* NFS */, 0xff534d42 /* CIFS */, 0xfe534d42 /* SMB2 */, 0x65735546 /* FUSE */,
+                                          0x01021997 /* 9P */, 0x00c36400 /* Ceph */, 0x5346414f /* AFS */, 0x0187 /* autofs */};
+    for (uint32_t i = 0; i < files->folder_count; i++) {
+        struct statfs status;
+        if (files->folders[i].root < 0 || files->folders[i].default_view || fstatfs(files->folders[i].root, &status) < 0)
+            continue;
+        for (size_t j = 0; j < sizeof(types) / sizeof(types[0]); j++)
+            if ((unsigned long)status.f_type == types[j])
+                return true;
+    }
+    return false;
+}
+
+static int prepare_servers(struct mon_sandbox *sandbox, struct error *error)
+{
+    raise_limit_of_files();
+    int result = mon_files_init(&sandbox->files, sandbox->policy);
+    if (result < 0)
+        return error_set_errno(error, result, "cannot open the granted folders");
+    for (uint32_t i = 0; i < sandbox->files.folder_count; i++)
+        if (sandbox->files.folders[i].root < 0 && !sandbox->files.folders[i].default_view)
+            note("%s is not there any more: it will be missing in the sandbox", sandbox->files.folders[i].host_path);
+    sandbox->files.audit = sandbox->audit;
+    mon_handles_init(&sandbox->handles, handle_limit());
+    sandbox->rpc.files = &sandbox->files;
+    sandbox->rpc.handles = &sandbox->handles;
+    sandbox->rpc.memory_limit = sandbox->policy->memory_limit;
+    sandbox->rpc.interrupt = mon_interrupt;
+    sandbox->rpc.context = sandbox;
+    sandbox->rpc.watched = may_hang(&sandbox->files);
+    result = mon_rpc_init(&sandbox->rpc);
+    return result < 0 ? error_set_errno(error, result, "cannot make the channel to the sandbox") : 0;
+}
+
+int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error *error)
+{
+    const struct mon_policy *policy = sandbox->policy;
+    struct mon_confinement confinement = {.by_root = geteuid() == 0,
+                                          .user = NOBODY,
+                                          .group = NOBODY,
+                                          .user_namespace = policy->process_limit != 0,
+                                          .process_limit = policy->process_limit,
+                                          .host_name = policy->host_name};
+    struct inheritance inheritance = {.confinement = &confinement, .next = BLY_FD_FIRST_FREE + MON_WAKE_POOL_COUNT};
+    struct mon_start_handles handles = {0};
+
+    int result = prepare_servers(sandbox, error);
+    if (result < 0)
+        return result;
+
+    /* The handles of what is inherited come first in the table; the wake pool's must follow each other. */
+    result = mon_handle_add_range(&sandbox->handles, MON_WAKE_POOL_COUNT, BLY_KIND_FILE, &handles.wake_pool);
+    bly_handle fixed;
+    if (result == 0)
+        result = mon_handle_add_range(&sandbox->handles, 3, BLY_KIND_FILE, &fixed);
+    if (result == 0)
+        result = mon_stdio_open(&sandbox->stdio, &sandbox->loop, &sandbox->handles, standard, policy->terminal, /*keep_masters=*/false);
+    if (result < 0)
+        return error_set_errno(error, result, "cannot prepare the standard streams");
+    handles.heap = fixed;
+    handles.bulk = fixed + 1;
+    handles.control = fixed + 2;
+    memcpy(handles.standard, sandbox->stdio.standard, sizeof(handles.standard));
+    handles.terminal_input = sandbox->stdio.terminal_input;
+    handles.terminal_output = sandbox->stdio.terminal_output;
+    mon_stdio_window_size(&sandbox->stdio, &handles.rows, &handles.columns);
+
+    cleanup_close int image = open_image(error);
+    if (image < 0)
+        return image;
+    cleanup_close int heap = make_segment("bailey-heap", BLY_HEAP_SIZE, 1ull << 28, error);
+    cleanup_close int bulk = heap < 0 ? -1 : make_segment("bailey-bulk", BLY_BULK_SIZE, 1ull << 28, error);
+    if (bulk < 0)
+        return error->code;
+
+    int control[2], log[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, control) < 0)
+        return error_set_errno(error, -errno, "cannot make the control stream");
+    sandbox->channel = control[0];
+    cleanup_close int control_peer = control[1];
+    if (pipe2(log, O_CLOEXEC) < 0)
+        return error_set_errno(error, -errno, "cannot make the log pipe");
+    sandbox->log = log[0];
+    cleanup_close int log_peer = log[1];
+    fcntl(sandbox->log, F_SETFL, O_NONBLOCK);
+
+    bool scoped = false;
+    cleanup_close int landlock = make_landlock(image, &scoped);
+    cleanup_close int empty_folder = make_empty_folder(policy);
+    confinement.landlock = landlock;
+    confinement.scoped = scoped;
+    confinement.image = image;
+    confinement.empty_folder = empty_folder;
+    confinement.wake_first = BLY_FD_FIRST_FREE;
+    confinement.wake_count = MON_WAKE_POOL_COUNT;
+    sandbox->confined_signals = scoped || would_get_pid_namespace(confinement.by_root);
+
+    for (unsigned i = 0; i < BLY_RPC_SLOT_COUNT; i++)
+        move(&inheritance, sandbox->rpc.peers[i], BLY_FD_SLOT_SOCKETS + (int)i);
+    for (unsigned i = 0; i < MON_WAKE_POOL_COUNT; i++)
+        preset(&inheritance, handles.wake_pool + i, BLY_FD_FIRST_FREE + (int)i, BLY_KIND_PIPE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
+    preset(&inheritance, handles.heap, BLY_FD_HEAP, BLY_KIND_FILE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
+    preset(&inheritance, handles.bulk, BLY_FD_BULK, BLY_KIND_FILE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
+    preset(&inheritance, handles.control, BLY_FD_CONTROL, BLY_KIND_SOCKET, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
+    inherit_streams(&inheritance, &sandbox->stdio);
+
+    cleanup_close int presets = make_presets(&inheritance, error);
+    cleanup_close int start = presets < 0 ? -1 : mon_start_info_make(sandbox, &handles, error);
+    if (start < 0)
+        return error->code;
+    move(&inheritance, start, BLY_FD_START_INFO);
+    move(&inheritance, sandbox->rpc.memory, BLY_FD_CHANNEL);
+    move(&inheritance, heap, BLY_FD_HEAP);
+    move(&inheritance, bulk, BLY_FD_BULK);
+    move(&inheritance, control_peer, BLY_FD_CONTROL);
+    move(&inheritance, log_peer, BLY_FD_LOG);
+    move(&inheritance, presets, BLY_FD_PRESET);
+
+    /* Orphans of the sandbox come to us, so that none outlives it. */
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    pid_t child = start_child(&confinement);
+    if (child < 0)
+        return error_set_errno(error, child, "cannot start a process for the sandbox");
+    sandbox->child = child;
+    sandbox->walls = confinement.namespaces;
+
+    result = mon_rpc_start(&sandbox->rpc);
+    return result < 0 ? error_set_errno(error, result, "cannot start the monitor's threads") : 0;
+}
+
+/* ---- Interrupts ---- */
+
+static bool is_child_of(uint32_t process, pid_t parent)
+{
+    char path[64], text[512];
+    snprintf(path, sizeof(path), "/proc/%u/stat", process);
+    cleanup_close int file = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = file < 0 ? -1 : read(file, text, sizeof(text) - 1);
+    if (size <= 0)
+        return false;
+    text[size] = '\0';
+    /* The name may contain anything, parentheses too: the fields begin after the last one. */
+    char *fields = strrchr(text, ')');
+    int found = 0;
+    return fields && sscanf(fields + 1, " %*c %d", &found) == 1 && found == parent;
+}
+
+/* Only where neither a pid namespace nor Landlock confines the sandbox's own signals: ids are the host's then, and every picoprocess is
+ * a child of the first. Should the id pass to a stranger meanwhile, this signal is one that does nothing by default. */
+int mon_interrupt(void *context, uint32_t process, uint32_t thread)
+{
+    struct mon_sandbox *sandbox = context;
+    pid_t first = sandbox->child;
+    if (sandbox->confined_signals || first <= 0 || process == 0 || process > INT32_MAX || thread == 0 || thread > INT32_MAX)
+        return -ESRCH;
+    if (process != (uint32_t)first && !is_child_of(process, first))
+        return -ESRCH;
+    return syscall(SYS_tgkill, (pid_t)process, (pid_t)thread, BLY_INTERRUPT_SIGNAL) < 0 ? -errno : 0;
+}

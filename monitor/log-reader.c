@@ -1,0 +1,81 @@
+/* The log pipe: records of the picoprocesses, to standard error or to whoever traces. What is in them is hostile text: control characters
+ * are taken out, sizes checked; a stream that is no longer in step is dropped up to what can be read next. */
+#include "monitor/sandbox.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A terminal in raw mode needs the carriage return. */
+static void print_line(const struct mon_sandbox *sandbox, const char *prefix, const char *text, size_t size)
+{
+    char line[BLY_LOG_RECORD_MAX + 64];
+    size_t at = strlen(prefix);
+    memcpy(line, prefix, at);
+    for (size_t i = 0; i < size && at < sizeof(line) - 2; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        line[at++] = byte == '\t' || byte >= 0x80 || (byte >= 0x20 && byte != 0x7f) ? (char)byte : '?';
+    }
+    if (sandbox->stdio.raw)
+        line[at++] = '\r';
+    line[at++] = '\n';
+    (void)!write(STDERR_FILENO, line, at);
+}
+
+static void deliver(struct mon_sandbox *sandbox, const struct bly_log_record *record, const char *text)
+{
+    static const char *const prefixes[] = {
+        [BLY_LOG_ERROR] = "bailey: ", [BLY_LOG_WARNING] = "bailey: ", [BLY_LOG_INFO] = "bailey: ", [BLY_LOG_DEBUG] = "bailey: debug: "};
+    if (record->level == BLY_LOG_TRACE) {
+        if (sandbox->control && mon_control_traced(sandbox->control))
+            mon_control_trace_line(sandbox->control, text, record->size);
+        else
+            print_line(sandbox, "", text, record->size);
+    } else if (record->level < BLY_LOG_TRACE && record->level <= sandbox->log_level) {
+        print_line(sandbox, prefixes[record->level], text, record->size);
+    }
+}
+
+static void deliver_complete(struct mon_sandbox *sandbox)
+{
+    size_t at = 0;
+    while (sandbox->log_size - at >= sizeof(struct bly_log_record)) {
+        struct bly_log_record record;
+        memcpy(&record, sandbox->log_data + at, sizeof(record));
+        if (record.size > BLY_LOG_RECORD_MAX - sizeof(record)) {
+            at = sandbox->log_size;
+            break;
+        }
+        if (sandbox->log_size - at < sizeof(record) + record.size)
+            break;
+        deliver(sandbox, &record, (const char *)sandbox->log_data + at + sizeof(record));
+        at += sizeof(record) + record.size;
+    }
+    memmove(sandbox->log_data, sandbox->log_data + at, sandbox->log_size - at);
+    sandbox->log_size -= at;
+}
+
+/* Returns false when there is nothing more. */
+static bool read_once(struct mon_sandbox *sandbox)
+{
+    ssize_t size = read(sandbox->log, sandbox->log_data + sandbox->log_size, sizeof(sandbox->log_data) - sandbox->log_size);
+    if (size <= 0) {
+        if (size == 0)
+            mon_watch_remove(&sandbox->loop, &sandbox->log_watch);
+        return false;
+    }
+    sandbox->log_size += (size_t)size;
+    deliver_complete(sandbox);
+    return true;
+}
+
+void mon_log_read(struct mon_watch *watch, uint32_t events)
+{
+    read_once(watch->context);
+}
+
+void mon_log_drain(struct mon_sandbox *sandbox)
+{
+    while (sandbox->log >= 0 && read_once(sandbox))
+        ;
+}

@@ -1,0 +1,551 @@
+/* mon_run: one sandbox from its start to its end. The main thread serves the loop: records of the sandbox, signals, relays, the control
+ * socket; the RPC workers run beside it. Invariants: whatever happens the terminal is restored, every process of the sandbox is
+ * dead and all it had written is delivered before mon_run returns; and the user is never stuck. */
+#include "monitor/sandbox.h"
+
+#include "base/cleanup.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define INIT_GRACE_NS 2000000000ull  /* from the main program's end to the sandbox's own */
+#define IMPATIENCE_NS 2000000000ull  /* three interrupts in this time end the sandbox */
+#define INTERRUPT_BYTE 3             /* Ctrl-C */
+#define WATCH_PERIOD_NS 500000000ull
+
+/* A program started by `bailey exec`. */
+struct mon_execution {
+    uint32_t token;
+    bool ended;
+    struct mon_stdio stdio;
+    struct mon_execution *next;
+};
+
+/* ---- To the sandbox ---- */
+
+int mon_channel_send(struct mon_sandbox *sandbox, const struct bly_control *record, const void *payload)
+{
+    struct iovec parts[2] = {{.iov_base = (void *)record, .iov_len = sizeof(*record)},
+                             {.iov_base = (void *)payload, .iov_len = record->size}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = record->size ? 2 : 1};
+    return sendmsg(sandbox->channel, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+static void send_signal(struct mon_sandbox *sandbox, uint32_t token, int signal)
+{
+    struct bly_control record = {.kind = BLY_CONTROL_SIGNAL, .token = token, .value = signal};
+    /* A sandbox that does not even take records is beyond signals. */
+    if (mon_channel_send(sandbox, &record, NULL) == -EAGAIN)
+        mon_kill(sandbox);
+}
+
+void mon_kill(struct mon_sandbox *sandbox)
+{
+    sandbox->killed = true;
+    if (sandbox->child > 0)
+        kill(sandbox->child, SIGKILL);
+}
+
+static void kill_late(struct mon_timer *timer)
+{
+    struct mon_sandbox *sandbox = timer->context;
+    mon_kill(sandbox);
+}
+
+static void kill_after(struct mon_sandbox *sandbox, uint64_t delay_ns)
+{
+    if (!sandbox->kill_timer.active)
+        mon_timer_start(&sandbox->loop, &sandbox->kill_timer, delay_ns);
+}
+
+/* ---- Programs started later ---- */
+
+static struct mon_execution **find_execution(struct mon_sandbox *sandbox, uint32_t token)
+{
+    struct mon_execution **place = &sandbox->executions;
+    while (*place && (*place)->token != token)
+        place = &(*place)->next;
+    return place;
+}
+
+/* Tells the picoprocesses to drop their copies, as the closer of a handle does (rpc.h). */
+static void announce_closed(struct mon_sandbox *sandbox, bly_handle handle)
+{
+    struct bly_rpc_channel *channel = sandbox->rpc.channel;
+    if (handle == BLY_NO_HANDLE)
+        return;
+    uint64_t number = atomic_fetch_add(&channel->closed_count, 1);
+    atomic_store(&channel->closed[number % BLY_RPC_CLOSED_COUNT], number << 32 | handle);
+}
+
+static void end_execution(struct mon_sandbox *sandbox, uint32_t token)
+{
+    struct mon_execution **place = find_execution(sandbox, token), *execution = *place;
+    if (!execution)
+        return;
+    *place = execution->next;
+    mon_stdio_drain(&execution->stdio, /*timeout_ms=*/1000);
+    for (unsigned i = 0; i < 3; i++)
+        announce_closed(sandbox, execution->stdio.standard[i].handle);
+    announce_closed(sandbox, execution->stdio.terminal_input);
+    announce_closed(sandbox, execution->stdio.terminal_output);
+    mon_stdio_close(&execution->stdio, &sandbox->handles);
+    free(execution);
+}
+
+static int execute(void *context, uint32_t token, const struct mon_execute *request, struct error *error)
+{
+    struct mon_sandbox *sandbox = context;
+    struct mon_execution *execution = memory_new(sizeof(*execution));
+    cleanup_free void *payload = memory_new(BLY_CONTROL_MAX);
+    execution->token = token;
+    execution->next = sandbox->executions;
+    sandbox->executions = execution;
+    int result = mon_stdio_open(&execution->stdio, &sandbox->loop, &sandbox->handles, request->standard, request->terminal,
+                                /*keep_masters=*/true);
+    for (unsigned i = 0; i < 3; i++)
+        if (request->standard[i] >= 0)
+            close(request->standard[i]);
+    int size = result < 0 ? result
+                          : mon_execute_payload(request, *request->directory ? request->directory : sandbox->policy->directory,
+                                                execution->stdio.standard, execution->stdio.terminal_input,
+                                                execution->stdio.terminal_output, payload, BLY_CONTROL_MAX - sizeof(struct bly_control));
+    struct bly_control record = {.kind = BLY_CONTROL_EXECUTE, .token = token, .size = size > 0 ? (uint32_t)size : 0};
+    result = size < 0 ? size : mon_channel_send(sandbox, &record, payload);
+    if (result == 0)
+        result = mon_stdio_start(&execution->stdio);
+    if (result < 0) {
+        end_execution(sandbox, token);
+        return error_set_errno(error, result, "cannot start %s in the sandbox", request->program);
+    }
+    mon_audit_event(sandbox->audit, "execute", request->program, token);
+    return 0;
+}
+
+static void signal_program(void *context, uint32_t token, int signal)
+{
+    send_signal(context, token, signal);
+}
+
+static void resize(void *context, uint32_t token, uint16_t rows, uint16_t columns)
+{
+    struct bly_control record = {.kind = BLY_CONTROL_WINDOW_SIZE, .token = token, .rows = rows, .columns = columns};
+    (void)!mon_channel_send(context, &record, NULL);
+}
+
+static void stop(void *context, uint32_t grace_ms)
+{
+    struct mon_sandbox *sandbox = context;
+    struct bly_control record = {.kind = BLY_CONTROL_STOP, .value = (int32_t)grace_ms};
+    if (mon_channel_send(sandbox, &record, NULL) < 0)
+        mon_kill(sandbox);
+    /* The sandbox kills its programs itself after the grace; this is for one that does not. */
+    mon_timer_stop(&sandbox->loop, &sandbox->kill_timer);
+    mon_timer_start(&sandbox->loop, &sandbox->kill_timer, ((uint64_t)grace_ms + 1000) * 1000000);
+}
+
+static void trace(void *context, uint32_t flags)
+{
+    struct bly_control record = {.kind = BLY_CONTROL_TRACE, .value = (int32_t)flags};
+    (void)!mon_channel_send(context, &record, NULL);
+}
+
+static void list(void *context)
+{
+    struct mon_sandbox *sandbox = context;
+    struct bly_control record = {.kind = BLY_CONTROL_LIST};
+    if (mon_channel_send(sandbox, &record, NULL) < 0)
+        mon_control_listing(sandbox->control, "", 0, /*last=*/true);
+}
+
+static const struct mon_control_operations control_operations = {
+    .execute = execute,
+    .signal = signal_program,
+    .window_size = resize,
+    .stop = stop,
+    .trace = trace,
+    .list = list,
+};
+
+/* ---- From the sandbox ---- */
+
+static void main_program_ended(struct mon_sandbox *sandbox, int status)
+{
+    if (sandbox->main_ended || sandbox->main_failed)
+        return;
+    sandbox->main_ended = true;
+    sandbox->main_status = status;
+    kill_after(sandbox, INIT_GRACE_NS);
+}
+
+/* The grant that would have shown the program: -v of the folder where the host has it. */
+static void hint_grant(struct mon_sandbox *sandbox)
+{
+    const char *program = sandbox->policy->program;
+    const char *slash = strrchr(program, '/');
+    if (program[0] != '/' || slash == program || access(program, X_OK) < 0)
+        return;
+    error_hint(sandbox->error, "it is on the host, but not granted: -v %.*s:%.*s:ro shows it", (int)(slash - program), program,
+               (int)(slash - program), program);
+}
+
+static void main_program_failed(struct mon_sandbox *sandbox, int code, const char *text)
+{
+    const char *program = sandbox->policy->program;
+    if (sandbox->main_ended || sandbox->main_failed)
+        return;
+    sandbox->main_failed = true;
+    sandbox->failure = code < 0 ? code : -EINVAL;
+    if (*text)
+        error_set(sandbox->error, sandbox->failure, "%s", text);
+    else
+        error_set_errno(sandbox->error, sandbox->failure, "cannot run %s", program);
+    bool missing = code == -ENOENT || code == -ENOTDIR;
+    if (missing)
+        hint_grant(sandbox);
+    error_exit_status(sandbox->error, missing                                             ? EXIT_NOT_FOUND
+                                      : code == -EACCES || code == -ENOEXEC || code == -EISDIR || code == -EPERM || code == -ELIBBAD
+                                          ? EXIT_NOT_EXECUTABLE
+                                          : EXIT_BAILEY);
+    kill_after(sandbox, INIT_GRACE_NS);
+}
+
+static void sandbox_panicked(struct mon_sandbox *sandbox, int code, const char *text)
+{
+    if (!sandbox->main_ended && !sandbox->main_failed) {
+        sandbox->main_failed = true;
+        sandbox->failure = code < 0 ? code : -EIO;
+        error_set(sandbox->error, sandbox->failure, "the sandbox cannot go on: %s", text);
+    }
+    mon_kill(sandbox);
+}
+
+static void serve_record(struct mon_sandbox *sandbox, const struct bly_control *record, const char *text)
+{
+    switch (record->kind) {
+    case BLY_CONTROL_STARTED:
+        mon_control_started(sandbox->control, record->token, record->value);
+        break;
+    case BLY_CONTROL_ENDED:
+        end_execution(sandbox, record->token);
+        if (record->token == 0)
+            main_program_ended(sandbox, record->value);
+        else
+            mon_control_ended(sandbox->control, record->token, record->value);
+        break;
+    case BLY_CONTROL_FAILED:
+        end_execution(sandbox, record->token);
+        if (record->token == 0)
+            main_program_failed(sandbox, record->value, text);
+        else
+            mon_control_failed(sandbox->control, record->token, record->value, text);
+        break;
+    case BLY_CONTROL_LISTING:
+        mon_control_listing(sandbox->control, text, record->size, record->value == 0);
+        break;
+    case BLY_CONTROL_PANIC:
+        sandbox_panicked(sandbox, record->value, text);
+        break;
+    }
+}
+
+/* Takes one record. Returns false when there is none. */
+static bool take_record(struct mon_sandbox *sandbox)
+{
+    struct {
+        struct bly_control record;
+        char text[BLY_CONTROL_MAX - sizeof(struct bly_control) + 1];
+    } message;
+    ssize_t size = recv(sandbox->channel, &message, sizeof(message) - 1, MSG_DONTWAIT);
+    if (size <= 0)
+        return false;
+    if ((size_t)size < sizeof(message.record) || message.record.size != (size_t)size - sizeof(message.record))
+        return true; /* malformed: ignored */
+    message.text[message.record.size] = '\0';
+    serve_record(sandbox, &message.record, message.text);
+    return true;
+}
+
+static void channel_ready(struct mon_watch *watch, uint32_t events)
+{
+    struct mon_sandbox *sandbox = watch->context;
+    if (!take_record(sandbox) && (events & (EPOLLHUP | EPOLLERR)))
+        mon_watch_remove(&sandbox->loop, watch);
+}
+
+/* ---- Signals ---- */
+
+static void user_interrupts(struct mon_sandbox *sandbox, bool no_reaction)
+{
+    uint64_t now = mon_now_ns();
+    bool impatient = sandbox->interrupt_times[0] && now - sandbox->interrupt_times[0] < IMPATIENCE_NS;
+    sandbox->interrupt_times[0] = sandbox->interrupt_times[1];
+    sandbox->interrupt_times[1] = now;
+    if (impatient && no_reaction) {
+        note("the sandbox does not react: ending it");
+        mon_kill(sandbox);
+    }
+}
+
+/* In raw mode Ctrl-C is a byte for the sandbox's terminal; when it leaves its input unread, the user is not to be stuck. */
+static void watch_keys(void *context, const unsigned char *data, size_t size)
+{
+    struct mon_sandbox *sandbox = context;
+    for (const unsigned char *key = data; (key = memchr(key, INTERRUPT_BYTE, size - (size_t)(key - data))); key++)
+        user_interrupts(sandbox, mon_stdio_unread(&sandbox->stdio) > 0);
+}
+
+/* Ctrl-Z: the program stops, then we do, so that the shell gets its terminal back; and the other way round. */
+static void stop_and_continue(struct mon_sandbox *sandbox)
+{
+    bool raw = sandbox->stdio.raw;
+    send_signal(sandbox, 0, SIGTSTP);
+    mon_stdio_raw(&sandbox->stdio, false);
+    raise(SIGSTOP);
+    mon_stdio_raw(&sandbox->stdio, raw);
+    send_signal(sandbox, 0, SIGCONT);
+}
+
+static void reap(struct mon_sandbox *sandbox)
+{
+    for (;;) {
+        int status;
+        pid_t child = waitpid(-1, &status, WNOHANG);
+        if (child < 0 && errno == EINTR)
+            continue;
+        if (child <= 0)
+            return;
+        if (child == sandbox->child) {
+            sandbox->child = 0;
+            if (WIFSIGNALED(status) && !sandbox->killed && !sandbox->main_ended)
+                sandbox->failure = -WTERMSIG(status);
+            mon_loop_stop(&sandbox->loop);
+        }
+    }
+}
+
+static void serve_signal(struct mon_sandbox *sandbox, int signal)
+{
+    uint16_t rows, columns;
+    switch (signal) {
+    case SIGCHLD:
+        reap(sandbox);
+        break;
+    case SIGWINCH:
+        if (mon_stdio_window_size(&sandbox->stdio, &rows, &columns))
+            resize(sandbox, 0, rows, columns);
+        break;
+    case SIGTSTP:
+        stop_and_continue(sandbox);
+        break;
+    case SIGINT:
+    case SIGQUIT:
+    case SIGTERM:
+    case SIGHUP:
+        if (sandbox->main_ended || sandbox->main_failed)
+            mon_kill(sandbox);
+        else
+            send_signal(sandbox, 0, signal);
+        user_interrupts(sandbox, /*no_reaction=*/true);
+        sandbox->stdio.abandoned = sandbox->ending; /* only the rest of the output keeps us here */
+        break;
+    default:
+        send_signal(sandbox, 0, signal);
+    }
+}
+
+static void signals_ready(struct mon_watch *watch, uint32_t events)
+{
+    struct signalfd_siginfo info;
+    while (read(watch->descriptor, &info, sizeof(info)) == sizeof(info))
+        serve_signal(watch->context, (int)info.ssi_signo);
+}
+
+static int catch_signals(struct mon_sandbox *sandbox, sigset_t *out_before)
+{
+    static const int signals[] = {SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGWINCH, SIGTSTP, SIGUSR1, SIGUSR2};
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+        struct sigaction action;
+        /* What our caller ignores (nohup) stays ignored. */
+        bool ignored = sigaction(signals[i], NULL, &action) == 0 && action.sa_handler == SIG_IGN && signals[i] != SIGCHLD;
+        if (!ignored)
+            sigaddset(&set, signals[i]);
+    }
+    signal(SIGCHLD, SIG_DFL);
+    signal(SIGPIPE, SIG_IGN);
+    pthread_sigmask(SIG_BLOCK, &set, out_before);
+    sandbox->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return sandbox->signals < 0 ? -errno : 0;
+}
+
+/* ---- Start ---- */
+
+static void watch_workers(struct mon_timer *timer)
+{
+    struct mon_sandbox *sandbox = timer->context;
+    mon_rpc_watch(&sandbox->rpc);
+    mon_timer_start(&sandbox->loop, timer, WATCH_PERIOD_NS);
+}
+
+static int add_watch(struct mon_sandbox *sandbox, struct mon_watch *watch, int descriptor, mon_watch_function *function)
+{
+    *watch = (struct mon_watch){.descriptor = descriptor, .events = EPOLLIN, .function = function, .context = sandbox};
+    return mon_watch_add(&sandbox->loop, watch);
+}
+
+static int start(struct mon_sandbox *sandbox, const int standard[3])
+{
+    struct error *error = sandbox->error;
+    int streams[3] = {standard[0], standard[1], standard[2]};
+    if (mon_audit_open(sandbox->policy, &sandbox->audit, error) < 0 ||
+        mon_control_open(&sandbox->control, &sandbox->loop, sandbox->policy, &control_operations, sandbox, streams, error) < 0 ||
+        mon_launch(sandbox, streams, error) < 0)
+        return error->code;
+    mon_audit_event(sandbox->audit, "start", sandbox->policy->program, sandbox->child);
+
+    sandbox->stdio.relays[0].on_data = sandbox->policy->terminal ? watch_keys : NULL;
+    sandbox->stdio.relays[0].context = sandbox;
+    int result = add_watch(sandbox, &sandbox->channel_watch, sandbox->channel, channel_ready);
+    if (result == 0)
+        result = add_watch(sandbox, &sandbox->log_watch, sandbox->log, mon_log_read);
+    if (result == 0)
+        result = add_watch(sandbox, &sandbox->signal_watch, sandbox->signals, signals_ready);
+    if (result == 0)
+        result = mon_stdio_start(&sandbox->stdio);
+    if (result < 0)
+        return error_set_errno(error, result, "cannot watch the sandbox");
+    mon_stdio_raw(&sandbox->stdio, true);
+    if (sandbox->rpc.watched)
+        mon_timer_start(&sandbox->loop, &sandbox->watch_timer, WATCH_PERIOD_NS);
+    return 0;
+}
+
+/* ---- End ---- */
+
+/* Without a pid namespace, picoprocesses that outlive the first became our children. */
+static void kill_orphans(void)
+{
+    char path[64], text[512];
+    cleanup_directory DIR *processes = opendir("/proc");
+    for (struct dirent *entry; processes && (entry = readdir(processes));) {
+        int id = atoi(entry->d_name), parent = 0;
+        if (id <= 0)
+            continue;
+        snprintf(path, sizeof(path), "/proc/%d/stat", id);
+        cleanup_file FILE *file = fopen(path, "re");
+        char *fields = file && fgets(text, sizeof(text), file) ? strrchr(text, ')') : NULL;
+        if (fields && sscanf(fields + 1, " %*c %d", &parent) == 1 && parent == getpid())
+            kill(id, SIGKILL);
+    }
+}
+
+static void end_processes(struct mon_sandbox *sandbox)
+{
+    if (sandbox->child > 0)
+        kill(sandbox->child, SIGKILL);
+    for (;;) {
+        if (!(sandbox->walls & CLONE_NEWPID) && waitpid(-1, NULL, WNOHANG) == 0)
+            kill_orphans();
+        pid_t child = waitpid(-1, NULL, 0);
+        if (child < 0 && errno != EINTR)
+            break;
+    }
+    sandbox->child = 0;
+}
+
+static void decide_result(struct mon_sandbox *sandbox)
+{
+    struct mon_result *result = sandbox->result;
+    struct error *error = sandbox->error;
+    int status = sandbox->main_status;
+    if (sandbox->main_ended) {
+        *result = (struct mon_result){.exit_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status),
+                                      .wait_status = status,
+                                      .ended = true};
+        return;
+    }
+    if (sandbox->killed && !sandbox->main_failed) {
+        *result = (struct mon_result){.exit_status = 128 + SIGKILL, .wait_status = SIGKILL, .ended = true};
+        return;
+    }
+    if (error->code == 0 && sandbox->failure < 0)
+        error_set(error, -EIO, "the sandbox died of signal %d (%s)", -sandbox->failure, strsignal(-sandbox->failure));
+    else if (error->code == 0)
+        error_set(error, -EIO, "the sandbox ended without saying how its program did");
+    result->exit_status = error->exit_status;
+    result->wait_status = error->exit_status << 8;
+}
+
+static void finish(struct mon_sandbox *sandbox)
+{
+    sandbox->ending = true;
+    mon_timer_stop(&sandbox->loop, &sandbox->kill_timer);
+    mon_timer_stop(&sandbox->loop, &sandbox->watch_timer);
+    if (sandbox->walls || sandbox->child > 0)
+        end_processes(sandbox);
+    /* Records and output that were under way when the last process died. */
+    while (sandbox->channel >= 0 && take_record(sandbox))
+        ;
+    mon_log_drain(sandbox);
+    decide_result(sandbox);
+    mon_stdio_drain(&sandbox->stdio, INT32_MAX);
+    while (sandbox->executions)
+        end_execution(sandbox, sandbox->executions->token);
+    if (sandbox->control)
+        mon_control_close(sandbox->control, sandbox->result->wait_status);
+    mon_stdio_close(&sandbox->stdio, &sandbox->handles);
+    mon_audit_event(sandbox->audit, "end", NULL, sandbox->result->exit_status);
+    if (sandbox->rpc.files && mon_rpc_stop(&sandbox->rpc)) {
+        mon_handles_destroy(&sandbox->handles);
+        mon_files_destroy(&sandbox->files);
+    }
+    mon_audit_close(sandbox->audit);
+    int *const descriptors[] = {&sandbox->channel, &sandbox->log, &sandbox->signals};
+    for (size_t i = 0; i < sizeof(descriptors) / sizeof(descriptors[0]); i++)
+        cleanup_close_descriptor(descriptors[i]);
+    mon_loop_destroy(&sandbox->loop);
+}
+
+int mon_run(const struct mon_policy *policy, const int standard[3], struct mon_result *out_result, struct error *error)
+{
+    static struct mon_sandbox sandbox;
+    sigset_t before;
+    error_clear(error);
+    *out_result = (struct mon_result){.exit_status = EXIT_BAILEY};
+    sandbox = (struct mon_sandbox){.policy = policy,
+                                   .result = out_result,
+                                   .error = error,
+                                   .channel = -1,
+                                   .log = -1,
+                                   .signals = -1,
+                                   .log_level = BLY_LOG_WARNING,
+                                   .kill_timer = {.function = kill_late, .context = &sandbox},
+                                   .watch_timer = {.function = watch_workers, .context = &sandbox}};
+    sandbox.loop.epoll = -1;
+    sandbox.rpc.memory = -1;
+    sandbox.stdio.terminal_descriptor = -1;
+    int result = mon_loop_init(&sandbox.loop);
+    if (result == 0)
+        result = catch_signals(&sandbox, &before);
+    if (result < 0)
+        return error_set_errno(error, result, "cannot start the monitor");
+    if (start(&sandbox, standard) == 0) {
+        result = mon_loop_run(&sandbox.loop);
+        if (result < 0)
+            error_set_errno(error, result, "the monitor's loop failed");
+    }
+    finish(&sandbox);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return out_result->ended ? 0 : error->code;
+}
