@@ -2,6 +2,7 @@
 #include "personality/linux/mm/internal.h"
 
 #include "personality/linux/fs/vfs.h"
+#include "personality/linux/mm/memfd.h"
 
 #define MS_NOEXEC 8
 /* What MAP_SHARED_VALIDATE accepts (Linux: LEGACY_MAP_MASK). */
@@ -95,7 +96,10 @@ static int prepare_file(struct map_call *call, struct open_file *file)
         return -ENODEV;
     if (call->region_flags & REGION_GROWS_DOWN)
         return -EINVAL;
-    int error = file->ops->map(file, &call->object);
+    int error = memfd_check_map(file, call->region_flags & REGION_SHARED, call->protection, &call->maximum);
+    if (error)
+        return error;
+    error = file->ops->map(file, &call->object);
     if (error)
         return error;
     if ((call->region_flags & REGION_SHARED) && !(call->object->flags & MEMORY_OBJECT_WRITABLE_SHARED)) {

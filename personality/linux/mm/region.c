@@ -285,7 +285,8 @@ struct mm *mm_copy(struct mm *from)
 
 int mm_copy_references(struct mm *to, struct mm *from)
 {
-    if (from->executable)
+    /* As long as somebody runs it, the file is not written: exec.c. */
+    if (from->executable && inode_deny_write(from->executable) == 0)
         to->executable = inode_ref(from->executable);
     if (from->executable_dentry)
         to->executable_dentry = dentry_ref(from->executable_dentry);
@@ -297,6 +298,8 @@ void mm_drop_references(struct mm *mm)
     if (mm->patches && patch_mm_free)
         patch_mm_free(mm);
     mm->patches = NULL;
+    if (mm->executable)
+        inode_allow_write(mm->executable);
     inode_unref(mm->executable);
     dentry_unref(mm->executable_dentry);
     mm->executable = NULL;
