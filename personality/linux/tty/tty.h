@@ -7,9 +7,15 @@
 
 /* ---- For the start and the control stream ---- */
 
-/* The sandbox's own terminal (start_info->terminal_input/output), for standard streams. NULL: no memory or no terminal. */
+/* A terminal of the host's: lx_dev_init makes the main one (start_info->terminal_input/output, number 0) by itself; this is for
+ * programs that EXECUTE starts with one (`terminal`: their token). It is /dev/pts/N inside. NULL: no memory. */
+struct tty *lx_tty_create(uint32_t terminal, bly_handle input, bly_handle output, uint16_t rows, uint16_t columns);
+/* An open file of the caller's controlling terminal, else of the main one, for standard streams. NULL: no memory or no terminal. */
 struct open_file *tty_open_terminal(unsigned flags);
-/* Thread of init that carries bytes from the terminal into the line discipline, until it hangs up. */
+/* An open file of this one. NULL: no memory. */
+struct open_file *tty_open_this(struct tty *tty, unsigned flags);
+/* Thread of init that carries bytes from the host's terminal into the line discipline, until it hangs up; one a terminal.
+ * Argument: a struct tty * of lx_tty_create, or NULL for the main one. Returns from its thread by thread_end. */
 _Noreturn void lx_tty_pump(void *argument);
 /* BLY_CONTROL_WINDOW_SIZE. Terminal 0 is the main one. */
 void lx_tty_window_size(uint32_t terminal, uint16_t rows, uint16_t columns);
