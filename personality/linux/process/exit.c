@@ -233,6 +233,7 @@ static void reparent_children(struct lx_process *process, struct list *reaped)
         struct lx_process *child = container_of(node, struct lx_process, sibling);
         list_remove(node);
         child->parent = reaper;
+        child->parent_pid = reaper->pid;
         list_push(&reaper->children, node);
         child->exit_signal = SIGCHLD;
         if (child->pdeath_signal) {

@@ -35,6 +35,7 @@ struct lx_process {
     struct list threads;              /* lx_thread.process_node */
     struct lx_process *parent;
     int32_t pid, group_id, session_id;
+    int32_t parent_pid;               /* of parent; readable without the lock, for getppid(2) */
     uint32_t thread_count;
     uint32_t state;                   /* enum process_state */
     int32_t wait_status;              /* as wait(2) encodes it */
@@ -71,9 +72,13 @@ struct lx_process {
     struct process_timers *itimers;   /* setitimer, alarm, RLIMIT_CPU: made at first use (process/itimer.c) */
     void *sysv_undo;
     uint64_t personality_flags;       /* personality(2) */
+    uint32_t huge_pages_disabled;     /* PR_SET_THP_DISABLE */
     int32_t nice, oom_score_adj, io_priority;
     uint32_t scheduler_policy, scheduler_priority;
 };
+/* What uname(2) and /proc/version tell. */
+#define LX_KERNEL_RELEASE "6.1.0-bailey"
+#define LX_KERNEL_VERSION "#1 SMP PREEMPT_DYNAMIC Bailey"
 #define NO_TOKEN 0xffffffffu
 
 struct lx_thread {
@@ -183,6 +188,9 @@ _Noreturn void lx_leave_kernel(struct bly_context *context);
 int process_start_kernel_thread(void (*function)(void));
 struct filesystem_context *filesystem_context_copy(struct filesystem_context *from); /* fs/ */
 void filesystem_context_unref(struct filesystem_context *context);
+uint64_t process_resident_kb(struct lx_process *process); /* an estimate */
+/* execve: new ids for a set-user-id or set-group-id file (-1: none), and the capabilities that follow. */
+void credentials_exec(int64_t set_user, int64_t set_group);
 bool lx_capable(int capability);                   /* root-in-the-sandbox: euid 0 has all */
 
 /* Loads `path` into the current process (execve after copying its arguments in). argv/envp are kernel-heap string lists. */

@@ -156,6 +156,7 @@ void process_link(struct lx_process *process, struct lx_process *parent, int32_t
     assert(lock_held(&table->lock));
     process->pid = pid;
     process->parent = parent;
+    process->parent_pid = parent ? parent->pid : 0;
     if (parent)
         list_push(&parent->children, &process->sibling);
     list_push(&table->processes, &process->all);
