@@ -275,14 +275,65 @@ void dentry_invalidate_aliases_locked(struct inode *directory, const char *name,
     }
 }
 
+int dentry_put(struct dentry *parent, const char *name, size_t size, struct inode *inode, struct dentry **out_dentry)
+{
+    struct dentry *dentry = dentry_create(parent->mount, parent, name, size, inode);
+    struct list dead;
+
+    if (!dentry)
+        return -ENOMEM;
+    list_init(&dead);
+    {
+        scoped_lock(&vfs()->tree_lock);
+        struct dentry *stale = dentry_find_locked(parent, name, size, name_hash(parent, name, size));
+        if (stale) { /* only where names are not cached */
+            dentry_unhash_locked(stale);
+            dentry_dispose_if_idle_locked(stale, &dead);
+        }
+        if (inode || names_are_cached(parent->inode))
+            dentry_hash_locked(dentry);
+    }
+    dentries_free(&dead);
+    *out_dentry = dentry;
+    return 0;
+}
+
+void dentry_instantiate(struct dentry *dentry, struct inode *inode)
+{
+    struct list dead;
+
+    list_init(&dead);
+    {
+        scoped_lock(&vfs()->tree_lock);
+        assert(!dentry->inode);
+        dentry->inode = inode_ref(inode);
+        list_push(&inode->aliases, &dentry->alias_node);
+        if (!dentry->hash_link)
+            dentry_hash_locked(dentry);
+        dentry_invalidate_aliases_locked(dentry->parent->inode, dentry->name, dentry->name_size, dentry, &dead);
+    }
+    dentries_free(&dead);
+}
+
+void dentry_delete(struct dentry *dentry)
+{
+    struct list dead;
+
+    list_init(&dead);
+    {
+        scoped_lock(&vfs()->tree_lock);
+        dentry->flags |= DENTRY_DELETED;
+        dentry_unhash_locked(dentry);
+        dentry_invalidate_aliases_locked(dentry->parent->inode, dentry->name, dentry->name_size, dentry, &dead);
+    }
+    dentries_free(&dead);
+}
+
 /* Asks the file system and puts the answer into the cache. The directory's mutex is held. */
 static int lookup_uncached(struct dentry *parent, const char *name, size_t size, struct dentry **out_dentry)
 {
     struct inode *directory = parent->inode, *inode = NULL;
-    struct dentry *dentry, *stale = NULL;
-    uint32_t hash = name_hash(parent, name, size);
-    struct list dead;
-    int error = 0;
+    int error;
 
     if (directory->link_count == 0)
         return -ENOENT;
@@ -292,30 +343,13 @@ static int lookup_uncached(struct dentry *parent, const char *name, size_t size,
 
     if (!names_are_cached(directory)) {
         scoped_lock(&vfs()->tree_lock);
-        stale = dentry_find_locked(parent, name, size, hash);
-        if (stale && (stale->inode == inode || stale->mounted)) {
-            *out_dentry = dentry_ref(stale);
+        struct dentry *known = dentry_find_locked(parent, name, size, name_hash(parent, name, size));
+        if (known && (known->inode == inode || known->mounted)) {
+            *out_dentry = dentry_ref(known);
             goto found;
         }
     }
-    list_init(&dead);
-    dentry = dentry_create(parent->mount, parent, name, size, inode);
-    if (dentry) {
-        scoped_lock(&vfs()->tree_lock);
-        stale = dentry_find_locked(parent, name, size, hash);
-        if (stale) { /* only where names are not cached */
-            dentry_unhash_locked(stale);
-            dentry_dispose_if_idle_locked(stale, &dead);
-        }
-        if (inode || names_are_cached(directory))
-            dentry_hash_locked(dentry);
-    }
-    dentries_free(&dead);
-    *out_dentry = dentry;
-    if (!dentry)
-        error = -ENOMEM;
-    else
-        error = 0;
+    error = dentry_put(parent, name, size, inode, out_dentry);
     inode_unref(inode);
     return error;
 found:

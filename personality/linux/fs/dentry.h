@@ -22,6 +22,12 @@ uint32_t dentry_shrink(uint32_t count);
 
 /* The child `name` of `parent`, positive or negative, with a reference, asking the file system where the cache does not know. */
 int dentry_lookup(struct dentry *parent, const char *name, size_t size, bool mutex_is_held, struct dentry **out_dentry);
+/* Makes `name` of `parent` stand for `inode` in the cache, in the place of what it stood for; with a reference. The directory's mutex is held. */
+int dentry_put(struct dentry *parent, const char *name, size_t size, struct inode *inode, struct dentry **out_dentry);
+/* A negative dentry becomes positive: the name was made. */
+void dentry_instantiate(struct dentry *dentry, struct inode *inode);
+/* The name was removed: nobody finds it any more. */
+void dentry_delete(struct dentry *dentry);
 /* After a change in a directory through one mount: the names that other mounts of it have cached go. `keep` is the dentry that was changed. */
 void dentry_invalidate_aliases_locked(struct inode *directory, const char *name, size_t size, struct dentry *keep, struct list *dead);
 static inline bool names_are_cached(const struct inode *directory)

@@ -14,6 +14,7 @@ struct dentry *anonymous_dentry(const char *name, struct inode *inode);
 /* open_file.internal */
 enum file_internal_flags {
     FILE_HOLDS_WRITE = 1,  /* counted in inode->writers */
+    FILE_LINKABLE = 4,     /* O_TMPFILE without O_EXCL: linkat may name it */
     FILE_HAS_LOCKS = 2,    /* flock or open-file-description locks may exist */
 };
 /* A file that is known by name only (O_PATH). */
@@ -32,8 +33,24 @@ int64_t file_size_allowed(const struct inode *inode, int64_t position, size_t si
 int64_t io_zero_out(struct io_buffer *to, size_t size);
 void io_skip(struct io_buffer *buffer, size_t size);
 
+/* ---- open.c ---- */
+int vfs_open_resolved(struct dentry *base, const char *path, unsigned flags, unsigned mode, unsigned lookup_flags, struct open_file **out_file);
+/* Makes what `request` says (name and owner are filled in here) for the negative `child`. The directory's mutex is held; checks permission. */
+int vfs_create_child(struct dentry *parent, struct dentry *child, struct node_request *request);
+/* Writing by someone without CAP_FSETID clears the set-user-id bits. */
+void inode_remove_privileges(struct inode *inode);
+
+/* ---- namespace.c ---- */
+unsigned process_umask(void);
+int vfs_create(struct dentry *base, const char *path, unsigned lookup_flags, struct node_request *request, struct dentry **out_dentry);
+int vfs_link(struct dentry *source, bool source_is_unnamed, struct dentry *base, const char *path);
+int vfs_unlink(struct dentry *base, const char *path);
+int vfs_rmdir(struct dentry *base, const char *path);
+int vfs_rename(struct dentry *old_base, const char *old_path, struct dentry *new_base, const char *new_path, unsigned flags);
+
 /* ---- directory.c: opening directories and getdents ---- */
 extern const struct file_ops directory_file_ops;
+int64_t directory_read(struct open_file *file, struct io_buffer *to, bool legacy); /* legacy: getdents, not getdents64 */
 
 /* ---- locks.c ---- */
 void locks_file_closed(struct open_file *file);                             /* flock and OFD locks of it */

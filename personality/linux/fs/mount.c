@@ -299,6 +299,7 @@ int lx_vfs_init(void)
         return -ENOMEM;
     list_init(&state->lru);
     list_init(&state->mounts);
+    list_init(&state->idle_handles);
     wait_queue_init(&state->mounts_queue);
     state->hash_size = 2048;
     state->hash = heap_alloc(state->hash_size * sizeof(*state->hash));

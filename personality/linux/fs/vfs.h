@@ -74,6 +74,7 @@ struct inode_ops {
     /* Live file systems: looks up, creates if asked and opens in one call. -EAGAIN: do it step by step. `out_object` becomes file->object. */
     int (*open_child)(struct inode *directory, const char *name, size_t size, unsigned flags, unsigned mode, bool *out_created,
                       struct inode **out_inode, void **out_object);
+    void (*abandon)(struct inode *inode, void *object); /* what open_child gave is not used after all */
     /* Further checks of opening and what only the file system knows; sets file->ops and file->object. [file->ops = file_ops] */
     int (*open)(struct inode *inode, struct open_file *file); /* file->object is set already after open_child */
     const struct file_ops *file_ops;
@@ -111,6 +112,7 @@ struct inode {
     void *fifo;                   /* FIFOs: the pipe while it is open (fs/fifo.c); sockets: the bound socket. Guarded by lock */
     struct list aliases;          /* dentries that name it; vfs.tree_lock */
     uint32_t flags;               /* enum inode_flags */
+    struct memfd *memfd;          /* mm/memfd.c: seals; NULL for files that cannot be sealed */
     void *data;                   /* the file system's own */
 };
 enum inode_flags {
@@ -181,6 +183,7 @@ enum lookup_flags {
     LOOKUP_IN_ROOT = 64,
     LOOKUP_NO_CROSS_MOUNT = 128,
     LOOKUP_PARENT = 256,      /* internal */
+    LOOKUP_STOP_AT_LIVE = 512,
 };
 /* `base` NULL: the working directory. `path` is a kernel string. Gives a positive dentry with a reference. */
 int vfs_lookup(struct dentry *base, const char *path, unsigned flags, struct dentry **out_dentry) __attribute__((warn_unused_result));
@@ -294,12 +297,15 @@ struct vfs {
     uint32_t dentry_count, idle_count;
     struct list lru;           /* unreferenced dentries, oldest first */
     struct list mounts;
-    uint32_t next_mount_id, next_device;
+    uint32_t next_mount_id, next_device, rename_cookie;
     struct mount *root_mount, *anonymous_mount;
     const struct filesystem_type *types[32];
     uint32_t type_count;
     _Atomic uint32_t mounts_generation; /* rises with every mount and umount: poll on /proc/mounts */
     struct wait_queue mounts_queue;
+    struct lock handle_lock;   /* guards the handles of lower host files (fs/layer_lower.c) */
+    struct list idle_handles;  /* opened, used by nobody, oldest first */
+    uint32_t idle_handle_count;
 };
 static inline struct vfs *vfs(void);
 

@@ -206,6 +206,11 @@ static int walk_components(struct walk *walk, const char *path)
 
         struct dentry *parent = walk->at, *child;
         child = dentry_find_locked(parent, name, size, name_hash(parent, name, size));
+        if (last && (walk->flags & LOOKUP_STOP_AT_LIVE) && directory->ops->open_child && !(child && child->mounted)) {
+            walk->last_name = name;
+            walk->last_size = size;
+            return 0;
+        }
         bool ask = !child;
         if (child && !names_are_cached(directory) && !child->mounted) {
             /* Folders on the way are believed in live host folders, see FILESYSTEM_LIVE. */
@@ -281,11 +286,12 @@ int walk_begin(struct walk *walk, struct dentry *base, const char *path, unsigne
         if (!again)
             return -ENOENT;
         walk->held = NULL;
+        walk->last_name = NULL;
         walk->root_held = walk->must_be_directory = false;
         walk->link_count = walk->depth = 0;
         walk->revalidate = true;
     }
-    if (error == 0 && !(flags & LOOKUP_PARENT)) {
+    if (error == 0 && !walk->last_name && !(flags & LOOKUP_PARENT)) {
         if ((walk->must_be_directory || (flags & LOOKUP_DIRECTORY)) && !inode_is_directory(walk->at->inode))
             error = -ENOTDIR;
     }
@@ -321,6 +327,24 @@ int vfs_lookup(struct dentry *base, const char *path, unsigned flags, struct den
     return 0;
 }
 
+/* Takes the parent and the last component out of a walk that ended before it; ends the walk. */
+void walk_take_parent(struct walk *walk, struct parent_lookup *out)
+{
+    out->parent = dentry_ref(walk->at);
+    out->name_size = walk->last_name ? walk->last_size : 0;
+    if (out->name_size)
+        memcpy(out->name, walk->last_name, out->name_size);
+    out->name[out->name_size] = 0;
+    out->trailing_slash = walk->must_be_directory;
+    if (!walk->last_name)
+        out->last = LAST_ROOT;
+    else if (out->name[0] == '.' && out->name_size <= 2 && (out->name_size == 1 || out->name[1] == '.'))
+        out->last = out->name_size == 1 ? LAST_DOT : LAST_DOTDOT;
+    else
+        out->last = LAST_NORMAL;
+    walk_end(walk);
+}
+
 int vfs_lookup_parent(struct dentry *base, const char *path, unsigned flags, struct parent_lookup *out)
 {
     struct walk walk;
@@ -329,22 +353,9 @@ int vfs_lookup_parent(struct dentry *base, const char *path, unsigned flags, str
     if (!*path)
         return -ENOENT;
     error = walk_begin(&walk, base, path, flags | LOOKUP_PARENT);
-    if (error < 0)
-        return error;
-    out->parent = dentry_ref(walk.at);
-    out->name_size = walk.last_name ? walk.last_size : 0;
-    if (out->name_size)
-        memcpy(out->name, walk.last_name, out->name_size);
-    out->name[out->name_size] = 0;
-    out->trailing_slash = walk.must_be_directory;
-    if (!walk.last_name)
-        out->last = LAST_ROOT;
-    else if (out->name[0] == '.' && out->name_size <= 2 && (out->name_size == 1 || out->name[1] == '.'))
-        out->last = out->name_size == 1 ? LAST_DOT : LAST_DOTDOT;
-    else
-        out->last = LAST_NORMAL;
-    walk_end(&walk);
-    return 0;
+    if (error == 0)
+        walk_take_parent(&walk, out);
+    return error;
 }
 
 bool dentry_is_below(struct dentry *dentry, struct dentry *ancestor)

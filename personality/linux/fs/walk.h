@@ -24,6 +24,7 @@ struct walk {
 };
 int walk_begin(struct walk *walk, struct dentry *base, const char *path, unsigned flags);
 void walk_end(struct walk *walk);
+void walk_take_parent(struct walk *walk, struct parent_lookup *out_parent);
 bool dentry_is_below(struct dentry *dentry, struct dentry *ancestor);
 
 #endif
