@@ -62,7 +62,8 @@ struct lx_process {
     struct tty *tty;                  /* controlling terminal of the session */
     struct { uint64_t soft, hard; } limits[16]; /* RLIMIT_*; guarded by signals.lock */
     char name[16];                    /* comm of the leader */
-    char *command_line;               /* for /proc when memory cannot be read; heap string */
+    char *command_line;               /* for /proc of other processes: the arguments at exec, each with its NUL; heap. table.lock */
+    size_t command_line_size;
     uint64_t start_ns;
     uint64_t user_ns, system_ns, children_user_ns, children_system_ns; /* of threads and children that have ended */
     uint64_t minor_faults, voluntary_switches, children_maxrss_kb;

@@ -69,6 +69,11 @@ static const struct vector_layout *vector_layout(void)
     return layout;
 }
 
+uint64_t signal_frame_size(void)
+{
+    return RED_ZONE + vector_layout()->size + FP_XSTATE_MAGIC2_SIZE + 63 + sizeof(struct signal_frame) + 15 + 8;
+}
+
 /* The marks by which a program, and Linux, recognise an extended image. */
 static void mark_vector_image(unsigned char *image, const struct vector_layout *layout)
 {

@@ -51,6 +51,8 @@ bool signal_pending(void);
  * must be restored in full. */
 bool signal_deliver(struct bly_context *context, bool from_syscall);
 void signal_flush_exec(struct lx_process *process);
+/* AT_MINSIGSTKSZ: what a handler's frame takes on the stack at most. */
+uint64_t signal_frame_size(void);
 void signal_state_init(struct signal_state *state);
 /* signalfd, sigtimedwait: takes the next signal out of `set` that is pending for the calling thread, whether blocked or not. 0: none. */
 int signal_take(lx_sigset set, siginfo_t *out_info);

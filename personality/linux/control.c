@@ -1,0 +1,188 @@
+/* The control stream: what the monitor asks of a running sandbox. A service thread of init reads it, one record a read. */
+#include "libos/abi.h"
+#include "personality/linux/init.h"
+#include "personality/linux/process/lifecycle.h"
+
+void lx_tty_window_size(uint32_t terminal, uint16_t rows, uint16_t columns) __attribute__((weak));
+
+struct control {
+    struct bly_control record; /* with its payload behind it */
+    char payload[BLY_CONTROL_MAX];
+    uint64_t kill_deadline;    /* of STOP; BLY_FOREVER: none */
+};
+
+/* ---- Signals ---------------------------------------------------------------------------------------------------- */
+
+static siginfo_t kernel_info(int signal)
+{
+    siginfo_t info;
+    memset(&info, 0, sizeof info);
+    info.si_signo = signal;
+    info.si_code = SI_KERNEL;
+    return info;
+}
+
+/* What a terminal would send goes to the whole group, so that Ctrl-C ends a pipeline. */
+static bool is_terminal_signal(int signal)
+{
+    return signal == SIGINT || signal == SIGQUIT || signal == SIGHUP || signal == SIGTSTP;
+}
+
+static void serve_signal(struct control *control)
+{
+    int signal = control->record.value;
+    if (signal < 1 || signal > LX_SIGNAL_COUNT)
+        return;
+    siginfo_t info = kernel_info(signal);
+    struct lx_process *found = NULL;
+    lock_acquire(&process_table()->lock);
+    list_for_each(node, &process_table()->processes) {
+        struct lx_process *process = container_of(node, struct lx_process, all);
+        if (process->pid != 1 && process->token == control->record.token && process->state != PROCESS_ZOMBIE)
+            found = process;
+    }
+    int32_t group = found && is_terminal_signal(signal) ? found->group_id : 0;
+    if (found && !group)
+        signal_send_process(found, signal, &info);
+    lock_release(&process_table()->lock);
+    if (group)
+        signal_send_group(group, signal, &info);
+}
+
+static void signal_all(int signal)
+{
+    siginfo_t info = kernel_info(signal);
+    scoped_lock(&process_table()->lock);
+    list_for_each(node, &process_table()->processes) {
+        struct lx_process *process = container_of(node, struct lx_process, all);
+        if (process->pid != 1 && process->state != PROCESS_ZOMBIE)
+            signal_send_process(process, signal, &info);
+    }
+}
+
+static void serve_stop(struct control *control)
+{
+    signal_all(SIGTERM);
+    signal_all(SIGCONT); /* a stopped process acts on SIGTERM only then */
+    control->kill_deadline = lx_monotonic_ns() + (uint64_t)(control->record.value > 0 ? control->record.value : 0) * 1000000u;
+}
+
+/* ---- Programs --------------------------------------------------------------------------------------------------- */
+
+static void serve_execute(struct control *control)
+{
+    const struct bly_control_execute *execute = (const void *)control->payload;
+    const char *base = control->payload;
+    struct program_request request = {
+        .token = control->record.token,
+        .program = base + execute->program,
+        .directory = base + execute->directory,
+        .arguments = base + execute->arguments,
+        .environment = base + execute->environment,
+        .argument_count = execute->argument_count,
+        .environment_count = execute->environment_count,
+        .user = execute->user,
+        .group = execute->group,
+        .terminal = execute->flags & BLY_START_TERMINAL,
+    };
+    memcpy(request.standard, execute->standard, sizeof request.standard);
+    (void)init_start_program(&request);
+}
+
+static const char *state_name(const struct lx_process *process)
+{
+    switch (process->state) {
+    case PROCESS_STOPPED:
+        return "T";
+    case PROCESS_ZOMBIE:
+        return "Z";
+    default:
+        return process->thread_count && container_of(process->threads.next, struct lx_thread, process_node)->base.state == THREAD_SLEEPING ? "S" : "R";
+    }
+}
+
+/* One line a process: pid, parent, group, session, state, threads, name, command line. */
+static void serve_list(struct control *control)
+{
+    enum { LINE = 1024 };
+    int32_t last = 0;
+    for (;;) {
+        char line[LINE];
+        int size = 0;
+        struct lx_process *next = NULL;
+        lock_acquire(&process_table()->lock);
+        list_for_each(node, &process_table()->processes) {
+            struct lx_process *process = container_of(node, struct lx_process, all);
+            if (process->pid > last && (!next || process->pid < next->pid))
+                next = process;
+        }
+        if (next) {
+            last = next->pid;
+            size = format(line, sizeof line, "%d %d %d %d %s %u %s %.800s", next->pid, next->parent ? next->parent->pid : 0, next->group_id,
+                          next->session_id, state_name(next), next->thread_count, next->name, next->command_line ? next->command_line : "");
+        }
+        lock_release(&process_table()->lock);
+        if (!next)
+            break;
+        init_report(BLY_CONTROL_LISTING, control->record.token, 1, line, (size_t)(size < LINE ? size : LINE - 1));
+    }
+    init_report(BLY_CONTROL_LISTING, control->record.token, 0, NULL, 0);
+}
+
+/* ---- Loop ------------------------------------------------------------------------------------------------------- */
+
+static void serve(struct control *control)
+{
+    switch (control->record.kind) {
+    case BLY_CONTROL_SIGNAL:
+        serve_signal(control);
+        break;
+    case BLY_CONTROL_WINDOW_SIZE:
+        if (lx_tty_window_size)
+            lx_tty_window_size(control->record.token, control->record.rows, control->record.columns);
+        break;
+    case BLY_CONTROL_EXECUTE:
+        serve_execute(control);
+        break;
+    case BLY_CONTROL_STOP:
+        serve_stop(control);
+        break;
+    case BLY_CONTROL_TRACE:
+        lx_kernel->trace_flags = (uint32_t)control->record.value & (BLY_START_TRACE_SYSCALLS | BLY_START_TRACE_ABI);
+        break;
+    case BLY_CONTROL_LIST:
+        serve_list(control);
+        break;
+    default:
+        log_line(BLY_LOG_DEBUG, "control record %u is not known", control->record.kind);
+    }
+}
+
+void control_thread(void *argument)
+{
+    struct control *control = heap_alloc(sizeof *control);
+    struct thread *self = thread_current();
+    if (!control)
+        panic("control: no memory");
+    control->kill_deadline = BLY_FOREVER;
+    for (;;) {
+        self->work_pending = 0;
+        if (!thread_enter_host_wait())
+            continue;
+        int events = bly->wait_stream(start_info->control, BLY_WAIT_READ, control->kill_deadline);
+        thread_leave_host_wait();
+        if (events == 0) {
+            control->kill_deadline = BLY_FOREVER;
+            signal_all(SIGKILL);
+            continue;
+        }
+        if (events < 0)
+            continue;
+        struct bly_iovec vector = {control, sizeof control->record + sizeof control->payload};
+        int64_t size = bly->stream_read(start_info->control, &vector, 1, BLY_AT_CURRENT, BLY_STREAM_NO_WAIT);
+        if (size == 0)
+            (void)thread_sleep(thread_ticket(), BLY_FOREVER); /* the monitor is gone: the sandbox ends with it */
+        if (size >= (int64_t)sizeof control->record)
+            serve(control);
+    }
+}

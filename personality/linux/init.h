@@ -1,0 +1,34 @@
+/* Guest pid 1: starts programs, reaps, and answers the monitor. */
+#ifndef LX_INIT_H
+#define LX_INIT_H
+
+#include "personality/linux/lx.h"
+
+/* The leader of the first picoprocess from here on. */
+_Noreturn void init_run(void);
+
+/* A thread of init, without a tid of the program's world. `function` does not return. */
+int init_start_thread(const char *name, void (*function)(void *), void *argument);
+_Noreturn void init_thread_started(uint64_t argument); /* of thread_start, when init_is_service says so */
+static inline bool init_is_service(uint64_t argument) { return argument & 1; }
+
+/* One record to the monitor; `text` may be NULL. From any picoprocess. */
+void init_report(uint32_t kind, uint32_t token, int32_t value, const char *text, size_t size);
+
+/* A program that the monitor wants: the first, or one of `bailey exec`. Strings live until the call returns. */
+struct program_request {
+    uint32_t token;
+    const char *program, *directory;
+    const char *arguments, *environment; /* strings one after another */
+    size_t argument_count, environment_count;
+    uint32_t user, group;
+    bool terminal;
+    struct bly_start_stream standard[3];
+};
+/* Makes the process. Guest pid, or -errno (already reported). */
+long init_start_program(const struct program_request *request);
+
+/* control.c: a service thread */
+_Noreturn void control_thread(void *argument);
+
+#endif

@@ -1,0 +1,22 @@
+/* Call-site patching: proven `syscall` instructions become jumps to the personality's entry. See patch.c. */
+#ifndef LX_PROCESS_PATCH_H
+#define LX_PROCESS_PATCH_H
+
+#include "personality/linux/lx.h"
+
+struct memory_object;
+struct mm;
+
+int lx_patch_init(void);
+/* A call at context->rip - 2 has trapped: counts it, patches the page when it is hot. May move context->rip. On the kernel stack. */
+void patch_site_trapped(struct bly_context *context);
+/* An address in a trampoline as the program's own code has it; others unchanged. */
+uint64_t patch_original_address(uint64_t address);
+/* The reverse, for addresses whose instructions were moved away; others unchanged. */
+uint64_t patch_moved_address(uint64_t address);
+/* int3: true when it was one of ours; the context then goes on behind it. */
+bool patch_breakpoint(struct bly_context *context);
+/* Executable private file memory has been mapped (mm->mutex held): lays the pages patched earlier over it. */
+void patch_file_mapped(struct mm *mm, uint64_t start, uint64_t end);
+
+#endif
