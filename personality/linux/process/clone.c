@@ -125,8 +125,8 @@ static struct lx_process *copy_process(const struct clone_request *request)
     child->dumpable = parent->dumpable;
     child->is_vfork_child = !!(request->flags & CLONE_VFORK);
     memcpy(child->name, lx_current()->name, sizeof child->name);
-    if (parent->command_line)
-        child->command_line = heap_string(parent->command_line, strlen(parent->command_line));
+    if (parent->command_line && (child->command_line = heap_string(parent->command_line, parent->command_line_size)))
+        child->command_line_size = parent->command_line_size;
     copy_signals(child, parent, request->flags);
 
     if (parent->files) {
@@ -260,32 +260,10 @@ no_memory:
     return -ENOMEM;
 }
 
-int process_start_kernel_thread(void (*function)(void))
-{
-    struct process_table *table = process_table();
-    struct lx_process *process = lx_process();
-    struct lx_thread *thread = thread_allocate();
-    uint32_t host_thread;
-    if (!thread)
-        return -ENOMEM;
-    thread->kernel_function = function;
-    memcpy(thread->name, "kernel", 7);
-    lock_acquire(&table->lock);
-    lock_acquire(&process->signals.lock);
-    thread_link(thread, process, 0); /* nobody finds it by an id */
-    lock_release(&process->signals.lock);
-    lock_release(&table->lock);
-    return bly->thread_create((uint64_t)thread, &host_thread);
-}
-
 void process_thread_started(uint64_t argument)
 {
     struct lx_thread *thread = (struct lx_thread *)argument;
     thread_become(thread);
-    if (thread->kernel_function) {
-        thread->kernel_function();
-        panic("a thread of init has returned");
-    }
     struct bly_context context = *thread->start_context;
     heap_free(thread->start_context);
     thread->start_context = NULL;

@@ -91,7 +91,6 @@ struct lx_thread {
     uint32_t exiting;
     char name[16];
     struct thread_signals signals;
-    void (*kernel_function)(void);    /* a thread of init's own: what it runs */
     struct bly_context *start_context; /* until a new thread has started: its first registers */
     uint64_t clear_child_tid;         /* guest address */
     uint64_t robust_list, robust_list_size;
@@ -185,8 +184,6 @@ _Noreturn void process_thread_started(uint64_t argument);
 /* Entry code (process/entry): goes to the program with every register of `context`, from any depth of the kernel stack, as at the end of a
  * system call: delivers signals first. vector_state NULL leaves the vector registers as they are. */
 _Noreturn void lx_leave_kernel(struct bly_context *context);
-/* init: a further thread of the calling process that runs `function`, which never returns. It has no tid. */
-int process_start_kernel_thread(void (*function)(void));
 struct filesystem_context *filesystem_context_copy(struct filesystem_context *from); /* fs/ */
 void filesystem_context_unref(struct filesystem_context *context);
 uint64_t process_resident_kb(struct lx_process *process); /* an estimate */
