@@ -36,8 +36,8 @@ struct wake_pool {
     uint64_t taken[16];
 };
 
-int lx_poll_init(void);
-int lx_poll_init(void)
+int lx_wake_init(void);
+int lx_wake_init(void)
 {
     struct wake_pool *pool = heap_alloc(sizeof *pool);
 

@@ -15,7 +15,7 @@ static struct inode *node_of(struct tty *tty)
     if (fresh) {
         fresh->number = tty->number + NODE_NUMBER_BASE;
         fresh->device = lx_makedev(TTY_MAJOR_PTS, tty->number);
-        fresh->owner = lx_process()->credentials.fsuid;
+        fresh->owner = tty->pseudo ? lx_process()->credentials.fsuid : start_info->user;
         fresh->group = TTY_GROUP;
     }
     lock_acquire(&roots->lock);
@@ -109,13 +109,15 @@ int devpts_mount(void)
         result = devpts_mount_type(NULL, NULL, &roots->devpts);
     if (result == 0)
         result = vfs_mount_at("/dev/pts", roots->devpts, 0, "devpts");
+    if (result == 0)
+        result = vfs_lookup(NULL, "/dev/pts", LOOKUP_DIRECTORY, &roots->devpts_root);
     return result;
 }
 
 int devpts_open_node(struct tty *tty, unsigned flags, struct open_file **out_file)
 {
-    char path[32];
+    char name[12];
 
-    format(path, sizeof path, "/dev/pts/%u", tty->number);
-    return vfs_open(NULL, path, flags, 0, out_file);
+    format(name, sizeof name, "%u", tty->number);
+    return vfs_open(tty_roots()->devpts_root, name, flags, 0, out_file);
 }

@@ -67,6 +67,7 @@ struct tty_roots {
     struct lock lock;              /* guards terminals */
     struct tty *terminals[TTY_MAXIMUM];
     struct superblock *devpts;
+    struct dentry *devpts_root;    /* of its mount: a process in another root opens its terminals all the same */
     struct tty *main;              /* the terminal of the sandbox, or NULL */
 };
 static inline struct tty_roots *tty_roots(void) { return lx_kernel->tty; }
