@@ -71,7 +71,8 @@ void heap_init(uint64_t memory_limit)
     /* The segment is fresh: all zero. */
     if (bly->thread_get_affinity(thread_block()->thread_id, cpus, sizeof cpus) >= 0)
         for (size_t i = 0; i < SPIN_CPU_MAX / 64; i++)
-            shared->cpu_count += (uint32_t)__builtin_popcountll(cpus[i]);
+            for (uint64_t set = cpus[i]; set; set &= set - 1) /* the compiler would call its library to count bits */
+                shared->cpu_count++;
     shared->limit = memory_limit;
     pages_init(&shared->heap, BLY_HEAP_START, (uint32_t)heap_pages, heap_descriptors, (uint32_t)((metadata + BLY_PAGE_SIZE - 1) / BLY_PAGE_SIZE));
     pages_init(&shared->bulk, BLY_BULK_START, (uint32_t)bulk_pages, bulk_descriptors, 1);
