@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/close_range.h>
 #include <poll.h>
 #include <sched.h>
@@ -13,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -57,7 +57,6 @@ static void place_descriptors(const struct mon_confinement *confinement, int *ou
             highest = confinement->moves[i].to;
     }
     /* Everything else below the parking place goes now; what is above is close-on-exec, or becomes so. */
-    close_range(0, BLY_FD_START_INFO - 1, 0);
     close_range(BLY_FD_PRESET + 1, BLY_FD_SLOT_SOCKETS - 1, 0);
     close_range(BLY_FD_SLOT_SOCKETS + BLY_RPC_SLOT_COUNT, BLY_FD_FIRST_FREE - 1, 0);
     close_range((unsigned)highest + 1, PARKING - 1, 0);
@@ -68,19 +67,12 @@ static void place_descriptors(const struct mon_confinement *confinement, int *ou
     *out_root = extra[2];
 }
 
+/* The pool's places are what eventfd(2) finds free, lowest first: no descriptor is moved. */
 static void make_wake_pool(const struct mon_confinement *confinement)
 {
-    for (uint32_t i = 0; i < confinement->wake_count; i++) {
-        int descriptor = eventfd(0, EFD_NONBLOCK);
-        if (descriptor < 0)
+    for (uint32_t i = 0; i < MON_WAKE_POOL_COUNT; i++)
+        if (eventfd(0, EFD_NONBLOCK) != confinement->wake_places[i])
             fail("making the wake pool");
-        int place = (int)(confinement->wake_first + i);
-        if (descriptor == place)
-            continue;
-        if (dup2(descriptor, place) < 0)
-            fail("making the wake pool");
-        close(descriptor);
-    }
 }
 
 static void set_limit(int resource, rlim_t soft, rlim_t hard)
@@ -96,27 +88,45 @@ static void set_limit(int resource, rlim_t soft, rlim_t hard)
     setrlimit(resource, &limit);
 }
 
-static void give_up_identity(const struct mon_confinement *confinement)
+/* With a mount namespace (that is, without Landlock): an empty file system, and the host's are gone. Else an empty folder, which
+ * costs nothing; Landlock forbids what is beyond it. */
+static void enter_empty_root(const struct mon_confinement *confinement, int folder)
 {
-    if (confinement->by_root) {
-        if (syscall(SYS_setgroups, 0, NULL) < 0 ||
-            syscall(SYS_setresgid, confinement->group, confinement->group, confinement->group) < 0 ||
-            syscall(SYS_setresuid, confinement->user, confinement->user, confinement->user) < 0)
-            fail("dropping root");
-        /* The count of processes is one for each user and user namespace: in a new one it begins at 0 (setrlimit(2)). */
-        if (confinement->user_namespace)
-            unshare(CLONE_NEWUSER);
+    if ((confinement->namespaces & CLONE_NEWNS) && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+        mount("bailey", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, "size=4k") == 0 && chdir("/tmp") == 0 &&
+        syscall(SYS_pivot_root, ".", ".") == 0 && umount2(".", MNT_DETACH) == 0)
+        return;
+    if (folder >= 0 && fchdir(folder) == 0)
+        (void)!chroot(".");
+}
+
+static void drop_root(const struct mon_confinement *confinement)
+{
+    if (syscall(SYS_setgroups, 0, NULL) < 0 ||
+        syscall(SYS_setresgid, confinement->group, confinement->group, confinement->group) < 0 ||
+        syscall(SYS_setresuid, confinement->user, confinement->user, confinement->user) < 0)
+        fail("dropping root");
+}
+
+/* Changes root and identity. The count of processes is one for each user and user namespace, and begins at 0 in a new one
+ * (setrlimit(2)); root gets one for that only, and before it changes its root: from inside a chroot none is made. */
+static void give_up_rights(const struct mon_confinement *confinement, int folder)
+{
+    uint32_t limit = confinement->process_limit + OWN_THREADS;
+    if (confinement->by_root && confinement->process_limit) {
+        if (confinement->namespaces & CLONE_NEWNS)
+            enter_empty_root(confinement, folder);
+        drop_root(confinement);
+        if (unshare(CLONE_NEWUSER) == 0)
+            enter_empty_root(confinement, folder);
+    } else {
+        enter_empty_root(confinement, folder);
+        if (confinement->by_root)
+            drop_root(confinement);
     }
     /* Threads count too. The personality enforces the exact number; this is what holds if it is subverted. */
     if (confinement->process_limit)
-        set_limit(RLIMIT_NPROC, confinement->process_limit + OWN_THREADS, confinement->process_limit + OWN_THREADS);
-}
-
-/* A removed folder: nothing is in it and nothing can be made in it. */
-static void enter_empty_root(int folder)
-{
-    if (folder >= 0 && fchdir(folder) == 0)
-        (void)!chroot(".");
+        set_limit(RLIMIT_NPROC, limit, limit);
 }
 
 static void restore_signals(void)
@@ -137,14 +147,14 @@ _Noreturn void mon_confine_and_execute(const struct mon_confinement *confinement
 
     place_descriptors(confinement, &image, &landlock, &root);
     make_wake_pool(confinement);
+    close_range(0, BLY_FD_START_INFO - 1, 0);
     restore_signals();
     /* No terminal's keys reach us: a stopped holder of a lock would stop the sandbox. */
     setsid();
     set_limit(RLIMIT_CORE, 0, 0);
     set_limit(RLIMIT_NOFILE, RLIM_INFINITY, RLIM_INFINITY);
 
-    give_up_identity(confinement);
-    enter_empty_root(root);
+    give_up_rights(confinement, root);
     if (!(confinement->namespaces & CLONE_NEWPID))
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     /* After the change of identity, which clears it (prctl(2)). The monitor may have died before. */

@@ -101,17 +101,18 @@ static int make_landlock(int image, bool *out_scoped)
     return (int)ruleset;
 }
 
-/* The child's root. Kept by its descriptor, removed from its folder. */
-static int make_empty_folder(const struct mon_policy *policy)
+/* The child's root: a folder of ours in which nothing is ever made, beside the sandboxes' own. */
+static int open_empty_folder(const struct mon_policy *policy)
 {
-    char path[PATH_MAX];
-    snprintf(path, sizeof(path), "%s/root-XXXXXX", policy->state_path ? policy->state_path : "/tmp");
-    if (!mkdtemp(path))
-        return -errno;
-    int folder = chmod(path, 0555) < 0 ? -1 : open(path, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    int error = errno;
-    rmdir(path);
-    return folder < 0 ? -error : folder;
+    if (!policy->state_path)
+        return -ENOENT;
+    cleanup_free char *path = text_print("%s/../.empty", policy->state_path);
+    int folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (folder < 0 && errno == ENOENT && mkdir(path, 0555) == 0) {
+        chmod(path, 0555); /* whatever our umask is */
+        folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    }
+    return folder < 0 ? -errno : folder;
 }
 
 static pid_t clone_child(uint64_t flags)
@@ -136,12 +137,16 @@ static bool would_get_pid_namespace(bool by_root)
     return true;
 }
 
-/* Tries fewer namespaces until the host agrees: none at all is what is left where they are forbidden. */
+/* Namespaces, in the order of trying: fewer until the host agrees; none is what is left where they are forbidden.
+ *
+ * Mount and network namespaces only stand in for Landlock where that is missing: it forbids all files, TCP, foreign signals and
+ * abstract sockets, the filter lets no socket be made, and the two cost 0.1 and 0.5 ms of a start (docs/performance.md). */
 static pid_t start_child(struct mon_confinement *confinement)
 {
     uint64_t user = confinement->by_root ? 0 : CLONE_NEWUSER;
-    const uint64_t choices[] = {user | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_NEWNET,
-                                user | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC, user | CLONE_NEWPID, 0};
+    uint64_t covered = confinement->scoped ? 0 : CLONE_NEWNS | CLONE_NEWNET;
+    const uint64_t choices[] = {user | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | covered,
+                                user | CLONE_NEWPID | CLONE_NEWIPC | (covered & CLONE_NEWNS), user | CLONE_NEWPID, 0};
     pid_t child = -EPERM;
     for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]) && child < 0; i++) {
         confinement->namespaces = choices[i];
@@ -185,6 +190,24 @@ static void inherit_streams(struct inheritance *inheritance, const struct mon_st
         move(inheritance, stdio->given[i], inheritance->next);
         preset(inheritance, handles[i], inheritance->next++, i < 3 ? stdio->standard[i].kind : BLY_KIND_PIPE,
                reads ? BLY_ACCESS_READ : BLY_ACCESS_WRITE);
+    }
+}
+
+static bool is_taken(int descriptor, int next)
+{
+    return descriptor <= BLY_FD_PRESET || (descriptor >= BLY_FD_SLOT_SOCKETS && descriptor < BLY_FD_SLOT_SOCKETS + (int)BLY_RPC_SLOT_COUNT) ||
+           (descriptor >= BLY_FD_FIRST_FREE && descriptor < next);
+}
+
+/* In the gaps that the others leave. */
+static void inherit_wake_pool(struct inheritance *inheritance, bly_handle first)
+{
+    int place = 0;
+    for (uint32_t i = 0; i < MON_WAKE_POOL_COUNT; i++, place++) {
+        while (is_taken(place, inheritance->next))
+            place++;
+        inheritance->confinement->wake_places[i] = place;
+        preset(inheritance, first + i, place, BLY_KIND_PIPE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
     }
 }
 
@@ -258,10 +281,8 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     struct mon_confinement confinement = {.by_root = geteuid() == 0,
                                           .user = NOBODY,
                                           .group = NOBODY,
-                                          .user_namespace = policy->process_limit != 0,
-                                          .process_limit = policy->process_limit,
-                                          .host_name = policy->host_name};
-    struct inheritance inheritance = {.confinement = &confinement, .next = BLY_FD_FIRST_FREE + MON_WAKE_POOL_COUNT};
+                                          .process_limit = policy->process_limit};
+    struct inheritance inheritance = {.confinement = &confinement, .next = BLY_FD_FIRST_FREE};
     struct mon_start_handles handles = {0};
 
     int result = prepare_servers(sandbox, error);
@@ -306,23 +327,20 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
 
     bool scoped = false;
     cleanup_close int landlock = make_landlock(image, &scoped);
-    cleanup_close int empty_folder = make_empty_folder(policy);
+    cleanup_close int empty_folder = open_empty_folder(policy);
     confinement.landlock = landlock;
     confinement.scoped = scoped;
     confinement.image = image;
     confinement.empty_folder = empty_folder;
-    confinement.wake_first = BLY_FD_FIRST_FREE;
-    confinement.wake_count = MON_WAKE_POOL_COUNT;
     sandbox->confined_signals = scoped || would_get_pid_namespace(confinement.by_root);
 
     for (unsigned i = 0; i < BLY_RPC_SLOT_COUNT; i++)
         move(&inheritance, sandbox->rpc.peers[i], BLY_FD_SLOT_SOCKETS + (int)i);
-    for (unsigned i = 0; i < MON_WAKE_POOL_COUNT; i++)
-        preset(&inheritance, handles.wake_pool + i, BLY_FD_FIRST_FREE + (int)i, BLY_KIND_PIPE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
     preset(&inheritance, handles.heap, BLY_FD_HEAP, BLY_KIND_FILE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
     preset(&inheritance, handles.bulk, BLY_FD_BULK, BLY_KIND_FILE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
     preset(&inheritance, handles.control, BLY_FD_CONTROL, BLY_KIND_SOCKET, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
     inherit_streams(&inheritance, &sandbox->stdio);
+    inherit_wake_pool(&inheritance, handles.wake_pool);
 
     cleanup_close int presets = make_presets(&inheritance, error);
     cleanup_close int start = presets < 0 ? -1 : mon_start_info_make(sandbox, &handles, error);

@@ -506,11 +506,9 @@ static void finish(struct mon_sandbox *sandbox)
         mon_control_close(sandbox->control, sandbox->result->wait_status);
     mon_stdio_close(&sandbox->stdio, &sandbox->handles);
     mon_audit_event(sandbox->audit, "end", NULL, sandbox->result->exit_status);
-    if (sandbox->rpc.files && mon_rpc_stop(&sandbox->rpc)) {
-        mon_handles_destroy(&sandbox->handles);
-        mon_files_destroy(&sandbox->files);
-    }
-    mon_audit_close(sandbox->audit);
+    mon_audit_flush(sandbox->audit);
+    /* The workers, their channel, handles and folders are left to the end of the process, which follows: waking and joining the
+     * workers would cost more than starting them did, and one may be held up by a file system. */
     int *const descriptors[] = {&sandbox->channel, &sandbox->log, &sandbox->signals};
     for (size_t i = 0; i < sizeof(descriptors) / sizeof(descriptors[0]); i++)
         cleanup_close_descriptor(descriptors[i]);

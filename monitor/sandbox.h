@@ -14,7 +14,7 @@
 #include <monitor/stream-file.h>
 #include <sys/types.h>
 
-#define MON_WAKE_POOL_COUNT 64u
+#define MON_WAKE_POOL_COUNT 32u
 /* Handles of what every picoprocess starts with, in the order in which launch.c adds them to the fresh table. */
 #define MON_PRESET_MAX 16u
 
@@ -24,19 +24,16 @@ struct mon_confinement {
     bool by_root;          /* drops to `user`, `group` inside */
     uid_t user;
     gid_t group;
-    bool user_namespace;   /* for the limit of processes: its count begins at 0 in a user namespace of its own */
     uint32_t process_limit; /* 0: none */
     int landlock;          /* ruleset, or -1 */
     bool scoped;           /* Landlock confines signals and abstract sockets */
     int image;             /* descriptor of the picoprocess image */
-    int empty_folder;      /* O_PATH descriptor of a removed, empty folder: the root; -1: none */
-    const char *host_name;
+    int empty_folder;      /* O_PATH descriptor of a folder without anything: the root; -1: none */
     struct mon_descriptor_move {
         int from, to;
     } moves[BLY_RPC_SLOT_COUNT + MON_PRESET_MAX + 8];
     size_t move_count;
-    uint32_t wake_first;   /* the wake pool's descriptors, made by the child */
-    uint32_t wake_count;
+    int wake_places[MON_WAKE_POOL_COUNT]; /* the wake pool's descriptors, made by the child */
 };
 
 struct mon_sandbox {
