@@ -119,6 +119,11 @@ void json_boolean(struct json *json, bool value)
     text_add(json->text, value ? "true" : "false");
 }
 
+void json_raw(struct json *json)
+{
+    begin_value(json);
+}
+
 void json_null(struct json *json)
 {
     begin_value(json);

@@ -25,6 +25,7 @@ void json_string_size(struct json *json, const char *value, size_t size);
 void json_number(struct json *json, int64_t value);
 void json_boolean(struct json *json, bool value);
 void json_null(struct json *json);
+void json_raw(struct json *json); /* the caller adds one value to the text itself */
 /* key and value in one. */
 void json_key_string(struct json *json, const char *key, const char *value);
 void json_key_number(struct json *json, const char *key, int64_t value);

@@ -36,6 +36,7 @@ struct option_reader {
     int position;
     const char *cluster; /* within "-it" */
     const char *value;
+    bool quiet;  /* set by the caller: a first pass that prints no help and leaves argv as it is */
     bool helped;
     char **words;   /* at the end: the words that are no options, NULL-terminated */
     int word_count;
@@ -44,6 +45,10 @@ const struct option_help *option_next(struct option_reader *reader, struct error
 void command_print_help(const struct command *command);
 /* The usual command: its only words are names; 0, or negative with `error` set. */
 int command_expect_words(const struct option_reader *reader, int minimum, int maximum, struct error *error);
+
+/* Serves every word. The first failure is left in `error`, further ones are printed; returns it, or the last positive answer. */
+int command_for_each(const struct option_reader *reader, int (*serve)(const char *name, void *context, struct error *error),
+                     void *context, struct error *error);
 
 extern const struct command command_run, command_ps, command_exec, command_attach, command_wait, command_stop,
     command_kill, command_rm, command_logs, command_cp, command_inspect, command_trace, command_policy,

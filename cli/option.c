@@ -90,7 +90,8 @@ static const struct option_help *next_in_cluster(struct option_reader *reader, s
         return NULL;
     }
     const char *attached = NULL;
-    if (option->argument && *reader->cluster) {
+    bool optional = option->argument && option->argument[0] == '[';
+    if (option->argument && *reader->cluster && (!optional || *reader->cluster == '=')) {
         attached = reader->cluster + (*reader->cluster == '=');
         reader->cluster = NULL;
     }
@@ -133,7 +134,8 @@ const struct option_help *option_next(struct option_reader *reader, struct error
         reader->position++;
     }
     if (asks_for_help(reader->command, word)) {
-        command_print_help(reader->command);
+        if (!reader->quiet)
+            command_print_help(reader->command);
         reader->helped = true;
         return NULL;
     }
@@ -166,6 +168,25 @@ int command_expect_words(const struct option_reader *reader, int minimum, int ma
                          reader->words[maximum], command->name,
                          command->arguments);
     return 0;
+}
+
+int command_for_each(const struct option_reader *reader, int (*serve)(const char *name, void *context, struct error *error),
+                    void *context, struct error *error)
+{
+    struct error first = {0};
+    int status = 0;
+    for (int i = 0; i < reader->word_count; i++) {
+        struct error one = {0};
+        int result = serve(reader->words[i], context, &one);
+        if (result < 0 && first.code < 0)
+            error_print(&first);
+        if (result < 0)
+            first = one;
+        else if (result > 0)
+            status = result;
+    }
+    *error = first;
+    return first.code < 0 ? first.code : status;
 }
 
 void command_print_help(const struct command *command)

@@ -123,22 +123,27 @@ static uint64_t own_start_time(void)
     return field ? strtoull(field, NULL, 10) : 0;
 }
 
+void sandbox_write_json(const struct sandbox *sandbox, struct json *json)
+{
+    json_object(json);
+    json_key_string(json, "name", sandbox->name);
+    json_key_string(json, "status", sandbox_status_name(sandbox->status));
+    json_key_number(json, "pid", sandbox->pid);
+    json_key_number(json, "start_time", (int64_t)sandbox->start_time);
+    json_key_number(json, "created", sandbox->created);
+    json_key_number(json, "ended", sandbox->ended);
+    json_key_number(json, "exit_status", sandbox->exit_status);
+    json_key_boolean(json, "detached", sandbox->detached);
+    json_key_boolean(json, "keep", sandbox->keep);
+    json_key_strings(json, "command", sandbox->command.items, sandbox->command.count);
+    json_object_end(json);
+}
+
 static int write_state(int folder, const struct sandbox *about)
 {
     cleanup_text struct text text = {0};
     struct json json = json_to(&text);
-    json_object(&json);
-    json_key_string(&json, "name", about->name);
-    json_key_string(&json, "status", sandbox_status_name(about->status));
-    json_key_number(&json, "pid", about->pid);
-    json_key_number(&json, "start_time", (int64_t)about->start_time);
-    json_key_number(&json, "created", about->created);
-    json_key_number(&json, "ended", about->ended);
-    json_key_number(&json, "exit_status", about->exit_status);
-    json_key_boolean(&json, "detached", about->detached);
-    json_key_boolean(&json, "keep", about->keep);
-    json_key_strings(&json, "command", about->command.items, about->command.count);
-    json_object_end(&json);
+    sandbox_write_json(about, &json);
     text_add_character(&text, '\n');
     return path_write_file(folder, "state.json", text.data, text.size, 0600);
 }

@@ -30,6 +30,8 @@ struct sandbox {
 };
 #define cleanup_sandbox __attribute__((cleanup(sandbox_free)))
 void sandbox_free(struct sandbox *sandbox);
+struct json;
+void sandbox_write_json(const struct sandbox *sandbox, struct json *json);
 const char *sandbox_status_name(enum sandbox_status status);
 
 /* For the process that becomes the monitor. `name` NULL: one is made up. The lock lasts as long as this process; the descriptor

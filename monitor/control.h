@@ -45,6 +45,7 @@ struct mon_control;
 int mon_control_open(struct mon_control **out_control, struct mon_loop *loop, const struct mon_policy *policy,
                      const struct mon_control_operations *operations, void *context, int standard[3], struct error *error)
     __attribute__((warn_unused_result));
+#define CONTROL_READY_SIZE 64u /* of the name that is written to policy->ready_descriptor */
 /* What the sandbox reported, by token; 0 is the main program. `status` as wait(2) encodes it. */
 void mon_control_started(struct mon_control *control, uint32_t token, int guest_pid);
 void mon_control_ended(struct mon_control *control, uint32_t token, int status);
@@ -66,7 +67,7 @@ void mon_control_close(struct mon_control *control, int status);
 enum control_kind {
     /* client to monitor */
     CONTROL_EXECUTE = 1, /* payload: struct control_execute and its strings; three descriptors. Answers: STARTED or ERROR, then ENDED */
-    CONTROL_ATTACH,      /* answers: OUTPUT..., ENDED. value 1: with input (INPUT messages then go to the program) */
+    CONTROL_ATTACH,      /* answers: STARTED (value: it has a terminal), OUTPUT..., ENDED. value 1: with input (INPUT messages then go to the program) */
     CONTROL_WAIT,        /* answer: ENDED, when the main program ended */
     CONTROL_STOP,        /* value: grace in ms. Answer: ENDED as WAIT */
     CONTROL_SIGNAL,      /* value: signal, to the main program, or after EXECUTE on the same connection to that program. Answer: DONE */

@@ -192,7 +192,7 @@ static void add_view(struct mon_policy *policy)
         if (size > 0) {
             target[size] = '\0';
             mon_policy_add_node(policy, BLY_NODE_SYMLINK, path, 0777, target);
-        } else if (S_ISDIR(status.st_mode)) {
+        } else if (S_ISDIR(status.st_mode) && !policy->no_view) {
             mon_policy_add_mount(policy, path, path, VIEW);
         }
     }
@@ -221,11 +221,11 @@ int mon_policy_add_root(struct mon_policy *policy, struct error *error)
     for (size_t i = 0; i < sizeof(own_folders) / sizeof(own_folders[0]); i++)
         if (!has_mount(policy, own_folders[i].path))
             add_own_folder(policy, own_folders[i].path, own_folders[i].mode);
-    if (has_mount(policy, "/etc")) {
-        const struct mon_mount *etc = mon_policy_find_mount(policy, "/etc");
-        if (!(etc->flags & MON_MOUNT_DEFAULT_VIEW))
-            return 0; /* the user gave an /etc: it is theirs as it is */
-    }
+    const struct mon_mount *etc = mon_policy_find_mount(policy, "/etc");
+    if (etc && !(etc->flags & MON_MOUNT_DEFAULT_VIEW))
+        return 0; /* the user gave an /etc: it is theirs as it is */
+    if (!etc)
+        add_own_folder(policy, "/etc", 0755);
     add_account_files(policy);
     add_network_files(policy);
     add_machine_id(policy);

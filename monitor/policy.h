@@ -54,6 +54,7 @@ struct mon_policy {
     uint32_t open_file_limit;
 
     bool terminal;    /* the program gets a terminal of its own */
+    bool terminal_given; /* `terminal` was said; else it is decided by whether there is one at both ends */
     bool interactive; /* standard input stays open although nobody is attached */
     bool detach;      /* the sandbox runs on without the command line that started it */
     bool read_only;   /* no writable layer, /tmp and /run excepted */
@@ -62,8 +63,9 @@ struct mon_policy {
     bool trace_syscalls, trace_abi;
     bool learn; /* names that were refused are audited too, with what would grant them */
 
-    int ready_descriptor; /* > 0: control writes one byte there when the main program runs, and closes it (detached start) */
+    int ready_descriptor; /* > 0: control writes the sandbox's name there (CONTROL_READY_SIZE bytes) when the main program runs */
 
+    bool no_view;     /* no folder of the host is shown but what is granted (and links like /bin -> usr/bin) */
     char *rootfs;     /* --rootfs: replaces the default view; NULL */
     char *audit_path; /* JSON lines; NULL: none */
     char *layer_path; /* --layer: where the private layer is kept; NULL: in memory */
@@ -95,7 +97,11 @@ char *mon_policy_host_path(const struct mon_policy *policy, const char *guest_pa
  * the program exists on the host but is not granted, the -v that grants it. `program` is as the user named it. */
 int mon_policy_explain_program(const struct mon_policy *policy, const char *program, int code, struct error *error);
 
+/* As one JSON object. */
+void mon_policy_write_json(const struct mon_policy *policy, struct text *out);
+
 /* The policy file (policy-file.c). The keys are in docs/policy.md. */
+int mon_policy_read_text(struct mon_policy *policy, const char *text, size_t size, const char *path, const char *folder, struct error *error);
 int mon_policy_read_file(struct mon_policy *policy, const char *path, struct error *error);
 
 #endif

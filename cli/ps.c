@@ -1,0 +1,153 @@
+/* bailey ps: the sandboxes of this user; with a name, the processes inside one. */
+#include <cli/client.h>
+#include <cli/command.h>
+#include <cli/state.h>
+
+#include <base/cleanup.h>
+#include <base/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const struct option_help options[] = {
+    {'a', "all", NULL, "also those that have ended"},
+    {'q', "quiet", NULL, "only names"},
+    {0, "json", NULL, "print JSON"},
+    {0, NULL, NULL, NULL},
+};
+
+static char *age(int64_t seconds)
+{
+    static const struct {
+        int64_t size;
+        const char *name;
+    } units[] = {{86400, "day"}, {3600, "hour"}, {60, "minute"}, {1, "second"}};
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        int64_t count = seconds / units[i].size;
+        if (count > 0)
+            return text_print("%lld %s%s", (long long)count, units[i].name, count == 1 ? "" : "s");
+    }
+    return text_copy("0 seconds");
+}
+
+static char *command_line(const struct sandbox *sandbox)
+{
+    struct text text = {0};
+    for (size_t i = 0; i < sandbox->command.count; i++) {
+        if (i)
+            text_add_character(&text, ' ');
+        text_add(&text, sandbox->command.items[i]);
+    }
+    char *line = text_take(&text);
+    /* Arguments may hold anything; a table has one line for each. */
+    for (char *c = line; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
+    return line;
+}
+
+static void print_table(const struct sandbox *list, size_t count)
+{
+    int width = 4;
+    for (size_t i = 0; i < count; i++)
+        if ((int)strlen(list[i].name) > width)
+            width = (int)strlen(list[i].name);
+    printf("%-*s  %-16s  %-12s  %7s  %s\n", width, "NAME", "STATUS", "STARTED", "PID", "COMMAND");
+    for (size_t i = 0; i < count; i++) {
+        const struct sandbox *sandbox = &list[i];
+        cleanup_free char *since = age(time(NULL) - sandbox->created);
+        cleanup_free char *command = command_line(sandbox);
+        cleanup_free char *status =
+            sandbox->status == SANDBOX_EXITED
+                ? text_print("exited (%d)", sandbox->exit_status)
+                : text_copy(sandbox_status_name(sandbox->status));
+        char pid[16] = "-";
+        if (sandbox->pid > 0)
+            snprintf(pid, sizeof(pid), "%d", (int)sandbox->pid);
+        printf("%-*s  %-16s  %-12s  %7s  %.60s%s\n", width, sandbox->name, status, since, pid, command,
+               strlen(command) > 60 ? "..." : "");
+    }
+}
+
+static void print_json(const struct sandbox *list, size_t count)
+{
+    cleanup_text struct text text = {0};
+    struct json json = json_to(&text);
+    json_array(&json);
+    for (size_t i = 0; i < count; i++)
+        sandbox_write_json(&list[i], &json);
+    json_array_end(&json);
+    printf("%s\n", text.data);
+}
+
+static int list_processes(const char *name, bool as_json, struct error *error)
+{
+    cleanup_client struct client client = {.socket = -1};
+    cleanup_text struct text lines = {0};
+    int result = client_open(&client, name, error);
+    if (result == 0)
+        result = client_ask(&client, CONTROL_LIST, 0, error);
+    if (result == 0)
+        result = client_receive_until(&client, CONTROL_DONE, &lines, error);
+    if (result < 0)
+        return result;
+    if (!as_json) {
+        fputs(lines.data ? lines.data : "", stdout);
+        return 0;
+    }
+    cleanup_text struct text text = {0};
+    struct json json = json_to(&text);
+    json_array(&json);
+    char *rest = lines.data;
+    for (char *line; rest && (line = strsep(&rest, "\n"));)
+        if (*line)
+            json_string(&json, line);
+    json_array_end(&json);
+    printf("%s\n", text.data);
+    return 0;
+}
+
+static int run(int argc, char **argv, struct error *error)
+{
+    bool all = false, quiet = false, as_json = false;
+    struct option_reader reader = {.command = &command_ps, .argc = argc, .argv = argv};
+    for (const struct option_help *option; (option = option_next(&reader, error));) {
+        all |= option->letter == 'a';
+        quiet |= option->letter == 'q';
+        as_json |= text_equal(option->name, "json");
+    }
+    if (error->code || reader.helped || command_expect_words(&reader, 0, 1, error) < 0)
+        return error->code;
+    if (reader.word_count == 1)
+        return list_processes(reader.words[0], as_json, error);
+    struct sandbox *list;
+    size_t count, shown = 0;
+    if (state_list(&list, &count, error) < 0)
+        return error->code;
+    for (size_t i = 0; i < count; i++) {
+        if (all || list[i].status == SANDBOX_RUNNING)
+            list[shown++] = list[i];
+        else
+            sandbox_free(&list[i]);
+    }
+    if (as_json)
+        print_json(list, shown);
+    else if (!quiet)
+        print_table(list, shown);
+    for (size_t i = 0; i < shown; i++) {
+        if (quiet && !as_json)
+            printf("%s\n", list[i].name);
+        sandbox_free(&list[i]);
+    }
+    free(list);
+    return 0;
+}
+
+const struct command command_ps = {
+    .name = "ps",
+    .arguments = "[NAME]",
+    .summary = "List sandboxes, or the processes of one",
+    .run = run,
+    .options = options,
+};

@@ -1,0 +1,57 @@
+/* bailey stop: the friendly end: SIGTERM first. */
+#include <cli/client.h>
+#include <cli/command.h>
+#include <cli/state.h>
+
+#include <monitor/policy-value.h>
+#include <stdio.h>
+
+#define STOP_GRACE_MAX 86400u /* seconds */
+
+static int stop_one(const char *name, void *context, struct error *error)
+{
+    const uint32_t *grace = context;
+    struct sandbox sandbox;
+    int result = state_find(name, &sandbox, error);
+    bool running = sandbox.status == SANDBOX_RUNNING;
+    sandbox_free(&sandbox);
+    if (result < 0)
+        return result;
+    if (running) {
+        cleanup_client struct client client = {.socket = -1};
+        result = client_open(&client, name, error);
+        if (result == 0)
+            result = client_ask(&client, CONTROL_STOP, (int32_t)(*grace * 1000), error);
+        if (result == 0)
+            result = client_receive_until(&client, CONTROL_ENDED, NULL, error);
+        if (result < 0)
+            return result;
+    }
+    printf("%s\n", name);
+    return 0;
+}
+
+static const struct option_help options[] = {
+    {'t', "time", "SECONDS", "how long programs may take to end by themselves (default: 10)"},
+    {0, NULL, NULL, NULL},
+};
+
+static int run(int argc, char **argv, struct error *error)
+{
+    uint32_t grace = 10;
+    struct option_reader reader = {.command = &command_stop, .argc = argc, .argv = argv};
+    while (option_next(&reader, error))
+        if (policy_parse_number("--time", reader.value, 0, STOP_GRACE_MAX, &grace, error) < 0)
+            return error->code;
+    if (error->code || reader.helped || command_expect_words(&reader, 1, -1, error) < 0)
+        return error->code;
+    return command_for_each(&reader, stop_one, &grace, error);
+}
+
+const struct command command_stop = {
+    .name = "stop",
+    .arguments = "NAME...",
+    .summary = "End sandboxes: SIGTERM to every program, SIGKILL to those that stay",
+    .run = run,
+    .options = options,
+};

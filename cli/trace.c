@@ -1,0 +1,63 @@
+/* bailey trace: watches the system calls of a running sandbox, as strace prints them; ends with Ctrl-C or with the sandbox. */
+#include <cli/client.h>
+#include <cli/command.h>
+
+#include <bailey/start.h>
+#include <base/cleanup.h>
+#include <errno.h>
+#include <stdio.h>
+
+static const struct option_help options[] = {
+    {0, "abi", NULL, "calls of the ABI below the personality"},
+    {0, "all", NULL, "both"},
+    {'o', "output", "FILE", "write to FILE instead of standard output"},
+    {0, NULL, NULL, NULL},
+};
+
+static int follow(struct client *client, FILE *out, struct error *error)
+{
+    for (;;) {
+        int result = client_receive(client, error);
+        if (result < 0)
+            return result;
+        if (client->answer.kind == CONTROL_ENDED)
+            return 0;
+        if (client->answer.kind != CONTROL_LINES)
+            continue;
+        fwrite(client->payload, 1, client->answer.size, out);
+        if (fflush(out) != 0)
+            return errno == EPIPE ? 0 : error_set_errno(error, -errno, "cannot write the trace");
+    }
+}
+
+static int run(int argc, char **argv, struct error *error)
+{
+    int32_t flags = BLY_START_TRACE_SYSCALLS;
+    cleanup_file FILE *file = NULL;
+    struct option_reader reader = {.command = &command_trace, .argc = argc, .argv = argv};
+    for (const struct option_help *option; (option = option_next(&reader, error));) {
+        if (option->letter != 'o') {
+            flags = option->name[1] == 'b' ? BLY_START_TRACE_ABI : BLY_START_TRACE_ABI | BLY_START_TRACE_SYSCALLS;
+            continue;
+        }
+        file = fopen(reader.value, "we");
+        if (!file)
+            return error_set_errno(error, -errno, "cannot write %s", reader.value);
+    }
+    if (error->code || reader.helped || command_expect_words(&reader, 1, 1, error) < 0)
+        return error->code;
+    cleanup_client struct client client = {.socket = -1};
+    if (client_open(&client, reader.words[0], error) < 0 || client_ask(&client, CONTROL_TRACE, flags, error) < 0)
+        return error->code;
+    return follow(&client, file ? file : stdout, error);
+}
+
+const struct command command_trace = {
+    .name = "trace",
+    .arguments = "NAME",
+    .summary = "Print the system calls of a running sandbox, with times",
+    .run = run,
+    .options = options,
+    .examples = "  bailey trace web                       until Ctrl-C\n"
+                "  bailey run --trace ls                  from the first call on\n",
+};
