@@ -118,8 +118,13 @@ static void serve_list(struct control *control)
         }
         if (next) {
             last = next->pid;
-            size = format(line, sizeof line, "%d %d %d %d %s %u %s %.800s", next->pid, next->parent ? next->parent->pid : 0, next->group_id,
-                          next->session_id, state_name(next), next->thread_count, next->name, next->command_line ? next->command_line : "");
+            char command[800];
+            size_t length = next->command_line_size < sizeof command ? next->command_line_size : sizeof command;
+            for (size_t i = 0; i + 1 < length; i++)
+                command[i] = next->command_line[i] ? next->command_line[i] : ' ';
+            command[length ? length - 1 : 0] = 0;
+            size = format(line, sizeof line, "%d %d %d %d %s %u %s %s", next->pid, next->parent ? next->parent->pid : 0, next->group_id,
+                          next->session_id, state_name(next), next->thread_count, next->name, command);
         }
         lock_release(&process_table()->lock);
         if (!next)

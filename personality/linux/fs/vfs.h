@@ -314,6 +314,7 @@ int lx_vfs_init(void);
 int vfs_mount_start(const struct bly_start_info *info);
 
 /* inotify's hook (absent: weak). mask: IN_*. */
+int lx_inotify_init(void);
 void notify_event(struct inode *inode, struct dentry *dentry, uint32_t mask, uint32_t cookie, const char *name, size_t name_size) __attribute__((weak));
 
 #include "personality/linux/process/process.h"
