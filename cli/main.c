@@ -23,7 +23,7 @@ static void print_overview(FILE *out)
     fputs("\nExamples:\n"
           "  bailey run bash                            a shell that sees nothing of yours and has no network\n"
           "  bailey run -v . make                       work on the current folder, and on nothing else\n"
-          "  bailey run -d --name web -v site:/srv:ro python3 -m http.server -d /srv\n"
+          "  bailey run -d --name job -v data:/data:ro python3 /data/job.py\n"
           "\nbailey COMMAND --help says more about one of them.\n", out);
 }
 
