@@ -25,6 +25,16 @@ struct guest_case { const char *name; void (*run)(void); };
             exit(1); \
         } \
     } while (0)
+/* The call fails with exactly this error. */
+#define CHECK_ERROR(call, error) \
+    do { \
+        errno = 0; \
+        long long result_ = (long long)(call); \
+        if (result_ != -1 || errno != (error)) { \
+            fprintf(stderr, "%s:%d: %s gave %lld, errno %d (%s), not %s\n", __FILE__, __LINE__, #call, result_, errno, strerror(errno), #error); \
+            exit(1); \
+        } \
+    } while (0)
 
 #define GUEST_CASE(function) { #function, function }
 #define GUEST_MAIN(cases) \
