@@ -184,6 +184,7 @@ void control_thread(void *argument)
         if (events < 0)
             continue;
         struct bly_iovec vector = {control, sizeof control->record + sizeof control->payload};
+        thread_block()->interrupt_pending = 0;
         int64_t size = bly->stream_read(start_info->control, &vector, 1, BLY_AT_CURRENT, BLY_STREAM_NO_WAIT);
         if (size == 0)
             (void)thread_sleep(thread_ticket(), BLY_FOREVER); /* the monitor is gone: the sandbox ends with it */

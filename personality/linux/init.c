@@ -25,8 +25,12 @@ void init_report(uint32_t kind, uint32_t token, int32_t value, const char *text,
 {
     struct bly_control record = {.kind = kind, .token = token, .value = value, .size = (uint32_t)size};
     struct bly_iovec vector[2] = {{&record, sizeof record}, {(void *)text, size}};
-    if (start_info->control != BLY_NO_HANDLE)
-        (void)bly->stream_write(start_info->control, vector, size ? 2 : 1, BLY_AT_CURRENT, 0);
+    struct bly_thread_block *block = thread_block();
+    if (start_info->control == BLY_NO_HANDLE)
+        return;
+    /* An interrupt cuts calls short; what it is for stands in work_pending and is looked at later. */
+    while (bly->stream_write(start_info->control, vector, size ? 2 : 1, BLY_AT_CURRENT, 0) == -EINTR)
+        block->interrupt_pending = 0;
 }
 
 static struct lx_thread *leader(void)
