@@ -140,15 +140,8 @@ bool mutex_held(const struct mutex *mutex)
     return __atomic_load_n(&mutex->word, __ATOMIC_RELAXED) != FREE && mutex->owner == thread_block()->thread_id;
 }
 
-bool thread_abandon(struct thread *thread)
+void mutex_break(struct mutex *mutex)
 {
-    for (int i = 0; i < THREAD_MUTEX_MAX; i++) {
-        struct mutex *mutex = thread->held_mutexes[i];
-        thread->held_mutexes[i] = NULL;
-        if (mutex && mutex->owner == thread->thread_id) {
-            mutex->owner = 0;
-            word_release(&mutex->word);
-        }
-    }
-    return thread->lock_depth == 0;
+    mutex->owner = 0;
+    word_release(&mutex->word);
 }

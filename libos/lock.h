@@ -26,6 +26,7 @@ void mutex_acquire(struct mutex *mutex);
 bool mutex_try(struct mutex *mutex);
 void mutex_release(struct mutex *mutex);
 bool mutex_held(const struct mutex *mutex);
+void mutex_break(struct mutex *mutex); /* releases it for an owner that is no more */
 
 /* Releases at the end of the scope. */
 static inline void lock_cleanup(struct lock **lock) { if (*lock) lock_release(*lock); }

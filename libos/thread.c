@@ -190,3 +190,23 @@ void thread_finish(struct thread *thread)
         heap_free(waiter);
     }
 }
+
+bool thread_abandon(struct thread *thread)
+{
+    if (thread->lock_depth)
+        return false;
+    while (thread->active_waiters) {
+        struct waiter *waiter = thread->active_waiters;
+        thread->active_waiters = waiter->next_active;
+        wait_queue_remove(waiter);
+        heap_free(waiter);
+    }
+    for (int i = 0; i < THREAD_MUTEX_MAX; i++) {
+        struct mutex *mutex = thread->held_mutexes[i];
+        thread->held_mutexes[i] = NULL;
+        if (mutex && mutex->owner == thread->thread_id)
+            mutex_break(mutex);
+    }
+    thread_finish(thread);
+    return true;
+}

@@ -28,6 +28,7 @@ struct thread {
     uint32_t spin_credit;           /* how well spinning before sleeping has paid lately; see thread.c */
     uint32_t sleep_count;           /* times it slept on the host: voluntary context switches */
     struct waiter *spare_waiters;   /* of wait_begin; linked by node.next */
+    struct waiter *active_waiters;  /* between wait_begin and wait_end; linked by next_active */
     struct mutex *held_mutexes[THREAD_MUTEX_MAX]; /* for thread_abandon */
 };
 
@@ -63,7 +64,7 @@ void thread_leave_host_wait(void);
 
 /* Frees what libos keeps for a thread that has ended in an orderly way or never ran; not the object itself. */
 void thread_finish(struct thread *thread);
-/* For a thread whose picoprocess died by force: releases the mutexes it held. Returns false when it held a heap lock: what
+/* For a thread whose picoprocess died by force: takes it off its wait queues and releases the mutexes it held. Returns false when it held a heap lock: what
  * that lock guards may be broken, so the sandbox must end. */
 bool thread_abandon(struct thread *thread) __attribute__((warn_unused_result));
 /* Waits while *word == expected, however often the thread is interrupted meanwhile (the interrupt is kept for later).

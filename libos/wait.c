@@ -81,6 +81,8 @@ int wait_begin(struct wait_queue *queue, struct waiter **out_waiter)
             return -ENOMEM;
     }
     waiter->thread = thread;
+    waiter->next_active = thread->active_waiters;
+    thread->active_waiters = waiter;
     wait_queue_add(queue, waiter);
     *out_waiter = waiter;
     return 0;
@@ -90,6 +92,10 @@ void wait_end(struct waiter *waiter)
 {
     struct thread *thread = thread_current();
 
+    struct waiter **link = &thread->active_waiters;
+    while (*link != waiter)
+        link = &(*link)->next_active;
+    *link = waiter->next_active;
     wait_queue_remove(waiter);
     waiter->node.next = (struct list *)thread->spare_waiters;
     thread->spare_waiters = waiter;

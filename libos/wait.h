@@ -18,6 +18,7 @@ struct waiter {
     struct thread *thread;
     void *owner;                 /* for `wake` functions */
     uint32_t events;             /* interest: woken when it meets the waker's events; 0 means any */
+    struct waiter *next_active;  /* of wait_begin: the thread's list, for thread_abandon */
     uint32_t exclusive;          /* at most `count` of these are woken by one wake */
 };
 

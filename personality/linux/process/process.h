@@ -107,6 +107,7 @@ struct lx_thread {
     uint32_t cpu_hint;
     uint64_t start_ns;
     void *futex_waiter;
+    uint32_t futex_exited;            /* its futexes have been given up: it is ending. process_table.lock */
     uint64_t timer_slack_ns;
 };
 
