@@ -82,19 +82,6 @@ static void walk_robust_list(struct lx_thread *thread)
         owner_died(thread, (pending & ~1ull) + (uint64_t)head.futex_offset, pending & 1, true);
 }
 
-/* Others look at it, to find circles of owners, under the table's lock. */
-static void futex_release_waiter(struct lx_thread *thread)
-{
-    struct futex_waiter *waiter;
-
-    {
-        scoped_lock(&lx_kernel->table.lock);
-        waiter = thread->futex_waiter;
-        thread->futex_waiter = NULL;
-    }
-    heap_free(waiter);
-}
-
 void lx_futex_thread_exit(struct lx_thread *thread)
 {
     if (thread->process->mm) {
@@ -104,7 +91,14 @@ void lx_futex_thread_exit(struct lx_thread *thread)
             walk_robust_list(thread);
     }
     thread->robust_list = 0;
-    futex_release_waiter(thread);
+    struct futex_waiter *waiter;
+    {
+        /* Others look at it, to find circles of owners. */
+        scoped_lock(&lx_kernel->table.lock);
+        waiter = thread->futex_waiter;
+        thread->futex_waiter = NULL;
+    }
+    heap_free(waiter);
 }
 
 void lx_futex_thread_abandoned(struct lx_thread *thread)
@@ -119,5 +113,6 @@ void lx_futex_thread_abandoned(struct lx_thread *thread)
         if (waiter->vector[i].home)
             futex_leave(&waiter->vector[i]);
     heap_free(waiter->vector);
-    futex_release_waiter(thread);
+    thread->futex_waiter = NULL;
+    heap_free(waiter);
 }

@@ -3,6 +3,7 @@
  * The personality chooses every address, so the host is always told to replace what lies there: the records, not the host,
  * know whether something does. Trampolines of patched call sites are Bailey's: no request of the program touches them. */
 #include "personality/linux/mm/internal.h"
+#include "personality/linux/process/patch.h"
 
 uint64_t mm_limit(unsigned resource)
 {
@@ -155,6 +156,8 @@ int64_t mm_map_limited(struct mm *mm, uint64_t hint, uint64_t size, unsigned pro
         /* mmap(2): failing to populate is not an error. */
         bly->memory_advise((void *)start, size, (protection & BLY_PROT_WRITE) && !(region_flags & REGION_SHARED) ? BLY_ADVICE_POPULATE_WRITE : BLY_ADVICE_POPULATE_READ);
     region_merge(mm, start, start + size);
+    if (object && (protection & BLY_PROT_EXECUTE) && !(region_flags & (REGION_SHARED | REGION_TRAMPOLINE)))
+        patch_file_mapped(mm, start, start + size);
     return (int64_t)start;
 }
 

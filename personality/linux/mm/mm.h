@@ -118,7 +118,8 @@ int mm_futex_key(uint64_t address, bool shared, struct futex_key *out_key);
  * calls futex_wake_address. */
 struct lx_thread;
 void lx_futex_thread_exit(struct lx_thread *thread);
-/* For a thread whose picoprocess died by force: takes it off all futexes. Its memory is gone, so nothing is marked. */
+/* For a thread whose picoprocess died by force: takes it off all futexes. Its memory is gone, so nothing is
+ * marked. process_table.lock is held. */
 void lx_futex_thread_abandoned(struct lx_thread *thread);
 int futex_wake_address(uint64_t address, int count);
 int lx_futex_init(void);
