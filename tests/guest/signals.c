@@ -541,8 +541,7 @@ static void stops_are_told_by_sigchld(void)
         raise(SIGSTOP);
         _exit(7);
     }
-    /* Its group is not orphaned: this process is in another one? It is in the same, so SIGTSTP stops it only if somebody outside could
-     * continue it; SIGSTOP does always. */
+    /* SIGTSTP stops it only where its group is not orphaned; SIGSTOP always does. */
     CHECK_EQUAL(waitpid(child, &status, WUNTRACED), child);
     CHECK(WIFSTOPPED(status));
     CHECK_EQUAL(last_info.si_code, CLD_STOPPED);
