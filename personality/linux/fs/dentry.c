@@ -446,3 +446,18 @@ done:
     memmove(buffer, at, length + 1);
     return (int)length;
 }
+
+size_t inode_path(struct inode *inode, char *buffer, size_t size)
+{
+    struct dentry *dentry = NULL;
+    {
+        scoped_lock(&vfs()->tree_lock);
+        if (!list_empty(&inode->aliases))
+            dentry = dentry_ref(container_of(inode->aliases.next, struct dentry, alias_node));
+    }
+    if (!dentry)
+        return 0;
+    int length = dentry_path(dentry, NULL, buffer, size, /*mark_deleted=*/true);
+    dentry_unref(dentry);
+    return length < 0 ? 0 : (size_t)length;
+}

@@ -1,6 +1,7 @@
 /* Inodes: their life, attributes, permission checks and the books of who writes and who executes.
  * Lock: inode.lock guards the attributes; reading one 32-bit attribute alone needs none. */
 #include "personality/linux/fs/dentry.h"
+#include "personality/linux/fs/internal.h"
 #include "personality/linux/fs/vfs.h"
 #include <linux/capability.h>
 
@@ -37,6 +38,7 @@ void inode_unref(struct inode *inode)
     struct superblock *superblock = inode->superblock;
     if (inode->ops->release)
         inode->ops->release(inode);
+    locks_inode_released(inode);
     heap_free(inode->link_text);
     heap_free(inode);
     superblock_unref(superblock);

@@ -4,6 +4,8 @@
 
 #include "personality/linux/fs/vfs.h"
 
+size_t inode_path(struct inode *inode, char *buffer, size_t size); /* a path it has in the calling process; 0: none */
+
 /* ---- mount.c ---- */
 void mount_free(struct mount *mount);
 int vfs_unmount(struct dentry *root, bool detach);
@@ -15,6 +17,7 @@ struct dentry *anonymous_dentry(const char *name, struct inode *inode);
 enum file_internal_flags {
     FILE_HOLDS_WRITE = 1,  /* counted in inode->writers */
     FILE_LINKABLE = 4,     /* O_TMPFILE without O_EXCL: linkat may name it */
+    FILE_AT_END = 8,       /* live files: the position is the end of the file, after an appending write */
     FILE_HAS_LOCKS = 2,    /* flock or open-file-description locks may exist */
 };
 /* A file that is known by name only (O_PATH). */

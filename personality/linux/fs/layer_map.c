@@ -86,19 +86,7 @@ static void object_destroy(struct memory_object *base)
 
 static size_t object_path(struct memory_object *base, char *buffer, size_t size)
 {
-    struct inode *inode = base->inode;
-    struct dentry *dentry = NULL;
-    int length;
-    {
-        scoped_lock(&vfs()->tree_lock);
-        if (!list_empty(&inode->aliases))
-            dentry = dentry_ref(container_of(inode->aliases.next, struct dentry, alias_node));
-    }
-    if (!dentry)
-        return 0;
-    length = dentry_path(dentry, NULL, buffer, size, /*mark_deleted=*/true);
-    dentry_unref(dentry);
-    return length < 0 ? 0 : (size_t)length;
+    return inode_path(base->inode, buffer, size);
 }
 
 static const struct memory_object_ops layer_object_ops = { .map = object_map, .destroy = object_destroy, .path = object_path };

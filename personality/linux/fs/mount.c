@@ -2,6 +2,7 @@
  * vfs.tree_lock guards the list of mounts and the links between mounts and dentries. */
 #include "personality/linux/fs/dentry.h"
 #include "personality/linux/fs/internal.h"
+#include "personality/linux/fs/locks.h"
 #include "personality/linux/fs/vfs.h"
 #include <linux/magic.h>
 #include <linux/mount.h>
@@ -314,7 +315,5 @@ int lx_vfs_init(void)
     if (!superblock->root)
         return -ENOMEM;
     error = mount_anonymous(superblock, superblock->root, &state->anonymous_mount);
-    if (error < 0)
-        return error;
-    return 0;
+    return error < 0 ? error : locks_init();
 }
