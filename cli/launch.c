@@ -1,6 +1,7 @@
 /* From words to a policy: the options of `bailey run`. The policy file is read first, whatever its place among the options, so that the
  * command line always has the last word. */
 #include <cli/launch.h>
+#include <cli/state.h>
 
 #include <base/cleanup.h>
 #include <base/path.h>
@@ -9,10 +10,6 @@
 #include <monitor/policy-value.h>
 #include <string.h>
 #include <unistd.h>
-
-enum {
-    PIDS_MAXIMUM = 32768,
-};
 
 void launch_free(struct launch *launch)
 {
@@ -55,6 +52,9 @@ static void replace(char **place, char *value)
 
 static int read_volume(struct launch_reader *reader, const char *value)
 {
+    /* The current folder, at its own path: to work in. */
+    if ((text_equal(value, ".") || text_equal(value, "./")) && !reader->launch->directory_given)
+        replace(&reader->launch->policy.directory, text_copy(reader->folder));
     return policy_add_volume(&reader->launch->policy, value, reader->folder, reader->error);
 }
 static int read_variable(struct launch_reader *reader, const char *value)
@@ -70,12 +70,20 @@ static int read_directory(struct launch_reader *reader, const char *value)
     if (value[0] != '/')
         return error_set(reader->error, -EINVAL, "-w %s: an absolute path in the sandbox is expected", value);
     replace(&reader->launch->policy.directory, path_normalise(value));
+    reader->launch->directory_given = true;
     return 0;
+}
+static int check_name(const char *name, struct error *error)
+{
+    if (state_name_is_valid(name))
+        return 0;
+    return error_set(error, -EINVAL,
+                     "%s cannot be a sandbox's name: letters, digits, _ . - are expected, at most 63", name);
 }
 static int read_name(struct launch_reader *reader, const char *value)
 {
     replace(&reader->launch->policy.name, text_copy(value));
-    return 0;
+    return check_name(value, reader->error);
 }
 static int read_detach(struct launch_reader *reader, const char *value)
 {
@@ -100,7 +108,7 @@ static int read_memory(struct launch_reader *reader, const char *value)
 }
 static int read_pids(struct launch_reader *reader, const char *value)
 {
-    return policy_parse_number("--pids", value, 1, PIDS_MAXIMUM, &reader->launch->policy.process_limit,
+    return policy_parse_number("--pids", value, 1, MON_PROCESS_LIMIT_MAX, &reader->launch->policy.process_limit,
                                reader->error);
 }
 static int read_read_only(struct launch_reader *reader, const char *value)
@@ -232,21 +240,10 @@ int launch_read(struct launch *launch, const struct command *command, int argc, 
     return 0;
 }
 
-static int check_name(const struct mon_policy *policy, struct error *error)
-{
-    size_t size = strlen(policy->name);
-    if (size == 0 || size > 63 || policy->name[0] == '.' || policy->name[0] == '-' ||
-        strspn(policy->name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") != size)
-        return error_set(error, -EINVAL,
-                         "%s cannot be a sandbox's name: letters, digits, _ . - are expected, at most 63",
-                         policy->name);
-    return 0;
-}
-
 int launch_complete(struct launch *launch, struct error *error)
 {
     struct mon_policy *policy = &launch->policy;
-    int result = check_name(policy, error);
+    int result = check_name(policy->name, error);
     if (result < 0)
         return result;
     if (!policy->host_name) {

@@ -10,6 +10,7 @@
 /* The options of a run, in the order policy file, command line: what is built here is completed by launch_complete. */
 struct launch {
     struct mon_policy policy;
+    bool directory_given; /* by -w: `-v .` then leaves it */
 };
 #define cleanup_launch __attribute__((cleanup(launch_free)))
 void launch_free(struct launch *launch);

@@ -26,7 +26,7 @@ struct file_policy {
     char **command, **environment;
     unsigned command_count, environment_count;
     uint32_t *pids;
-    bool *tty, *interactive, *detach, *rm, *read_only, *patching;
+    int tty, interactive, detach, rm, read_only, patching; /* enum truth */
     int view;
     struct file_volume *volumes;
     unsigned volumes_count;
@@ -38,6 +38,11 @@ static const cyaml_strval_t access_names[] = {
 enum { VIEW_HOST, VIEW_NONE };
 static const cyaml_strval_t view_names[] = {{"host", VIEW_HOST}, {"none", VIEW_NONE}};
 
+/* Not libcyaml's own booleans, which take any word for true. */
+enum truth { TRUTH_UNSAID, TRUTH_YES, TRUTH_NO };
+static const cyaml_strval_t truth_names[] = {
+    {"true", TRUTH_YES}, {"false", TRUTH_NO}, {"yes", TRUTH_YES}, {"no", TRUTH_NO}};
+
 static const cyaml_schema_value_t string_schema = {
     CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED)};
 
@@ -48,7 +53,8 @@ static const cyaml_schema_value_t string_schema = {
     CYAML_FIELD_SEQUENCE(key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_policy,        \
                          member, &string_schema, 0, 4096)
 #define TRUTH(key, member)                                                                         \
-    CYAML_FIELD_BOOL_PTR(key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_policy, member)
+    CYAML_FIELD_ENUM(key, CYAML_FLAG_STRICT | CYAML_FLAG_OPTIONAL, struct file_policy, member,     \
+                     truth_names, CYAML_ARRAY_LEN(truth_names))
 
 static const cyaml_schema_field_t volume_fields[] = {
     CYAML_FIELD_STRING_PTR("host", CYAML_FLAG_POINTER, struct file_volume, host, 1, PATH_MAX),
@@ -91,7 +97,6 @@ static const cyaml_schema_value_t policy_schema = {
 /* What libcyaml logs: one message, then from the inside out where in the document it happened. */
 struct complaint {
     char message[256];
-    char key[64]; /* of an unknown key */
     unsigned line;
 };
 
@@ -105,12 +110,27 @@ static void note_complaint(cyaml_log_t level, void *context, const char *format,
     if (place && complaint->line == 0)
         complaint->line = (unsigned)strtoul(place + strlen("line: "), NULL, 10);
     const char *message = text_starts_with(text, "Load: ") ? text + strlen("Load: ") : text;
-    static const char unexpected[] = "Unexpected key: ";
-    if (text_starts_with(message, unexpected))
-        snprintf(complaint->key, sizeof(complaint->key), "%s", message + strlen(unexpected));
     if (!complaint->message[0] && message[0] != ' ' && level >= CYAML_LOG_ERROR &&
         !text_equal(message, "Backtrace:"))
         snprintf(complaint->message, sizeof(complaint->message), "%.255s", message);
+}
+
+/* The line of a key of that name, from `line` on; libcyaml names the line where the mapping began. The
+ * `occurrence`th is meant. */
+static unsigned line_of_key(const char *text, unsigned line, const char *key, unsigned occurrence)
+{
+    size_t size = strlen(key);
+    unsigned number = 1;
+    for (const char *place = text; place; number++) {
+        const char *word = place + strspn(place, " \t-{,\"'");
+        const char *after = word + size + (word > place && (word[-1] == '"' || word[-1] == '\''));
+        if (number >= line && strncmp(word, key, size) == 0 && after[strspn(after, " ")] == ':' &&
+            --occurrence == 0)
+            return number;
+        place = strchr(place, '\n');
+        place = place ? place + 1 : NULL;
+    }
+    return line;
 }
 
 static size_t add_keys(const char **keys, size_t count, const cyaml_schema_field_t *fields)
@@ -120,22 +140,58 @@ static size_t add_keys(const char **keys, size_t count, const cyaml_schema_field
     return count;
 }
 
-static int complain(const char *path, const struct complaint *complaint, cyaml_err_t code,
+static int unknown_key(const char *path, const char *text, unsigned line, const char *key, struct error *error)
+{
+    const char *keys[64];
+    size_t count = add_keys(keys, 0, policy_fields);
+    count = add_keys(keys, count, volume_fields);
+    error_set(error, -EINVAL, "%s:%u: unknown key '%s'", path, line_of_key(text, line, key, 1), key);
+    const char *nearest = text_nearest(key, keys, count);
+    if (nearest)
+        return error_hint(error, "did you mean '%s'?", nearest);
+    return error_hint(error, "docs/policy.md lists the keys");
+}
+
+/* What libcyaml says, as the reader of the file understands it. `%s` is what follows the beginning. */
+static const struct {
+    const char *beginning, *meaning;
+} meanings[] = {
+    {"Invalid ENUM value: ", "'%s' is none of the values this key can have"},
+    {"Invalid uint64_t value: ", "%s is not a number"},
+    {"Missing required mapping field: ", "the key '%s' is missing"},
+    {"Mapping field already seen: ", "the key '%s' was given before"},
+    {"Expecting STRING, got event: ", "one text is expected here, not a list or a mapping"},
+    {"Expecting UINT, got event: ", "one number is expected here, not a list or a mapping"},
+    {"Expecting ENUM, got event: ", "one word is expected here, not a list or a mapping"},
+    {"Expecting SEQUENCE, got event: ", "a list is expected here (lines that begin with '- ')"},
+    {"Expecting MAPPING, got event: ", "keys and values are expected here (key: value)"},
+};
+
+static char *fill_in(const char *meaning, const char *value)
+{
+    const char *place = strstr(meaning, "%s");
+    if (!place)
+        return text_copy(meaning);
+    return text_print("%.*s%s%s", (int)(place - meaning), meaning, value, place + 2);
+}
+
+static int complain(const char *path, const char *text, const struct complaint *complaint, cyaml_err_t code,
                     struct error *error)
 {
-    cleanup_free char *place = complaint->line ? text_print("%s:%u", path, complaint->line) : text_copy(path);
-    if (complaint->key[0]) {
-        const char *keys[64];
-        size_t count = add_keys(keys, 0, policy_fields);
-        count = add_keys(keys, count, volume_fields);
-        error_set(error, -EINVAL, "%s: unknown key '%s'", place, complaint->key);
-        const char *nearest = text_nearest(complaint->key, keys, count);
-        if (nearest)
-            return error_hint(error, "did you mean '%s'?", nearest);
-        return error_hint(error, "docs/policy.md lists the keys");
+    static const char unexpected[] = "Unexpected key: ", twice[] = "Mapping field already seen: ";
+    const char *message = complaint->message[0] ? complaint->message : cyaml_strerror(code);
+    unsigned line = complaint->line ? complaint->line : 1;
+    if (text_starts_with(message, unexpected))
+        return unknown_key(path, text, line, message + strlen(unexpected), error);
+    if (text_starts_with(message, twice))
+        line = line_of_key(text, line, message + strlen(twice), 2);
+    for (size_t i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++) {
+        if (!text_starts_with(message, meanings[i].beginning))
+            continue;
+        cleanup_free char *meaning = fill_in(meanings[i].meaning, message + strlen(meanings[i].beginning));
+        return error_set(error, -EINVAL, "%s:%u: %s", path, line, meaning);
     }
-    return error_set(error, -EINVAL, "%s: %s", place,
-                     complaint->message[0] ? complaint->message : cyaml_strerror(code));
+    return error_set(error, -EINVAL, "%s:%u: %s", path, line, message);
 }
 
 /* ---- Into the policy ---- */
@@ -156,10 +212,10 @@ static void take_path(char **place, const char *value, const char *folder)
     *place = path_join(folder, value);
 }
 
-static void take_truth(bool *place, const bool *value)
+static void take_truth(bool *place, int truth)
 {
-    if (value)
-        *place = *value;
+    if (truth != TRUTH_UNSAID)
+        *place = truth == TRUTH_YES;
 }
 
 static int take_volumes(struct mon_policy *policy, const struct file_policy *file, const char *folder,
@@ -197,12 +253,10 @@ static int take_file(struct mon_policy *policy, const struct file_policy *file, 
     take_truth(&policy->remove_at_exit, file->rm);
     take_truth(&policy->read_only, file->read_only);
     policy->no_view = file->view == VIEW_NONE;
-    if (file->tty) {
-        policy->terminal_given = true;
-        policy->terminal = *file->tty;
-    }
-    if (file->patching)
-        policy->no_patching = !*file->patching;
+    take_truth(&policy->terminal, file->tty);
+    policy->terminal_given |= file->tty != TRUTH_UNSAID;
+    if (file->patching != TRUTH_UNSAID)
+        policy->no_patching = file->patching == TRUTH_NO;
     if (file->pids)
         policy->process_limit = *file->pids;
     for (unsigned i = 0; i < file->command_count; i++)
@@ -250,7 +304,9 @@ int mon_policy_read_text(struct mon_policy *policy, const char *text, size_t siz
     cyaml_err_t code = cyaml_load_data((const uint8_t *)text, size, &config, &policy_schema,
                                        (cyaml_data_t **)&file, NULL);
     if (code != CYAML_OK)
-        return complain(path, &complaint, code, error);
+        return complain(path, text, &complaint, code, error);
+    if (!file)
+        return 0; /* nothing but comments */
     int result = take_file(policy, file, folder, error);
     cyaml_free(&config, &policy_schema, file, 0);
     return result < 0 ? error_wrap(error, "%s", path) : 0;

@@ -179,9 +179,6 @@ int policy_add_volume(struct mon_policy *policy, const char *volume, const char 
         host = text_copy(resolved);
     }
     mon_policy_add_mount(policy, host, guest ? guest : host, flags);
-    bool is_current = text_equal(parts[0], ".") || text_equal(parts[0], "./");
-    if (is_current && !guest && !policy->directory)
-        policy->directory = text_copy(host);
     return 0;
 }
 

@@ -5,8 +5,7 @@
 
 #include <monitor/policy.h>
 
-/* HOST[:GUEST][:ro|rw|O] into the policy. `-v .` alone makes the current folder the working folder too, unless one is set. `base` is
- * the folder that relative host paths start from. */
+/* HOST[:GUEST][:ro|rw|O] into the policy. `base` is the folder that relative host paths start from. */
 int policy_add_volume(struct mon_policy *policy, const char *volume, const char *base, struct error *error);
 /* NAME=VALUE, or NAME: as it is in this environment (left out when it is not set). */
 int policy_add_variable(struct text_list *environment, const char *variable, struct error *error);

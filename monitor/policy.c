@@ -162,6 +162,9 @@ int mon_policy_check(struct mon_policy *policy, struct error *error)
     if (policy->directory[0] != '/')
         return error_set(error, -EINVAL, "the working folder %s is not an absolute path",
                          policy->directory);
+    if (policy->process_limit > MON_PROCESS_LIMIT_MAX)
+        return error_set(error, -EINVAL, "a limit of %u processes is too high: at most %u are possible",
+                         policy->process_limit, MON_PROCESS_LIMIT_MAX);
     /* A path sorts after every path it lies below. */
     if (policy->mount_count)
         qsort(policy->mounts, policy->mount_count, sizeof(*policy->mounts), compare_mounts);

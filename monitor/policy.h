@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#define MON_PROCESS_LIMIT_MAX 32768u
+
 /* Beside the flags of enum bly_mount_flags (which alone are passed on to the sandbox). */
 enum mon_mount_flags {
     /* A part of the default view of the host: only what every user of the host may read is shown, and nothing that
