@@ -5,30 +5,23 @@
  * thread that has left the process's list counts in lx_local.threads_leaving until it needs no lock any more.
  * After a thread has unlinked its object it is nobody (personality_thread NULL), since the object may be reused at once. */
 #include "personality/linux/file.h"
+#include "personality/linux/ipc/ipc.h"
 #include "personality/linux/mm/mm.h"
 #include "personality/linux/process/lifecycle.h"
+#include "personality/linux/tty/tty.h"
 
-#include <linux/futex.h>
 #include <linux/wait.h>
-
-/* Other subsystems' shares in the end of a thread or process; absent ones have none. */
-long lx_sys_futex(uint32_t *word, int operation, uint32_t value, uint64_t timeout, uint32_t *word2, uint32_t value3) __attribute__((weak));
-void lx_futex_thread_exit(struct lx_thread *thread) __attribute__((weak));     /* robust and PI futexes of the calling thread */
-void lx_ipc_process_exit(struct lx_process *process) __attribute__((weak));    /* semaphore undo */
-void lx_tty_session_ended(struct lx_process *leader) __attribute__((weak));    /* the controlling terminal of a session is given up */
 
 /* ---- Threads --------------------------------------------------------------------------------------------------- */
 
 /* What the end of a thread does to the program's memory. */
 static void release_thread_memory(struct lx_thread *thread)
 {
-    if (lx_futex_thread_exit)
-        lx_futex_thread_exit(thread);
+    lx_futex_thread_exit(thread);
     struct mm *mm = thread->process->mm;
     if (thread->clear_child_tid && mm && (thread->process->thread_count > 1 || mm->references > 1)) {
-        uint32_t *word = (uint32_t *)thread->clear_child_tid;
-        if (guest_store32(word, 0) == 0 && lx_sys_futex)
-            lx_sys_futex(word, FUTEX_WAKE, 1, 0, NULL, 0);
+        if (guest_store32((uint32_t *)thread->clear_child_tid, 0) == 0)
+            futex_wake_address(thread->clear_child_tid, 1);
     }
     thread->clear_child_tid = 0;
 }
@@ -120,7 +113,7 @@ void process_cpu_times(struct lx_process *process, uint64_t *out_user_ns, uint64
 
 void process_release_resources(struct lx_process *process)
 {
-    if (process->sysv_undo && lx_ipc_process_exit)
+    if (process->sysv_undo)
         lx_ipc_process_exit(process);
     struct fd_table *files = process->files;
     struct filesystem_context *fs = process->fs;
@@ -272,7 +265,7 @@ static _Noreturn void end_last_thread(struct lx_thread *thread, int wait_status)
     list_init(&reaped);
 
     process_timers_end(process);
-    if (process->session_id == process->pid && lx_tty_session_ended)
+    if (process->session_id == process->pid)
         lx_tty_session_ended(process);
     process_release_resources(process);
 
@@ -355,9 +348,11 @@ int process_kill_other_threads(void)
     notify_others(thread);
     lock_release(&process->signals.lock);
     wait_until_alone(process);
+    release_thread_memory(thread); /* the memory goes, but not the thread */
 
     lock_acquire(&process_table()->lock);
     lock_acquire(&process->signals.lock);
+    thread->futex_exited = 0;
     process->exec_thread = NULL;
     if (thread->tid != process->pid) {
         /* execve(2): the caller takes over the thread id of the leader. */
@@ -429,6 +424,7 @@ void process_host_ended(const struct bly_process_end *end)
             struct lx_thread *thread = container_of(node, struct lx_thread, process_node);
             if (!thread_abandon(&thread->base))
                 panic("process %d was killed by host signal %d while it held a lock of the shared heap", process->pid, end->signal);
+            lx_futex_thread_abandoned(thread);
             discard_queue(&process->signals, &thread->signals.pending);
             heap_free(thread->vfork_saved);
             heap_free(thread->start_context);

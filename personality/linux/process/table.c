@@ -144,6 +144,8 @@ void thread_link(struct lx_thread *thread, struct lx_process *process, int32_t t
 void thread_unlink(struct lx_thread *thread)
 {
     assert(lock_held(&process_table()->lock) && lock_held(&thread->process->signals.lock));
+    if (list_empty(&thread->process_node))
+        return; /* a service thread of init: in no list */
     list_remove(&thread->process_node);
     list_remove(&thread->all);
     thread->process->thread_count--;
