@@ -83,7 +83,8 @@ def contract_of(name, contracts):
         for candidate in names:
             full = candidate if '_' in candidate else prefix + candidate
             if full == name or candidate == name or (candidate.endswith('_*') and name.startswith(candidate[:-1])):
-                texts.append((note + ' ' if note else '') + text)
+                text = 'Errors: ' + text if text.startswith('-') else text[0].upper() + text[1:]
+                texts.append(text + (f' This call is {note[1:-1]}.' if note else ''))
                 break
     return texts
 

@@ -138,7 +138,9 @@ static void document_write(void)
     }
     printf("\n`MAP_ALLOWED` is `MAP_SHARED`, `MAP_PRIVATE`, `MAP_ANONYMOUS`, `MAP_NORESERVE` and `MAP_POPULATE`. The three words of flags\n"
            "for `clone` are those of `host/linux/thread.c` and `process.c`: a thread, and a copy of the process with or without\n"
-           "`CLONE_PARENT`; no namespaces, no shared memory with a new process.\n");
+           "`CLONE_PARENT`; no namespaces, no shared memory with a new process.\n\n"
+           "Linux itself passes two further numbers by every filter (335 `uretprobe`, 336 `uprobe`): called by a program they\n"
+           "raise SIGILL in it or fail.\n");
 }
 
 int main(int count, char **arguments)

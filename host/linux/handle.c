@@ -106,7 +106,7 @@ static bool use_cached(bly_handle handle, struct host_use *out_use)
     if (entry->handle != handle)
         return false;
     __atomic_add_fetch((uint32_t *)&entry->uses, 1, __ATOMIC_SEQ_CST);
-    *out_use = (struct host_use){entry, entry->descriptor};
+    *out_use = (struct host_use){entry, entry->descriptor, entry->flags & HOST_HANDLE_FILE};
     if (entry->handle == handle)
         return true;
     host_handle_release(out_use);
@@ -139,6 +139,7 @@ static bool insert(bly_handle handle, int descriptor, uint32_t flags)
 void host_handle_insert(bly_handle handle, int descriptor, uint32_t flags)
 {
     host_lock(&host.handle_lock);
+    follow_closes();
     bool inserted = insert(handle, descriptor, flags);
     host_unlock(&host.handle_lock);
     if (!inserted)
@@ -147,12 +148,12 @@ void host_handle_insert(bly_handle handle, int descriptor, uint32_t flags)
 
 int host_handle_use(bly_handle handle, struct host_use *out_use)
 {
-    *out_use = (struct host_use){NULL, -1};
+    *out_use = (struct host_use){.descriptor = -1};
     if (handle == BLY_NO_HANDLE)
         return -EBADF;
     if (use_cached(handle, out_use))
         return 0;
-    *out_use = (struct host_use){NULL, -1};
+    *out_use = (struct host_use){.descriptor = -1};
     if (HOST_HANDLE_INDEX(handle) >= BLY_LOCAL_HANDLE_FIRST)
         return -EBADF;
     struct host_rpc rpc = {.operation = BLY_RPC_FETCH, .u = {handle}};
@@ -163,10 +164,11 @@ int host_handle_use(bly_handle handle, struct host_use *out_use)
         return -EBADF;
     host_lock(&host.handle_lock);
     follow_closes();
-    bool inserted = insert(handle, rpc.descriptor, 0);
+    bool is_file = rpc.u[0] == BLY_KIND_FILE;
+    bool inserted = insert(handle, rpc.descriptor, is_file ? HOST_HANDLE_FILE : 0);
     host_unlock(&host.handle_lock);
     if (!inserted) { /* raced with another thread's fetch, or the entry is busy: use our own copy once */
-        *out_use = (struct host_use){NULL, rpc.descriptor};
+        *out_use = (struct host_use){NULL, rpc.descriptor, is_file};
         return 0;
     }
     /* It may be evicted again before it is used, if very unlucky. */

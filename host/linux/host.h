@@ -93,13 +93,19 @@ struct host_handle {
     _Atomic int32_t descriptor; /* valid while handle is not 0, or while a removed entry is still in use; else -1 - x */
     uint32_t flags;
 };
-enum { HOST_HANDLE_PINNED = 1, HOST_HANDLE_LOCAL = 2 /* a wait set: not inherited */, HOST_HANDLE_LISTED = 4 };
+enum {
+    HOST_HANDLE_PINNED = 1, /* given at the start: not evicted */
+    HOST_HANDLE_LOCAL = 2,  /* a wait set: not inherited */
+    HOST_HANDLE_LISTED = 4, /* in cached[] */
+    HOST_HANDLE_FILE = 8    /* a regular file: its readers never wait for an event */
+};
 #define HOST_CACHE_MAX 4096u
 
 /* A descriptor in use: give it back with host_handle_release. */
 struct host_use {
     struct host_handle *entry; /* NULL: the descriptor is the user's alone */
     int descriptor;
+    bool is_file;
 };
 int host_handle_use(bly_handle handle, struct host_use *out_use) __attribute__((warn_unused_result));
 void host_handle_release(struct host_use *use);

@@ -59,7 +59,8 @@ static void presets_take(void)
     const struct bly_preset *presets = (const void *)address;
     for (size_t i = 0; i < (size_t)status.st_size / sizeof *presets; i++)
         if (presets[i].handle != BLY_NO_HANDLE)
-            host_handle_insert(presets[i].handle, presets[i].descriptor, HOST_HANDLE_PINNED);
+            host_handle_insert(presets[i].handle, presets[i].descriptor,
+                               HOST_HANDLE_PINNED | (presets[i].kind == BLY_KIND_FILE ? HOST_HANDLE_FILE : 0));
     sys2(__NR_munmap, address, status.st_size);
 }
 

@@ -5,7 +5,6 @@
 #include <linux/futex.h>
 
 #define HOST_SEEK_SET 0
-#define HOST_SEEK_CUR 1
 
 static unsigned transfer_flags(unsigned flags)
 {
@@ -23,22 +22,16 @@ static int64_t transfer(long number, bly_handle stream, const struct bly_iovec *
 {
     if (offset != BLY_AT_CURRENT && (int64_t)offset < 0)
         return -EINVAL;
-    /* What has positions never makes its reader wait for an event: a page not yet in the cache is no reason for -EAGAIN. */
-    if (offset != BLY_AT_CURRENT)
-        flags &= ~(unsigned)BLY_STREAM_NO_WAIT;
     scoped_use use;
     int error = host_handle_use(stream, &use);
     if (error)
         return error;
+    /* A page that is not in the cache yet is no reason for -EAGAIN. */
+    if (use.is_file)
+        flags &= ~(unsigned)BLY_STREAM_NO_WAIT;
     unsigned host_flags = transfer_flags(flags);
     int64_t result = sys_wait6(number, use.descriptor, vector, count, offset, 0, host_flags);
-    if (!(host_flags & RWF_NOWAIT))
-        return result;
-    /* A file used at its own position: as above. */
-    if (result == -EAGAIN && sys3(__NR_lseek, use.descriptor, 0, HOST_SEEK_CUR) >= 0)
-        return sys_wait6(number, use.descriptor, vector, count, offset, 0,
-                         host_flags & ~(unsigned)RWF_NOWAIT);
-    if (result != -EOPNOTSUPP)
+    if (result != -EOPNOTSUPP || !(host_flags & RWF_NOWAIT))
         return result;
     /* Terminals and event descriptors do not know RWF_NOWAIT. */
     short events = number == __NR_preadv2 ? BLY_WAIT_READ : BLY_WAIT_WRITE;
@@ -203,7 +196,7 @@ int host_stream_open(const char *uri, size_t uri_size, unsigned access, unsigned
         return uri_size > BLY_PATH_MAX + 32 ? -ENAMETOOLONG : -EINVAL;
     if (scheme_is(uri, uri_size, "dir:"))
         options |= BLY_OPEN_DIRECTORY;
-    struct bly_attributes attributes;
+    struct bly_attributes attributes = {.kind = 0};
     struct host_rpc rpc = {.operation = BLY_RPC_OPEN,
                            .u = {access, options, mode},
                            .parts = {{uri, uri_size}},
@@ -218,7 +211,8 @@ int host_stream_open(const char *uri, size_t uri_size, unsigned access, unsigned
     }
     *out_stream = (bly_handle)rpc.u[0];
     if (rpc.descriptor >= 0)
-        host_handle_insert(*out_stream, rpc.descriptor, 0);
+        host_handle_insert(*out_stream, rpc.descriptor,
+                           attributes.kind == BLY_KIND_FILE ? HOST_HANDLE_FILE : 0);
     if (out_attributes && rpc.reply_size == sizeof attributes)
         host_copy(out_attributes, &attributes, sizeof attributes);
     return 0;

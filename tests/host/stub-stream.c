@@ -1,0 +1,261 @@
+/* Streams, wait sets, handles, calls to the monitor. Standard input and output are the ends of one pipe; mount 0 is an empty folder. */
+
+#include "stub.h"
+
+#define IN info->standard[0].handle
+#define OUT info->standard[1].handle
+
+static int64_t put(bly_handle stream, const char *text, size_t size, uint64_t offset, unsigned flags)
+{
+    struct bly_iovec vector = {(void *)text, size};
+    return bly->stream_write(stream, &vector, 1, offset, flags);
+}
+static int64_t get(bly_handle stream, char *text, size_t size, uint64_t offset, unsigned flags)
+{
+    struct bly_iovec vector = {text, size};
+    return bly->stream_read(stream, &vector, 1, offset, flags);
+}
+static bly_handle open_file(const char *uri, unsigned options, struct bly_attributes *attributes)
+{
+    bly_handle handle = 0;
+    size_t size = 0;
+    while (uri[size])
+        size++;
+    EXPECT(bly->stream_open(uri, size, BLY_ACCESS_READ | (options & BLY_OPEN_DIRECTORY ? 0 : BLY_ACCESS_WRITE), options,
+                            0600, &handle, attributes), 0);
+    CHECK(handle != BLY_NO_HANDLE);
+    return handle;
+}
+
+static void pipes_carry_bytes(void)
+{
+    char text[16];
+    EXPECT(get(IN, text, 1, BLY_AT_CURRENT, BLY_STREAM_NO_WAIT), -EAGAIN);
+    EXPECT(bly->wait_stream(IN, BLY_WAIT_READ, 0), 0);
+    uint64_t start = now_ns();
+    EXPECT(bly->wait_stream(IN, BLY_WAIT_READ, start + 20000000), 0);
+    CHECK(now_ns() >= start + 20000000);
+    EXPECT(bly->wait_stream(OUT, BLY_WAIT_WRITE, BLY_FOREVER), BLY_WAIT_WRITE);
+    EXPECT(put(OUT, "hello", 5, BLY_AT_CURRENT, 0), 5);
+    EXPECT(bly->wait_stream(IN, BLY_WAIT_READ, BLY_FOREVER), BLY_WAIT_READ);
+    EXPECT(get(IN, text, sizeof text, BLY_AT_CURRENT, 0), 5);
+    CHECK(text[0] == 'h' && text[4] == 'o');
+    EXPECT(get(IN, text, 1, 0, 0), -ESPIPE);
+    EXPECT(get(IN, text, 1, -2, 0), -EINVAL);
+    EXPECT(get(0, text, 1, 0, 0), -EBADF);
+    EXPECT(get(12345, text, 1, 0, 0), -EBADF);
+    EXPECT(get(OUT, text, 1, BLY_AT_CURRENT, 0), -EBADF);
+    EXPECT(get(IN, text, 1, BLY_AT_CURRENT, 64), -EINVAL);
+}
+
+static void wait_sets_tell_who_is_ready(void)
+{
+    bly_handle set;
+    struct bly_wait_event events[4];
+    EXPECT(bly->wait_set_create(&set), 0);
+    EXPECT(bly->wait_set_control(set, BLY_WAIT_SET_ADD, IN, BLY_WAIT_READ, 11), 0);
+    EXPECT(bly->wait_set_control(set, BLY_WAIT_SET_ADD, IN, BLY_WAIT_READ, 11), -EEXIST);
+    EXPECT(bly->wait_set_control(set, 9, IN, BLY_WAIT_READ, 11), -EINVAL);
+    EXPECT(bly->wait_set_wait(set, events, 4, 0), 0);
+    uint64_t start = now_ns();
+    EXPECT(bly->wait_set_wait(set, events, 4, start + 3000000), 0);
+    CHECK(now_ns() >= start + 3000000);
+    EXPECT(put(OUT, "x", 1, BLY_AT_CURRENT, 0), 1);
+    EXPECT(bly->wait_set_wait(set, events, 4, BLY_FOREVER), 1);
+    CHECK(events[0].events == BLY_WAIT_READ && events[0].cookie == 11);
+    EXPECT(bly->wait_set_control(set, BLY_WAIT_SET_CHANGE, IN, BLY_WAIT_READ, 12), 0);
+    EXPECT(bly->wait_set_wait(set, events, 4, BLY_FOREVER), 1);
+    EXPECT(events[0].cookie, 12);
+    uint32_t id;
+    if (bly->process_clone(0, &id) == 0) {
+        EXPECT(bly->wait_set_wait(set, events, 4, 0), -EBADF); /* local to its maker */
+        bly->process_exit(0);
+    }
+    struct bly_process_end end;
+    EXPECT(bly->process_wait(&end, BLY_FOREVER), 0);
+    EXPECT(end.exit_status, 0);
+    EXPECT(bly->wait_set_control(set, BLY_WAIT_SET_REMOVE, IN, 0, 0), 0);
+    EXPECT(bly->wait_set_wait(set, events, 4, 0), 0);
+    EXPECT(bly->handle_close(set), 0);
+    EXPECT(bly->handle_close(set), -EBADF);
+    EXPECT(bly->wait_set_wait(set, events, 4, 0), -EBADF);
+}
+
+static void files_are_opened_by_the_monitor(void)
+{
+    struct bly_attributes attributes;
+    char text[16];
+    bly_handle file = open_file("file:0/a", BLY_OPEN_CREATE, &attributes);
+    EXPECT(attributes.kind, BLY_KIND_FILE);
+    EXPECT(put(file, "0123456789", 10, 0, 0), 10);
+    EXPECT(put(file, "ab", 2, BLY_AT_CURRENT, BLY_STREAM_APPEND | BLY_STREAM_SYNC), 2);
+    EXPECT(get(file, text, 16, 8, BLY_STREAM_NO_WAIT), 4);
+    CHECK(text[0] == '8' && text[3] == 'b');
+    EXPECT(bly->stream_set_length(file, 4), 0);
+    EXPECT(get(file, text, 16, 2, 0), 2);
+    EXPECT(get(file, text, 16, 4, 0), 0);
+    EXPECT(bly->stream_allocate(file, 0, 0, 8192), 0);
+    EXPECT(bly->stream_allocate(file, 64, 0, 8192), -EOPNOTSUPP);
+    EXPECT(bly->stream_seek_data(file, 0, BLY_SEEK_DATA), 0);
+    EXPECT(bly->stream_seek_data(file, 100000, BLY_SEEK_DATA), -ENXIO);
+    EXPECT(bly->stream_seek_data(file, 0, 0), -EINVAL);
+    EXPECT(bly->stream_flush(file, 0), 0);
+    EXPECT(bly->stream_flush(file, BLY_FLUSH_DATA_ONLY), 0);
+    EXPECT(bly->stream_map(file, (void *)0x20000000, 4096, BLY_PROT_READ, BLY_MAP_SHARED, 0), 0);
+    CHECK(*(char *)0x20000000 == '0');
+    bly_handle none;
+    EXPECT(bly->stream_open("file:0/none", 11, BLY_ACCESS_READ, 0, 0, &none, NULL), -ENOENT);
+    EXPECT(bly->stream_open("file:0/none", 0, BLY_ACCESS_READ, 0, 0, &none, NULL), -EINVAL);
+    EXPECT(bly->handle_close(file), 0);
+    EXPECT(get(file, text, 1, 0, 0), -EBADF);
+}
+
+/* A handle opened after the clone is fetched when it is first used, and a closed one is forgotten by all. */
+static void handles_are_good_in_every_picoprocess(void)
+{
+    uint32_t id;
+    if (bly->process_clone(0, &id) == 0) {
+        for (uint32_t round = 1; round <= 300; round++) {
+            char text[4];
+            await(&shared->words[5], round);
+            bly_handle file = shared->words[6];
+            EXPECT(get(file, text, 4, 0, 0), 4);
+            CHECK(text[0] == (char)round);
+            set(&shared->words[7], round);
+        }
+        bly->process_exit(0);
+    }
+    for (uint32_t round = 1; round <= 300; round++) {
+        bly_handle file = open_file("file:0/b", BLY_OPEN_CREATE, NULL);
+        EXPECT(put(file, (char[]){(char)round, 0, 0, 0}, 4, 0, 0), 4);
+        shared->words[6] = file;
+        set(&shared->words[5], round);
+        await(&shared->words[7], round);
+        EXPECT(bly->handle_close(file), 0);
+    }
+    struct bly_process_end end;
+    EXPECT(bly->process_wait(&end, BLY_FOREVER), 0);
+    EXPECT(end.exit_status, 0);
+}
+
+/* The launcher allows us 300 descriptors. */
+static void the_cache_is_bounded(void)
+{
+    static bly_handle files[400];
+    for (int i = 0; i < 400; i++) {
+        files[i] = open_file("file:0/c", BLY_OPEN_CREATE, NULL);
+        EXPECT(put(files[i], "z", 1, 0, 0), 1);
+    }
+    for (int i = 0; i < 400; i++) {
+        char text[1];
+        EXPECT(get(files[i], text, 1, 0, 0), 1);
+    }
+    for (int i = 0; i < 400; i++)
+        EXPECT(bly->handle_close(files[i]), 0);
+}
+
+#define FILES 300
+static void names_of(bly_handle folder)
+{
+    static unsigned char found[FILES];
+    for (int i = 0; i < FILES; i++)
+        found[i] = 0;
+    char buffer[512];
+    uint64_t cursor = 0;
+    int64_t size;
+    int count = 0;
+    while ((size = bly->stream_enumerate(folder, &cursor, buffer, sizeof buffer)) > 0)
+        for (int64_t at = 0; at < size; at += *(uint16_t *)(buffer + at + 16)) {
+            const char *name = buffer + at + 19;
+            if (name[0] != 'f')
+                continue;
+            int number = 0;
+            for (name++; *name; name++)
+                number = number * 10 + *name - '0';
+            CHECK(number < FILES && !found[number]);
+            found[number] = 1;
+            count++;
+        }
+    EXPECT(size, 0);
+    EXPECT(count, FILES);
+}
+
+static void everybody_reads_the_whole_folder(void)
+{
+    for (int i = 0; i < FILES; i++) {
+        char uri[] = "file:0/f000";
+        uri[8] = (char)('0' + i / 100);
+        uri[9] = (char)('0' + i / 10 % 10);
+        uri[10] = (char)('0' + i % 10);
+        EXPECT(bly->handle_close(open_file(uri, BLY_OPEN_CREATE, NULL)), 0);
+    }
+    bly_handle folder = open_file("dir:0/", BLY_OPEN_DIRECTORY, NULL);
+    uint32_t ids[3];
+    for (int i = 0; i < 3; i++)
+        if (bly->process_clone(0, &ids[i]) == 0) {
+            for (int k = 0; k < 20; k++)
+                names_of(folder); /* one open file description: one position for all */
+            bly->process_exit(0);
+        }
+    for (int i = 0; i < 3; i++) {
+        struct bly_process_end end;
+        EXPECT(bly->process_wait(&end, BLY_FOREVER), 0);
+        EXPECT(end.exit_status, 0);
+        EXPECT(end.signal, 0);
+    }
+}
+
+static void call_much(void *argument)
+{
+    for (int i = 0; i < 200; i++) {
+        struct bly_system_info system = {0};
+        EXPECT(bly->system_query(&system), 0);
+        EXPECT(system.cpu_count, 3);
+        block()->interrupt_pending = 0;
+    }
+}
+static void calls_survive_interrupts_and_a_shortage_of_slots(void)
+{
+    struct job jobs[24];
+    for (int i = 0; i < 24; i++) {
+        jobs[i] = (struct job){.function = call_much};
+        job_start(&jobs[i]);
+    }
+    for (int round = 0; round < 50; round++)
+        for (int i = 0; i < 24; i++)
+            bly->thread_interrupt(block()->process_id, jobs[i].thread_id);
+    for (int i = 0; i < 24; i++)
+        job_join(&jobs[i]);
+}
+
+static void wake_descriptors_count(void)
+{
+    uint64_t value = 3;
+    struct bly_iovec vector = {&value, 8};
+    EXPECT(bly->stream_read(info->wake_pool, &vector, 1, BLY_AT_CURRENT, BLY_STREAM_NO_WAIT), -EAGAIN);
+    EXPECT(bly->stream_write(info->wake_pool, &vector, 1, BLY_AT_CURRENT, BLY_STREAM_NO_WAIT), 8);
+    EXPECT(bly->wait_stream(info->wake_pool, BLY_WAIT_READ, BLY_FOREVER), BLY_WAIT_READ);
+    EXPECT(bly->stream_read(info->wake_pool, &vector, 1, BLY_AT_CURRENT, BLY_STREAM_NO_WAIT), 8);
+    EXPECT(value, 3);
+}
+
+static void long_log_lines_arrive_in_pieces(void)
+{
+    static char text[10000];
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = 'l';
+    bly->log(BLY_LOG_INFO, text, sizeof text);
+}
+
+const struct test stream_tests[] = {
+    {"pipes_carry_bytes", pipes_carry_bytes},
+    {"wait_sets_tell_who_is_ready", wait_sets_tell_who_is_ready},
+    {"files_are_opened_by_the_monitor", files_are_opened_by_the_monitor},
+    {"handles_are_good_in_every_picoprocess", handles_are_good_in_every_picoprocess},
+    {"the_cache_is_bounded", the_cache_is_bounded},
+    {"everybody_reads_the_whole_folder", everybody_reads_the_whole_folder},
+    {"calls_survive_interrupts_and_a_shortage_of_slots", calls_survive_interrupts_and_a_shortage_of_slots},
+    {"wake_descriptors_count", wake_descriptors_count},
+    {"long_log_lines_arrive_in_pieces", long_log_lines_arrive_in_pieces},
+    {NULL, NULL},
+};
