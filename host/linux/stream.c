@@ -79,7 +79,13 @@ int host_stream_allocate(bly_handle stream, unsigned mode, uint64_t offset, uint
         return -EINVAL;
     scoped_use use;
     int error = host_handle_use(stream, &use);
-    return error ? error : (int)sys4(__NR_fallocate, use.descriptor, mode, offset, length);
+    if (error)
+        return error;
+    long result;
+    do /* interrupts are not for this call: some file systems give up at any signal */
+        result = sys4(__NR_fallocate, use.descriptor, mode, offset, length);
+    while (result == -EINTR);
+    return (int)result;
 }
 
 int64_t host_stream_seek_data(bly_handle stream, uint64_t offset, unsigned whence)

@@ -238,6 +238,12 @@ static void sandbox_make(const char *test, bool confined)
     info->program = sizeof *info;
     info->flags = (confined ? BLY_START_CONFINED_SIGNALS : 0) | (getenv("RUN_TRACE") ? BLY_START_TRACE_ABI : 0);
     strcpy((char *)info + info->program, test);
+    if (!strcmp(test, "a_chosen_call_fails")) {
+        info->fault_call = info->program + (uint32_t)strlen(test) + 1;
+        info->fault_number = 2;
+        info->fault_error = -ENOMEM;
+        strcpy((char *)info + info->fault_call, "memory_map");
+    }
     sandbox.channel->worker_count = WORKERS;
     for (uintptr_t i = 0; i < WORKERS; i++)
         if (pthread_create(&sandbox.workers[i], NULL, worker, (void *)i))
@@ -340,7 +346,7 @@ static void read_log(pid_t child, char (*names)[128], int *name_count, char *pro
         if (record.size == 15 && !memcmp(buffer, "look at my maps", 15)) {
             const char *strange = strange_mapping(child);
             if (strange)
-                snprintf(problem, problem_size, "mapping outside the window: %s", strange);
+                snprintf(problem, problem_size, "outside the window: %.400s", strange);
             __atomic_store_n(&sandbox.heap[1], 1, __ATOMIC_SEQ_CST);
             futex_wake(&sandbox.heap[1]);
         }

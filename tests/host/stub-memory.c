@@ -113,7 +113,16 @@ static void nothing_is_left_where_the_kernel_put_it(void)
     await(&shared->words[1], 1);
 }
 
+/* The launcher asks for the second memory_map to fail. */
+static void a_chosen_call_fails(void)
+{
+    EXPECT(bly->memory_map((void *)BASE, 0x1000, RW, 0), 0);
+    EXPECT(bly->memory_map((void *)(BASE + 0x1000), 0x1000, RW, 0), -ENOMEM);
+    EXPECT(bly->memory_map((void *)(BASE + 0x1000), 0x1000, RW, 0), 0);
+}
+
 const struct test memory_tests[] = {
+    {"a_chosen_call_fails", a_chosen_call_fails},
     {"memory_calls_check_their_arguments", memory_calls_check_their_arguments},
     {"memory_is_mapped_where_it_is_asked_for", memory_is_mapped_where_it_is_asked_for},
     {"segments_are_mapped_and_can_be_mapped_again", segments_are_mapped_and_can_be_mapped_again},
