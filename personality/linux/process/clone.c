@@ -436,14 +436,16 @@ long process_leave_vfork(void)
     struct mm *mm = child->mm;
     uint32_t host_process = 0;
 
+    /* The clone is made as the parent: from then on the child's thread object is the copy's alone. */
+    thread_become(saved->thread);
     mutex_acquire(&mm->mutex);
     advise_guest_space(BLY_ADVICE_DO_NOT_CLONE);
     int result = bly->process_clone(0, &host_process);
     if (result == 0) {
         /* The copy. `saved` belongs to the parent, which may have freed it already. */
+        thread_become(thread);
         thread->vfork_parent = NULL;
         thread->vfork_saved = NULL;
-        thread_become(thread);
         child->host_process = host_process;
         child->is_played = 0;
         lx_local.process = child;
@@ -453,8 +455,10 @@ long process_leave_vfork(void)
     advise_guest_space(BLY_ADVICE_CLONE);
     advise_regions_not_forked(mm);
     mutex_release(&mm->mutex);
-    if (result < 0)
+    if (result < 0) {
+        thread_become(thread);
         return result == -ENOMEM ? -ENOMEM : -EAGAIN;
+    }
     *registers = become_parent(saved);
     lx_current()->registers = registers;
     lx_current()->restore_full = 1;

@@ -183,9 +183,11 @@ static void notify_parent(struct lx_process *process, struct list *reaped)
 {
     struct lx_process *parent = process->parent;
     if (parent == process_table()->init) {
+        /* Init is told only of programs that the monitor wants to know about. */
         if (process->token == NO_TOKEN)
             reap_to(process, reaped);
-        wait_queue_wake_all(&parent->child_queue);
+        else
+            wait_queue_wake_all(&parent->child_queue);
         return;
     }
     bool unwanted = false, silent = process->exit_signal == 0 || process->exit_signal > LX_SIGNAL_COUNT;

@@ -76,7 +76,7 @@ LX_SYSCALL(setpgid, int pid, int group_id)
     scoped_lock(&process_table()->lock);
     struct lx_process *process = pid == 0 ? caller : process_find(pid);
     if (!process)
-        return -ESRCH;
+        return thread_find(pid) ? -EINVAL : -ESRCH;
     if (group_id == 0)
         group_id = process->pid;
     if (process != caller) {

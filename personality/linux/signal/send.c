@@ -126,8 +126,6 @@ static bool is_dropped(struct lx_process *process, struct lx_thread *thread, int
         thread = container_of(list_first(&process->threads), struct lx_thread, process_node);
     if (thread && (thread->signals.blocked & LX_SIGMASK(signal)))
         return false;
-    if (thread && thread->signals.has_saved && (thread->signals.saved_blocked & LX_SIGMASK(signal)))
-        return false;
     return signal_action_ignores(&process->signals.actions[signal - 1], signal);
 }
 
