@@ -59,24 +59,29 @@ static void put_string(struct line *line, const char *text, uint64_t size)
     put_text(line, size > TRACE_STRING_MAX ? "\"..." : "\"", size > TRACE_STRING_MAX ? 4 : 1);
 }
 
-/* One letter of the format is one argument, except `s` and `v`, which take their length with them. */
+/* One letter of the format is one argument; `s` and `v` are printed together with their length, which follows. */
 static void put_arguments(struct line *line, const char *format, const uint64_t *words)
 {
-    for (unsigned i = 0; format[i]; i++, words++) {
+    for (unsigned i = 0; format[i]; i++) {
         if (i)
             put_text(line, ", ", 2);
         switch (format[i]) {
-        case 'u': put_number(line, *words, 10); break;
-        case 'd': put_signed(line, (int32_t)*words); break;
-        case 's': put_string(line, (const char *)words[0], words[1]); words++; break;
-        case 'v':
-            put_number(line, words[0], 16);
-            put_text(line, "[", 1);
-            put_number(line, words[1], 10);
-            put_text(line, "]", 1);
-            words++;
+        case 'u': /* BLY_FOREVER, BLY_AT_CURRENT */
+            words[i] == UINT64_MAX ? put_text(line, "-1", 2) : put_number(line, words[i], 10);
             break;
-        default: put_number(line, *words, 16); break;
+        case 'd': put_signed(line, (int32_t)words[i]); break;
+        case 's':
+            put_string(line, (const char *)words[i], words[i + 1]);
+            i++;
+            break;
+        case 'v':
+            put_number(line, words[i], 16);
+            put_text(line, "[", 1);
+            put_number(line, words[i + 1], 10);
+            put_text(line, "]", 1);
+            i++;
+            break;
+        default: put_number(line, words[i], 16); break;
         }
     }
 }
