@@ -4,6 +4,7 @@
 #define TESTS_GUEST_H
 
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
