@@ -204,9 +204,9 @@ static int make_node(const struct bly_start_node *node)
             return error;
         struct attribute_change change = { .mask = BLY_SET_MODE, .mode = node->mode & 07777 };
         if (inode_is_directory(dentry->inode) && !dentry->inode->ops->open_child)
-            (void)vfs_set_attributes(dentry, &change);
+            error = vfs_set_attributes(dentry, &change);
         dentry_unref(dentry);
-        return 0;
+        return error;
     case BLY_NODE_SYMLINK:
         error = vfs_make_node(NULL, path, S_IFLNK | 0777, 0, content);
         return error == -EEXIST ? 0 : error;
