@@ -6,6 +6,7 @@
 #include <base/error.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 struct option_help {
     char letter;          /* 0: none */
@@ -25,6 +26,7 @@ struct command {
 };
 extern const struct command *const commands[];
 extern const size_t command_count;
+const struct command *command_find(const char *name); /* NULL: there is none */
 
 /* Reads options one by one, as getopt_long does, by the command's own table. `value` is set for those that take one. Returns the
  * option's entry; NULL at the end (then `words` is set) or with `error` set. --help is answered
@@ -42,6 +44,7 @@ struct option_reader {
     int word_count;
 };
 const struct option_help *option_next(struct option_reader *reader, struct error *error);
+void command_print_overview(FILE *out);
 void command_print_help(const struct command *command);
 /* The usual command: its only words are names; 0, or negative with `error` set. */
 int command_expect_words(const struct option_reader *reader, int minimum, int maximum, struct error *error);

@@ -14,46 +14,13 @@ const struct command *const commands[] = {
 };
 const size_t command_count = sizeof(commands) / sizeof(commands[0]);
 
-static void print_overview(FILE *out)
-{
-    fputs("Bailey runs a program in a small walled process with its own operating system as a library.\n\n"
-          "Usage: bailey COMMAND [OPTIONS] ...\n\nCommands:\n", out);
-    for (size_t i = 0; i < command_count; i++)
-        fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
-    fputs("\nExamples:\n"
-          "  bailey run bash                            a shell that sees nothing of yours and has no network\n"
-          "  bailey run -v . make                       work on the current folder, and on nothing else\n"
-          "  bailey run -d --name job -v data:/data:ro python3 /data/job.py\n"
-          "\nbailey COMMAND --help says more about one of them.\n", out);
-}
-
-static const struct command *find_command(const char *name)
+const struct command *command_find(const char *name)
 {
     for (size_t i = 0; i < command_count; i++)
         if (text_equal(commands[i]->name, name))
             return commands[i];
     return NULL;
 }
-
-static int run_help(int argc, char **argv, struct error *error)
-{
-    if (argc < 2) {
-        print_overview(stdout);
-        return 0;
-    }
-    const struct command *command = find_command(argv[1]);
-    if (!command)
-        return error_set(error, -EINVAL, "there is no command %s", argv[1]);
-    command_print_help(command);
-    return 0;
-}
-
-const struct command command_help = {
-    .name = "help",
-    .arguments = "[COMMAND]",
-    .summary = "Says what the commands do",
-    .run = run_help,
-};
 
 static int unknown_command(const char *name, struct error *error)
 {
@@ -72,15 +39,15 @@ int main(int argc, char **argv)
     struct error error = {0};
     int status;
     if (argc < 2) {
-        print_overview(stderr);
+        command_print_overview(stderr);
         return EXIT_BAILEY;
     }
     if (text_equal(argv[1], "--help") || text_equal(argv[1], "-h")) {
-        print_overview(stdout);
+        command_print_overview(stdout);
         return 0;
     }
     const char *name = text_equal(argv[1], "--version") ? "version" : argv[1];
-    const struct command *command = find_command(name);
+    const struct command *command = command_find(name);
     if (command)
         status = command->run(argc - 1, argv + 1, &error);
     else
