@@ -300,8 +300,6 @@ void mm_drop_references(struct mm *mm)
     mm->patches = NULL;
     if (mm->executable)
         inode_allow_write(mm->executable);
-    if (mm->executable)
-        inode_allow_write(mm->executable);
     inode_unref(mm->executable);
     dentry_unref(mm->executable_dentry);
     mm->executable = NULL;
