@@ -81,8 +81,8 @@ static uint64_t mapped_within(struct mm *mm, uint64_t start, uint64_t end)
     return sum;
 }
 
-int64_t mm_map_limited(struct mm *mm, uint64_t hint, uint64_t size, unsigned protection, unsigned maximum_protection, unsigned region_flags,
-                       struct memory_object *object, uint64_t offset, unsigned mm_flags)
+static int64_t map_object(struct mm *mm, uint64_t hint, uint64_t size, unsigned protection, unsigned maximum_protection, unsigned region_flags,
+                          struct memory_object *object, uint64_t offset, unsigned mm_flags)
 {
     uint64_t start = hint;
 
@@ -156,9 +156,18 @@ int64_t mm_map_limited(struct mm *mm, uint64_t hint, uint64_t size, unsigned pro
         /* mmap(2): failing to populate is not an error. */
         bly->memory_advise((void *)start, size, (protection & BLY_PROT_WRITE) && !(region_flags & REGION_SHARED) ? BLY_ADVICE_POPULATE_WRITE : BLY_ADVICE_POPULATE_READ);
     region_merge(mm, start, start + size);
-    if (object && (protection & BLY_PROT_EXECUTE) && !(region_flags & (REGION_SHARED | REGION_TRAMPOLINE)))
-        patch_file_mapped(mm, start, start + size);
     return (int64_t)start;
+}
+
+int64_t mm_map_limited(struct mm *mm, uint64_t hint, uint64_t size, unsigned protection, unsigned maximum_protection, unsigned region_flags,
+                       struct memory_object *object, uint64_t offset, unsigned mm_flags)
+{
+    /* Code comes with the call sites that were patched before. */
+    struct memory_object *view = patch_view(object, protection, region_flags);
+    int64_t result = map_object(mm, hint, size, protection, maximum_protection, region_flags, view ? view : object, offset, mm_flags);
+    if (view)
+        memory_object_unref(view);
+    return result;
 }
 
 int64_t mm_map(struct mm *mm, uint64_t hint, uint64_t size, unsigned protection, unsigned region_flags, struct memory_object *object, uint64_t offset, unsigned mm_flags)

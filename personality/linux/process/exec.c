@@ -9,7 +9,6 @@
 #include "personality/linux/fs/vfs.h"
 #include "personality/linux/mm/mm.h"
 #include "personality/linux/process/elf.h"
-#include "personality/linux/process/patch.h"
 #include "personality/linux/process/process.h"
 #include "personality/linux/process/strings.h"
 
@@ -276,13 +275,8 @@ static int map_image(struct mm *mm, struct program *program, uint64_t wanted, ui
     int error = inode_memory_object(program->dentry->inode, &object);
     if (error)
         return error;
-    for (uint32_t i = 0; i < program->image.segment_count && !error; i++) {
-        const struct elf_segment *segment = &program->image.segments[i];
-        error = map_segment(mm, segment, (uint64_t)base, object);
-        uint64_t start = ((uint64_t)base + segment->address) & ~PAGE_MASK;
-        if (!error && (segment->protection & BLY_PROT_EXECUTE))
-            patch_file_mapped(mm, start, page_up((uint64_t)base + segment->address + segment->file_size));
-    }
+    for (uint32_t i = 0; i < program->image.segment_count && !error; i++)
+        error = map_segment(mm, &program->image.segments[i], (uint64_t)base, object);
     memory_object_unref(object);
     *out_base = (uint64_t)base;
     return error;

@@ -16,7 +16,10 @@ uint64_t patch_original_address(uint64_t address);
 uint64_t patch_moved_address(uint64_t address);
 /* int3: true when it was one of ours; the context then goes on behind it. */
 bool patch_breakpoint(struct bly_context *context);
-/* Executable private file memory has been mapped (mm->mutex held): lays the pages patched earlier over it. */
-void patch_file_mapped(struct mm *mm, uint64_t start, uint64_t end);
+/* What is to be mapped in place of `object` (may be NULL) as private code: the same file with the pages patched so far. With a reference;
+ * NULL: the object itself. */
+struct memory_object *patch_view(struct memory_object *object, unsigned protection, unsigned region_flags);
+/* mm.patches at fork: whether there are trampolines. */
+int patch_mm_copy(struct mm *to, struct mm *from);
 
 #endif

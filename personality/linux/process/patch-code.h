@@ -1,0 +1,40 @@
+/* Machine code round a system call: what can be patched there, and the trampolines. Pure functions over bytes.
+ *
+ * Positions are relative to the start of the file: trampolines lie at a fixed distance from the code, so the same bytes serve
+ * wherever the file is mapped. */
+#ifndef LX_PROCESS_PATCH_CODE_H
+#define LX_PROCESS_PATCH_CODE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { PATCH_SIZE = 5 /* a jump */, PATCH_TRAMPOLINE_MAX = 64, PATCH_TAIL_MAX = 4 /* instructions */ };
+
+enum patch_kind {
+    PATCH_NONE,
+    PATCH_NUMBER, /* `mov $number,%eax` before the call becomes the jump; the call itself stays and traps whoever jumps onto it */
+    PATCH_TAIL,   /* the call and what follows it become the jump; the instructions that followed move into the trampoline */
+};
+
+struct patch_instruction { uint8_t from, to; }; /* offset behind the call instruction; offset in the trampoline */
+struct patch_plan {
+    enum patch_kind kind;
+    uint16_t start;          /* offset in the page of the PATCH_SIZE bytes */
+    uint8_t tail_size;       /* PATCH_TAIL: bytes that move */
+    uint8_t instruction_count;
+    uint8_t trampoline_size;
+    struct patch_instruction instructions[PATCH_TAIL_MAX + 1]; /* the last: where the program goes on */
+    uint32_t number;
+};
+
+/* `call`: offset in the page of a proven `syscall` instruction, served with `number`. PATCH_NONE when it has to go on trapping. */
+void patch_plan_site(const uint8_t page[4096], unsigned call, uint64_t number, struct patch_plan *out_plan);
+
+/* A trampoline that works at position `at`. Of PATCH_TAIL the second byte of the jump's distance must be an int3, since it comes to lie where
+ * threads that are in the call return to: patch_slot_fits tells. */
+bool patch_slot_fits(const struct patch_plan *plan, int64_t patch_position, int64_t at);
+void patch_emit_trampoline(struct patch_plan *plan, const uint8_t page[4096], int64_t page_position, int64_t at, uint8_t out[PATCH_TRAMPOLINE_MAX]);
+void patch_emit_jump(int64_t from, int64_t to, uint8_t out[PATCH_SIZE]);
+
+#endif
