@@ -2,7 +2,10 @@
  * are taken out, sizes checked; a stream that is no longer in step is dropped up to what can be read next. */
 #include "monitor/sandbox.h"
 
+#include "base/cleanup.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,7 +22,11 @@ static void print_line(const struct mon_sandbox *sandbox, const char *prefix, co
     if (sandbox->stdio.raw)
         line[at++] = '\r';
     line[at++] = '\n';
-    (void)!write(STDERR_FILENO, line, at);
+    /* Of a detached sandbox nobody reads standard error. Opened anew each time: the console may have begun a new log. */
+    cleanup_close int log = sandbox->policy->detach && sandbox->policy->log_path
+                                ? open(sandbox->policy->log_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)
+                                : -1;
+    (void)!write(log < 0 ? STDERR_FILENO : log, line, at);
 }
 
 static void deliver(struct mon_sandbox *sandbox, const struct bly_log_record *record, const char *text)

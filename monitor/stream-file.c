@@ -60,16 +60,20 @@ static int check_kind(const struct mon_folder *folder, const struct bly_attribut
 }
 
 /* Opens what `held` refers to, whatever has become of its name. */
-static int open_held(const struct mon_name *name, int held, bool is_directory, int flags)
+static int open_held(const struct mon_files *files, const struct mon_name *name, int held, bool is_directory, int flags)
 {
     flags |= O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
     if (is_directory) {
         int result = openat(held, ".", flags | O_DIRECTORY);
         return result < 0 ? -errno : result;
     }
-    int result = open(mon_descriptor_path(held).text, flags);
-    if (result >= 0 || errno != ENOENT)
+    char number[16];
+    int result;
+    if (files->descriptors >= 0) {
+        snprintf(number, sizeof(number), "%d", held);
+        result = openat(files->descriptors, number, flags);
         return result < 0 ? -errno : result;
+    }
 
     /* No /proc on this host: by name again, and accepted only if it is still the same file. */
     struct stat before, after;
@@ -109,7 +113,7 @@ static int open_existing(struct mon_files *files, const struct mon_name *name, u
     if (name->folder->default_view && !mon_is_open_to_everybody((is_directory ? S_IFDIR : S_IFREG) | out_attributes->mode))
         return -EACCES;
     bool truncate = options & BLY_OPEN_TRUNCATE;
-    result = open_held(name, held, is_directory, host_access(access) | (truncate ? O_TRUNC : 0));
+    result = open_held(files, name, held, is_directory, host_access(access) | (truncate ? O_TRUNC : 0));
     if (result < 0)
         return result;
     if (truncate)

@@ -40,6 +40,7 @@ struct mon_files {
     uint32_t folder_count;
     uid_t operator_user; /* whose files appear as root's */
     gid_t operator_group;
+    int descriptors; /* /proc/self/fd: the way to open anew what is held; -1 where there is no /proc */
     struct mon_audit *audit; /* NULL: none */
     pthread_mutex_t open_folder_lock; /* guards open_folders */
     struct mon_open_folder open_folders[MON_OPEN_FOLDER_COUNT];

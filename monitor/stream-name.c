@@ -3,6 +3,7 @@
 #include "monitor/stream-file.h"
 
 #include "base/cleanup.h"
+#include "monitor/audit.h"
 #include "monitor/loop.h"
 #include "monitor/policy.h"
 
@@ -40,6 +41,7 @@ int mon_files_init(struct mon_files *files, const struct mon_policy *policy)
     pthread_mutex_init(&files->open_folder_lock, NULL);
     files->operator_user = geteuid();
     files->operator_group = getegid();
+    files->descriptors = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
     files->folders = calloc(policy->mount_count ? policy->mount_count : 1, sizeof(*files->folders));
     if (!files->folders)
         return -ENOMEM;
@@ -64,6 +66,8 @@ void mon_files_destroy(struct mon_files *files)
             close(files->folders[i].root);
     free(files->folders);
     files->folders = NULL;
+    if (files->descriptors >= 0)
+        close(files->descriptors);
     pthread_mutex_destroy(&files->open_folder_lock);
 }
 
@@ -298,7 +302,7 @@ static int walk_to_link(const struct mon_files *files, const struct mon_name *na
     }
 }
 
-int mon_file_walk(struct mon_files *files, const struct mon_name *name, struct bly_walk_result *out_result)
+static int walk_any(struct mon_files *files, const struct mon_name *name, struct bly_walk_result *out_result)
 {
     int result = check_default_view(files, name);
     if (result < 0)
@@ -309,4 +313,16 @@ int mon_file_walk(struct mon_files *files, const struct mon_name *name, struct b
     if (descriptor < 0)
         return descriptor;
     return describe(files, descriptor, name->size, out_result);
+}
+
+int mon_file_walk(struct mon_files *files, const struct mon_name *name, struct bly_walk_result *out_result)
+{
+    int result = walk_any(files, name, out_result);
+    if (files->audit) {
+        struct mon_name reached = *name;
+        if (result == 0)
+            reached.path[reached.size = out_result->consumed] = '\0';
+        mon_audit_name(files->audit, "look-up", &reached, MON_AUDIT_READ, result);
+    }
+    return result;
 }
