@@ -385,6 +385,7 @@ static const struct file_ops epoll_ops = {
     .poll = epoll_poll,
     .close = epoll_close,
     .describe = epoll_describe,
+    .seek = event_seek,
     .positionless = true,
 };
 

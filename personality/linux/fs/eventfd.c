@@ -102,6 +102,7 @@ static const struct file_ops eventfd_ops = {
     .poll = eventfd_poll,
     .close = eventfd_close,
     .describe = eventfd_describe,
+    .seek = event_seek,
     .positionless = true,
 };
 

@@ -479,7 +479,14 @@ static int make_ends(struct pipe *pipe, unsigned flags, struct open_file *out_fi
     static const unsigned access[2] = { O_RDONLY, O_WRONLY };
 
     for (int end = 0; end < 2; end++) {
-        out_files[end] = file_create_anonymous(&pipe_ops, pipe, S_IFIFO | 0600, access[end] | (flags & (O_NONBLOCK | O_DIRECT)));
+        unsigned file_flags = access[end] | (flags & (O_NONBLOCK | O_DIRECT));
+        if (end == 0) {
+            out_files[0] = file_create_anonymous(&pipe_ops, pipe, S_IFIFO | 0600, file_flags);
+        } else { /* one inode: opening /proc/self/fd/N of either end finds the pipe (fs/fifo.c) */
+            out_files[1] = file_create(&pipe_ops, out_files[0]->dentry, out_files[0]->inode, file_flags);
+            if (out_files[1])
+                out_files[1]->object = pipe;
+        }
         if (!out_files[end]) {
             if (end == 0)
                 pipe_free(pipe);
@@ -490,6 +497,8 @@ static int make_ends(struct pipe *pipe, unsigned flags, struct open_file *out_fi
         lock_acquire(&pipe->lock);
         pipe_add_ends(pipe, access[end]);
         lock_release(&pipe->lock);
+        pipe->fifo_inode = out_files[0]->inode;
+        pipe->fifo_inode->fifo = pipe;
     }
     out_files[0]->poll_queue = &pipe->readable;
     out_files[1]->poll_queue = &pipe->writable;

@@ -34,4 +34,7 @@ int poll_read_timespec(const void *guest, uint64_t *out_nanoseconds) __attribute
 /* Reads and sets a call's temporary signal mask; `guest` NULL: none. */
 int poll_set_mask(const void *guest, size_t size) __attribute__((warn_unused_result));
 
+/* lseek(2) on eventfd and its like: allowed, and nothing. */
+int64_t event_seek(struct open_file *file, int64_t offset, int whence);
+
 #endif

@@ -132,6 +132,7 @@ static const struct file_ops signalfd_ops = {
     .poll = signalfd_poll,
     .close = signalfd_close,
     .describe = signalfd_describe,
+    .seek = event_seek,
     .positionless = true,
 };
 

@@ -201,7 +201,7 @@ static void standard_close(struct open_file *file)
 }
 
 static const struct file_ops standard_file_ops = {
-    .name = "standard stream (file)",
+    .name = "file",
     .read = file_read,
     .write = file_write,
     .seek = file_seek,
@@ -209,7 +209,7 @@ static const struct file_ops standard_file_ops = {
     .close = standard_close,
 };
 static const struct file_ops standard_pipe_ops = {
-    .name = "standard stream (pipe)",
+    .name = "pipe",
     .read = pipe_read,
     .write = pipe_write,
     .poll = pipe_poll,
@@ -229,15 +229,29 @@ static int standard_refresh(struct inode *inode)
     inode->size = now.size;
     inode->blocks = now.blocks;
     inode->mode = (inode->mode & S_IFMT) | (now.mode & 07777);
-    inode->owner = now.owner;
-    inode->group = now.group;
     inode->link_count = now.link_count;
     inode->access_ns = now.access_ns;
     inode->modify_ns = now.modify_ns;
     inode->change_ns = now.change_ns;
     return 0;
 }
-static const struct inode_ops standard_inode_ops = { .refresh = standard_refresh };
+
+/* Opened once more, as /dev/stdin or /proc/self/fd/0: a file from its start, a pipe as it is. */
+static int standard_open(struct inode *inode, struct open_file *file)
+{
+    struct standard_stream *stream = heap_alloc(sizeof *stream);
+
+    if (!stream)
+        return -ENOMEM;
+    stream->handle = (bly_handle)(uintptr_t)inode->data;
+    stream->own_position = true;
+    wait_queue_init(&stream->activity);
+    file->object = stream;
+    file->ops = S_ISFIFO(inode->mode) ? &standard_pipe_ops : &standard_file_ops;
+    return 0;
+}
+
+static const struct inode_ops standard_inode_ops = { .refresh = standard_refresh, .open = standard_open };
 
 struct open_file *lx_standard_stream(const struct bly_start_stream *given)
 {
@@ -264,5 +278,7 @@ struct open_file *lx_standard_stream(const struct bly_start_stream *given)
     }
     file->inode->data = (void *)(uintptr_t)given->handle;
     file->inode->ops = &standard_inode_ops;
+    file->inode->owner = start_info->user;
+    file->inode->group = start_info->group;
     return file;
 }

@@ -110,6 +110,7 @@ static const struct file_ops timerfd_ops = {
     .ioctl = timerfd_ioctl,
     .close = timerfd_close,
     .describe = timerfd_describe,
+    .seek = event_seek,
     .positionless = true,
 };
 
