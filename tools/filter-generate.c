@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -30,7 +31,8 @@
 #define CLONE_FIRST_FLAGS (CLONE_CHILD_SETTID | SIGCHLD)
 #define CLONE_OTHER_FLAGS (CLONE_PARENT | CLONE_CHILD_SETTID | SIGCHLD)
 
-enum mode { ALWAYS, CONFINED, OPEN };
+enum { NAMESPACED = 1, SCOPED = 2, OPEN = 4, ALWAYS = 7, MODE_COUNT = 3 };
+static const char *const modes[MODE_COUNT] = {"namespaced", "scoped", "open"};
 struct condition {
     int argument; /* -1: end */
     uint64_t mask, value;
@@ -39,7 +41,7 @@ struct condition {
 struct rule {
     const char *name, *reason;
     int number;
-    enum mode mode;
+    int modes;
     struct condition conditions[4];
 };
 #define EQ(argument, value) {argument, UINT64_MAX, (uint64_t)(value), "=", #value}
@@ -76,7 +78,7 @@ static int call_count(void)
 }
 
 /* Writes the array and returns its length. */
-static int program_write(const char *name, enum mode mode)
+static int program_write(const char *name, int mode)
 {
     scmp_filter_ctx context = seccomp_init(SCMP_ACT_ERRNO(1 /* EPERM */));
     if (!context)
@@ -85,7 +87,7 @@ static int program_write(const char *name, enum mode mode)
     int priority = 255;
     for (int i = 0; i < RULE_COUNT; i++) {
         const struct rule *rule = &rules[i];
-        if (rule->mode != ALWAYS && rule->mode != mode)
+        if (!(rule->modes & mode))
             continue;
         struct scmp_arg_cmp compares[4];
         unsigned count = 0;
@@ -107,7 +109,7 @@ static int program_write(const char *name, enum mode mode)
         fail("seccomp_export_bpf", -error);
     seccomp_release(context);
     rewind(file);
-    printf("static const struct sock_filter %s[] = {\n", name);
+    printf("static const struct sock_filter filter_%s[] = {\n", name);
     struct sock_filter instruction;
     int length = 0;
     for (; fread(&instruction, sizeof instruction, 1, file) == 1; length++)
@@ -123,10 +125,9 @@ static void document_write(void)
            "Generated from `host/linux/filter.def`. These %d calls, with these arguments, are all that passes the\n"
            "seccomp filter, and only from the host layer's own instructions; every other call there is answered EPERM. A\n"
            "call from anywhere else, whatever its number, is trapped and served by the personality.\n"
-           "*confined* rules hold where a pid namespace or Landlock keeps the sandbox's signals inside,\n"
-           "*open* ones where neither is available.\n\n"
+           "*namespaced* rules hold where the sandbox has a pid namespace of its own, *scoped* ones where it has none but\n"
+           "Landlock keeps its signals inside, *open* ones where neither is available.\n\n"
            "| call | arguments | when | what for |\n|---|---|---|---|\n", call_count());
-    static const char *const modes[] = {"always", "confined", "open"};
     for (int i = 0; i < RULE_COUNT; i++) {
         printf("| `%s` | ", rules[i].name);
         const struct condition *c = rules[i].conditions;
@@ -134,7 +135,14 @@ static void document_write(void)
             printf("any");
         for (; c->argument >= 0; c++)
             printf("%sargument %d %s `%s`", c == rules[i].conditions ? "" : ", ", c->argument, c->kind, c->text);
-        printf(" | %s | %s |\n", modes[rules[i].mode], rules[i].reason);
+        const char *separator = "";
+        printf(" | ");
+        for (int mode = 0; mode < MODE_COUNT && rules[i].modes != ALWAYS; mode++)
+            if (rules[i].modes & 1 << mode) {
+                printf("%s%s", separator, modes[mode]);
+                separator = ", ";
+            }
+        printf("%s | %s |\n", rules[i].modes == ALWAYS ? "always" : "", rules[i].reason);
     }
     printf("\n`MAP_ALLOWED` is `MAP_SHARED`, `MAP_PRIVATE`, `MAP_ANONYMOUS`, `MAP_NORESERVE` and `MAP_POPULATE`. The three words of flags\n"
            "for `clone` are those of `host/linux/thread.c` and `process.c`: a thread, and a copy of the process with or without\n"
@@ -154,8 +162,15 @@ int main(int count, char **arguments)
         return 0;
     }
     printf("/* Generated from filter.def. */\n#include <linux/filter.h>\n\n");
-    int confined = program_write("filter_confined", CONFINED);
-    int open = program_write("filter_open", OPEN);
-    printf("#define FILTER_LENGTH_MAX %d\n", confined > open ? confined : open);
+    int longest = 0, lengths[MODE_COUNT];
+    for (int mode = 0; mode < MODE_COUNT; mode++) {
+        lengths[mode] = program_write(modes[mode], 1 << mode);
+        longest = lengths[mode] > longest ? lengths[mode] : longest;
+    }
+    printf("enum { FILTER_NAMESPACED, FILTER_SCOPED, FILTER_OPEN };\n"
+           "static const struct filter_variant { const struct sock_filter *program; size_t count; } filter_variants[] = {\n");
+    for (int mode = 0; mode < MODE_COUNT; mode++)
+        printf("    {filter_%s, %d},\n", modes[mode], lengths[mode]);
+    printf("};\n#define FILTER_LENGTH_MAX %d\n", longest);
     return 0;
 }

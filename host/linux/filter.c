@@ -39,14 +39,15 @@ void host_filter_install(void)
         RETURN(SECCOMP_RET_ERRNO | EPERM),
     };
     const size_t window_count = sizeof window / sizeof *window;
-    bool confined = host_info->flags & BLY_START_CONFINED_SIGNALS;
-    const struct sock_filter *list = confined ? filter_confined : filter_open;
-    size_t list_count = confined ? sizeof filter_confined / sizeof *filter_confined
-                                 : sizeof filter_open / sizeof *filter_open;
+    const struct filter_variant *variant = &filter_variants[FILTER_OPEN];
+    if (host.in_pid_namespace)
+        variant = &filter_variants[FILTER_NAMESPACED];
+    else if (host_info->flags & BLY_START_CONFINED_SIGNALS)
+        variant = &filter_variants[FILTER_SCOPED];
     struct sock_filter program[sizeof window / sizeof *window + FILTER_LENGTH_MAX];
     host_copy(program, window, sizeof window);
-    host_copy(program + window_count, list, list_count * sizeof *list);
-    struct sock_fprog filter = {.len = (unsigned short)(window_count + list_count), .filter = program};
+    host_copy(program + window_count, variant->program, variant->count * sizeof *program);
+    struct sock_fprog filter = {.len = (unsigned short)(window_count + variant->count), .filter = program};
     /* Without privileges a filter is only accepted from those who gave up gaining any (seccomp(2)). */
     sys6(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
     long result = sys3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter);

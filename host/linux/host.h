@@ -38,7 +38,7 @@ extern const char host_text_start[], host_text_end[], bly_image_start[], bly_ima
 /* What the host layer keeps in bly_thread_block.host_private. */
 struct host_thread {
     uint32_t area;      /* index of the thread's area */
-    uint32_t is_leader; /* parks instead of exiting */
+    uint32_t parks;     /* the thread must not end before the picoprocess does */
     uint64_t argument;  /* of thread_start */
 };
 
@@ -146,6 +146,7 @@ static const struct bly_start_info *const host_info = (const struct bly_start_in
 struct host_state {
     uint32_t process_id;
     bool is_first;        /* the sandbox's first picoprocess: parent of all the others */
+    bool in_pid_namespace; /* ends with the first picoprocess, by the kernel's doing */
     bool has_fsgsbase;
     uint64_t vector_features; /* XCR0 */
     uint32_t mxcsr_mask;

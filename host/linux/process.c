@@ -1,11 +1,12 @@
 /* Picoprocesses: copy-on-write clones, their end, and waiting for it.
  *
  * The first picoprocess of a sandbox is the parent of all others (they are cloned with CLONE_PARENT), so it alone
- * reaps. The caller of process_clone holds every lock of the host layer across the clone: the child finds them consistent. */
+ * reaps, and without a pid namespace their parent-death signal makes them end with it. The caller of process_clone holds every lock of the host layer across the clone: the child finds them consistent. */
 
 #include "host.h"
 #include <asm/signal.h>
 #include <linux/futex.h>
+#include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/wait.h>
 
@@ -41,9 +42,11 @@ static void become_child(struct bly_thread_block *block)
     block->process_id = id;
     block->thread_id = id;
     block->interrupt_pending = 0;
-    thread->is_leader = 1;
+    thread->parks = 1;
     drop_other_areas(thread->area);
     host_handles_after_clone();
+    if (!host.in_pid_namespace)
+        sys2(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
 }
 
 int host_process_clone(unsigned flags, uint32_t *out_process_id)
@@ -53,6 +56,9 @@ int host_process_clone(unsigned flags, uint32_t *out_process_id)
     struct bly_thread_block *block = host_block();
     uint64_t all = ~0ull, mask = 0;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask);
+    /* prctl(2), PR_SET_PDEATHSIG: the "parent" is the very thread that made the child. */
+    if (host.is_first && !host.in_pid_namespace)
+        host_thread_of(block)->parks = 1;
     host_lock(&host.handle_lock);
     host_lock(&host.area_lock);
     _Atomic uint32_t *tid = &host_tables->areas[host_thread_of(block)->area].tid;

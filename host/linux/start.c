@@ -124,6 +124,7 @@ void host_start(const uint64_t *stack)
     host.has_fsgsbase = capabilities & HWCAP2_FSGSBASE;
     host.is_first = true;
     host.process_id = (uint32_t)sys0(__NR_getpid);
+    host.in_pid_namespace = host.process_id == 1;
     uint32_t low, high;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     host.vector_features = (uint64_t)high << 32 | low;
@@ -161,7 +162,7 @@ void host_start(const uint64_t *stack)
     struct bly_thread_block *block = host_area_block(area);
     host_block_fill(block, area);
     block->thread_id = host.process_id;
-    host_thread_of(block)->is_leader = 1;
+    host_thread_of(block)->parks = 1;
     host_tables->areas[area].tid = host.process_id;
     host_switch_stack((void *)block->kernel_stack_top, start_in_window, (void *)vdso);
 }

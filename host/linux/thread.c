@@ -176,9 +176,9 @@ void host_thread_exit(void)
     struct bly_thread_block *block = host_block();
     signals_set(~0ull);
     /* The leader must outlive the others: the picoprocess is known by its id, and a dead leader is a zombie that
-     * cannot be waited for. It sleeps until process_exit ends it. */
+     * cannot be waited for. It sleeps until process_exit ends it. (See also process.c.) */
     uint32_t forever = 0;
-    while (host_thread_of(block)->is_leader)
+    while (host_thread_of(block)->parks)
         sys6(__NR_futex, &forever, FUTEX_WAIT_BITSET, 0, 0, 0, FUTEX_BITSET_MATCH_ANY);
     for (;;)
         sys1(__NR_exit, 0);

@@ -1,7 +1,7 @@
 /* Runs the tests of the stub image, each in a sandbox of its own, against a small stand-in for the monitor. TAP output.
  *
- * Usage: host-run STUB [TEST]. Every test runs twice: with its signals confined by a pid namespace (where the host grants one) and
- * without. RUN_TRACE in the environment prints each call of the ABI. */
+ * Usage: host-run STUB [TEST]. Every test runs in each mode of the filter: with a pid namespace (where the host grants one), with
+ * signals confined in another way, and without either. RUN_TRACE in the environment prints each call of the ABI. */
 
 #define _GNU_SOURCE
 #include <bailey/rpc.h>
@@ -206,7 +206,11 @@ static void remove_files(void)
     rmdir(path);
 }
 
-static void sandbox_make(const char *test, bool confined)
+/* As in filter.def. */
+enum mode { NAMESPACED, SCOPED, OPEN, MODE_COUNT };
+static const char *const modes[MODE_COUNT] = {"namespaced", "scoped", "open"};
+
+static void sandbox_make(const char *test, enum mode mode)
 {
     memset(&sandbox, 0, sizeof sandbox);
     pthread_mutex_init(&sandbox.lock, NULL);
@@ -236,7 +240,7 @@ static void sandbox_make(const char *test, bool confined)
     info->standard[0].handle = INPUT;
     info->standard[1].handle = OUTPUT;
     info->program = sizeof *info;
-    info->flags = (confined ? BLY_START_CONFINED_SIGNALS : 0) | (getenv("RUN_TRACE") ? BLY_START_TRACE_ABI : 0);
+    info->flags = (mode != OPEN ? BLY_START_CONFINED_SIGNALS : 0) | (getenv("RUN_TRACE") ? BLY_START_TRACE_ABI : 0);
     strcpy((char *)info + info->program, test);
     if (!strcmp(test, "a_chosen_call_fails")) {
         info->fault_call = info->program + (uint32_t)strlen(test) + 1;
@@ -267,9 +271,9 @@ static void sandbox_end(void)
     munmap(sandbox.heap, 4096);
 }
 
-static pid_t launch(const char *image, bool confined)
+static pid_t launch(const char *image, enum mode mode)
 {
-    int flags = SIGCHLD | (confined ? CLONE_NEWUSER | CLONE_NEWPID : 0);
+    int flags = SIGCHLD | (mode == NAMESPACED ? CLONE_NEWUSER | CLONE_NEWPID : 0);
     pid_t child = (pid_t)syscall(SYS_clone, flags, NULL, NULL, NULL, 0);
     if (child > 0)
         setpgid(child, child);
@@ -356,11 +360,11 @@ static void read_log(pid_t child, char (*names)[128], int *name_count, char *pro
 static volatile pid_t running;
 static void too_long(int number) { (void)number, kill(-running, SIGKILL); }
 
-static bool run(const char *image, const char *test, bool confined, char (*names)[128], int *name_count, char *problem)
+static bool run(const char *image, const char *test, enum mode mode, char (*names)[128], int *name_count, char *problem)
 {
     int status = 0;
-    sandbox_make(test, confined);
-    pid_t child = launch(image, confined);
+    sandbox_make(test, mode);
+    pid_t child = launch(image, mode);
     if (child < 0) {
         sandbox_end();
         return false;
@@ -390,15 +394,14 @@ int main(int count, char **arguments)
         for (; name_count < count - 2; name_count++)
             snprintf(names[name_count], 128, "%s", arguments[name_count + 2]);
     else
-        run(arguments[1], "list", false, names, &name_count, problem);
-    printf("1..%d\n", name_count * 2);
+        run(arguments[1], "list", OPEN, names, &name_count, problem);
+    printf("1..%d\n", name_count * MODE_COUNT);
     for (int i = 0; i < name_count; i++)
-        for (int confined = 1; confined >= 0; confined--) {
-            const char *mode = confined ? "confined" : "open";
-            if (!run(arguments[1], names[i], confined, NULL, NULL, problem))
-                printf("ok %d - %s (%s) # SKIP no namespaces here\n", ++number, names[i], mode);
+        for (enum mode mode = 0; mode < MODE_COUNT; mode++) {
+            if (!run(arguments[1], names[i], mode, NULL, NULL, problem))
+                printf("ok %d - %s (%s) # SKIP no namespaces here\n", ++number, names[i], modes[mode]);
             else
-                printf("%sok %d - %s (%s)\n", problem[0] ? "not " : "", ++number, names[i], mode);
+                printf("%sok %d - %s (%s)\n", problem[0] ? "not " : "", ++number, names[i], modes[mode]);
             if (problem[0])
                 printf("# %s\n", problem), failed = true;
         }

@@ -176,7 +176,30 @@ static void a_forced_end_is_told(void)
     EXPECT(end.exit_status, 0);
 }
 
+/* The launcher sees the end of the log only when all have ended. */
+static void clone_two_that_never_end(void *argument)
+{
+    uint32_t id;
+    if (bly->process_clone(0, &id) == 0) {
+        bly->process_clone(0, &id);
+        shared->words[8]++;
+        for (;;)
+            ;
+    }
+}
+static void all_end_with_the_first(void)
+{
+    struct job job = {.function = clone_two_that_never_end};
+    job_start(&job);
+    job_join(&job); /* that the thread ends means nothing */
+    while (shared->words[8] != 2)
+        bly->thread_yield();
+    sleep_ns(20000000);
+    EXPECT(bly->thread_interrupt(block()->process_id + 1000000, 1), -ESRCH);
+}
+
 const struct test process_tests[] = {
+    {"all_end_with_the_first", all_end_with_the_first},
     {"a_clone_is_a_copy_with_its_own_identity", a_clone_is_a_copy_with_its_own_identity},
     {"the_first_is_the_parent_of_all", the_first_is_the_parent_of_all},
     {"a_clone_of_many_threads_has_one", a_clone_of_many_threads_has_one},
