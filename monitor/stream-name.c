@@ -193,19 +193,22 @@ static int check_parents(struct mon_files *files, const struct mon_name *name)
     }
 }
 
-static bool is_denied_name(const struct mon_name *name)
+/* Of the host path that the first `size` bytes of the name lead to. */
+static bool is_denied(const struct mon_name *name, uint32_t size)
 {
     char path[2 * BLY_PATH_MAX];
-    int size = snprintf(path, sizeof(path), "%s%s%s", strcmp(name->folder->host_path, "/") ? name->folder->host_path : "",
-                        name->size ? "/" : "", name->path);
-    return size < 0 || (size_t)size >= sizeof(path) || mon_policy_denies(path);
+    int length = snprintf(path, sizeof(path), "%s%s%.*s", strcmp(name->folder->host_path, "/") ? name->folder->host_path : "",
+                          size ? "/" : "", (int)size, name->path);
+    return length < 0 || (size_t)length >= sizeof(path) || mon_policy_denies(path);
 }
 
-static int check_default_view(struct mon_files *files, const struct mon_name *name)
+/* Attributes of what is denied are shown, as Linux shows those of a file that may not be read; what lies in a denied folder is not. */
+static int check_default_view(struct mon_files *files, const struct mon_name *name, bool attributes_only)
 {
+    uint32_t parent_size = name->last ? name->last - 1 : 0;
     if (!name->folder->default_view)
         return 0;
-    if (is_denied_name(name))
+    if (is_denied(name, attributes_only ? parent_size : name->size))
         return -EACCES;
     return name->folder->is_file ? 0 : check_parents(files, name);
 }
@@ -222,7 +225,7 @@ static int hold_unchecked(const struct mon_name *name)
 
 int mon_name_hold(struct mon_files *files, const struct mon_name *name, int *out_descriptor)
 {
-    int result = check_default_view(files, name);
+    int result = check_default_view(files, name, /*attributes_only=*/false);
     if (result < 0)
         return result;
     result = hold_unchecked(name);
@@ -304,7 +307,7 @@ static int walk_to_link(const struct mon_files *files, const struct mon_name *na
 
 static int walk_any(struct mon_files *files, const struct mon_name *name, struct bly_walk_result *out_result)
 {
-    int result = check_default_view(files, name);
+    int result = check_default_view(files, name, /*attributes_only=*/true);
     if (result < 0)
         return result;
     cleanup_close int descriptor = hold_unchecked(name);
