@@ -17,7 +17,9 @@ struct io_buffer {
     size_t count;
     size_t size;              /* bytes remaining in all */
     bool kernel;              /* addresses are the personality's own */
+    uint8_t flags;            /* enum io_flags: of this one call, beside the open file's own */
 };
+enum io_flags { IO_APPEND = 1, IO_SYNC = 2 /* regular files: RWF_APPEND, RWF_DSYNC */, IO_NO_APPEND = 4 };
 /* Copies at most `size` bytes and advances. Returns bytes copied, or -EFAULT when none could be. */
 int64_t io_copy_in(struct io_buffer *source, void *to, size_t size);       /* write(2): from the program */
 int64_t io_copy_out(struct io_buffer *target, const void *from, size_t size); /* read(2): to the program */

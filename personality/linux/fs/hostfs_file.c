@@ -8,7 +8,15 @@
 static void object_destroy(struct memory_object *object);
 static int object_map(struct memory_object *object, void *address, size_t size, unsigned protection, bool shared, uint64_t offset);
 static size_t object_path(struct memory_object *object, char *buffer, size_t size);
-static const struct memory_object_ops host_object_ops = { .map = object_map, .destroy = object_destroy, .path = object_path };
+static int object_flush(struct memory_object *object, uint64_t offset, uint64_t size);
+static int object_punch(struct memory_object *object, uint64_t offset, uint64_t size);
+static const struct memory_object_ops host_object_ops = {
+    .map = object_map,
+    .destroy = object_destroy,
+    .path = object_path,
+    .flush = object_flush,
+    .punch = object_punch,
+};
 
 static struct host_open *host_open_create(struct inode *inode, bly_handle handle, unsigned access)
 {
@@ -231,8 +239,8 @@ static int64_t hostfs_read(struct open_file *file, struct io_buffer *to, int64_t
 static int64_t hostfs_write(struct open_file *file, struct io_buffer *from, int64_t *position)
 {
     struct inode *inode = file->inode;
-    bool append = file->flags & O_APPEND;
-    unsigned flags = (append ? BLY_STREAM_APPEND : 0) | (file->flags & (O_SYNC | O_DSYNC) ? BLY_STREAM_SYNC : 0);
+    bool append = writes_at_end(file, from);
+    unsigned flags = (append ? BLY_STREAM_APPEND : 0) | ((file->flags & (O_SYNC | O_DSYNC)) || (from->flags & IO_SYNC) ? BLY_STREAM_SYNC : 0);
 
     if (from->size == 0)
         return 0;
@@ -355,6 +363,16 @@ static int object_map(struct memory_object *object, void *address, size_t size, 
 static void object_destroy(struct memory_object *object)
 {
     host_open_unref(open_of(object));
+}
+
+static int object_flush(struct memory_object *object, uint64_t offset, uint64_t size)
+{
+    return bly->stream_flush(open_of(object)->handle, BLY_FLUSH_DATA_ONLY);
+}
+
+static int object_punch(struct memory_object *object, uint64_t offset, uint64_t size)
+{
+    return bly->stream_allocate(open_of(object)->handle, BLY_ALLOCATE_PUNCH_HOLE | BLY_ALLOCATE_KEEP_SIZE, offset, size);
 }
 
 static size_t object_path(struct memory_object *object, char *buffer, size_t size)

@@ -63,7 +63,9 @@ static const struct credentials *current_credentials(void)
 {
     struct lx_thread *thread = lx_current();
 
-    return thread && thread->process ? &thread->process->credentials : NULL; /* NULL: start-up, which may all */
+    if (!thread || !thread->process)
+        return NULL; /* start-up, which may all */
+    return thread->access_credentials ? thread->access_credentials : &thread->process->credentials;
 }
 
 static bool in_group(const struct credentials *credentials, uint32_t group)

@@ -16,7 +16,6 @@ struct dentry *anonymous_dentry(const char *name, struct inode *inode);
 /* open_file.internal */
 enum file_internal_flags {
     FILE_HOLDS_WRITE = 1,  /* counted in inode->writers */
-    FILE_LINKABLE = 4,     /* O_TMPFILE without O_EXCL: linkat may name it */
     FILE_AT_END = 8,       /* live files: the position is the end of the file, after an appending write */
     FILE_HAS_LOCKS = 2,    /* flock or open-file-description locks may exist */
 };
@@ -29,6 +28,10 @@ static inline bool file_can_read(const struct open_file *file) { return (file->f
 static inline bool file_can_write(const struct open_file *file)
 {
     return ((file->flags & O_ACCMODE) == O_WRONLY || (file->flags & O_ACCMODE) == O_RDWR) && !(file->flags & O_PATH);
+}
+static inline bool writes_at_end(const struct open_file *file, const struct io_buffer *from)
+{
+    return ((file->flags & O_APPEND) || (from->flags & IO_APPEND)) && !(from->flags & IO_NO_APPEND);
 }
 /* How much of `size` bytes at `position` RLIMIT_FSIZE lets be written: -EFBIG (and SIGXFSZ) when none. */
 int64_t file_size_allowed(const struct inode *inode, int64_t position, size_t size);

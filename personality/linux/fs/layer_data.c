@@ -437,7 +437,7 @@ static int64_t layer_file_write(struct open_file *file, struct io_buffer *from, 
     scoped_mutex(&inode->content_mutex);
     if (!(node->flags & LAYER_UPPER) && (error = layer_copy_up(inode, inode->size)) < 0)
         return error;
-    if (file->flags & O_APPEND)
+    if (writes_at_end(file, from))
         *position = (int64_t)inode->size;
     if (from->size == 0)
         return 0;

@@ -15,11 +15,23 @@ static uint64_t pages_of(uint64_t bytes)
 static int map_memory(struct inode *inode, char *address, uint64_t size, unsigned protection, unsigned flags, uint64_t offset)
 {
     struct layer_node *node = layer_node(inode);
-    uint64_t end = offset + size;
+    uint64_t end = offset + size, file_end;
     int error;
 
     scoped_mutex(&inode->content_mutex);
-    /* Holes get their pages now, beyond the end of the file too: what is written through the map or to the file later must be the same. */
+    /* Pages beyond the end of the file are mapped beyond the end of the segment: touching them is a bus error, as it should be, and `covers`
+     * says later whether the file has grown. */
+    file_end = pages_of(inode->size) * BLY_PAGE_SIZE;
+    if (end > file_end) {
+        uint64_t from = offset > file_end ? offset : file_end;
+        error = bly->stream_map(start_info->bulk, address + (from - offset), end - from, protection, flags, BLY_BULK_SIZE);
+        if (error < 0)
+            return error;
+        end = from;
+    }
+    if (offset >= end)
+        return 0;
+    /* Holes get their pages now: what is written through the map or to the file later must be the same. */
     if ((error = layer_reserve(inode, offset / BLY_PAGE_SIZE, pages_of(end) - offset / BLY_PAGE_SIZE)) < 0)
         return -ENOMEM;
     while (offset < end) {
@@ -89,7 +101,30 @@ static size_t object_path(struct memory_object *base, char *buffer, size_t size)
     return inode_path(base->inode, buffer, size);
 }
 
-static const struct memory_object_ops layer_object_ops = { .map = object_map, .destroy = object_destroy, .path = object_path };
+static int object_flush(struct memory_object *base, uint64_t offset, uint64_t size)
+{
+    return 0;
+}
+
+static int object_punch(struct memory_object *base, uint64_t offset, uint64_t size)
+{
+    scoped_mutex(&base->inode->content_mutex);
+    return layer_allocate(base->inode, BLY_ALLOCATE_PUNCH_HOLE | BLY_ALLOCATE_KEEP_SIZE, offset, size);
+}
+
+static bool object_covers(struct memory_object *base, uint64_t offset)
+{
+    return !layer_reads_lower(layer_node(base->inode)) && offset < base->inode->size;
+}
+
+static const struct memory_object_ops layer_object_ops = {
+    .map = object_map,
+    .destroy = object_destroy,
+    .path = object_path,
+    .flush = object_flush,
+    .punch = object_punch,
+    .covers = object_covers,
+};
 
 int layer_memory_object(struct inode *inode, struct memory_object **out_object)
 {

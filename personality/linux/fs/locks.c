@@ -7,6 +7,7 @@
 #include "personality/linux/fs/internal.h"
 #include "personality/linux/process/process.h"
 #include <linux/fcntl.h>
+#include <linux/fs.h>
 
 enum lock_kind { LOCK_POSIX, LOCK_OFD, LOCK_FLOCK };
 

@@ -323,11 +323,8 @@ static int open_temporary(struct dentry *base, const char *path, unsigned flags,
     inode_unref(inode);
     if (!dentry)
         return -ENOMEM;
-    dentry->flags |= DENTRY_DELETED;
-    error = open_regular(dentry, dentry->inode, flags & ~(unsigned)O_DIRECTORY, NULL, out_file);
-    if (error == 0 && !(flags & O_EXCL))
-        (*out_file)->internal |= FILE_LINKABLE;
-    return error;
+    dentry->flags |= DENTRY_DELETED | (flags & O_EXCL ? 0 : DENTRY_UNNAMED);
+    return open_regular(dentry, dentry->inode, flags & ~(unsigned)O_DIRECTORY, NULL, out_file);
 }
 
 int vfs_open_resolved(struct dentry *base, const char *path, unsigned flags, unsigned mode, unsigned lookup_flags, struct open_file **out_file)

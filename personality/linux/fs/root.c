@@ -218,11 +218,15 @@ static int make_node(const struct bly_start_node *node)
     }
 }
 
-static void set_read_only(void)
+/* What is mounted by now stays; with --read-only all but the sandbox's own mounts take no writes. */
+static void settle_mounts(bool read_only)
 {
     scoped_lock(&vfs()->tree_lock);
     list_for_each(link, &vfs()->mounts) {
         struct mount *mount = container_of(link, struct mount, all);
+        mount->locked = true;
+        if (!read_only)
+            continue;
         if (mount == vfs()->root_mount || mount->superblock->type == &layer_over_type) /* not the sandbox's own */
             mount->flags |= MS_RDONLY;
     }
@@ -251,7 +255,6 @@ int vfs_mount_start(const struct bly_start_info *info)
     for (uint32_t i = 0; i < info->node_count; i++)
         if ((error = make_node(&nodes[i])) < 0)
             log_line(BLY_LOG_WARNING, "cannot make %s: error %d", text_at(nodes[i].path), -error);
-    if (info->flags & BLY_START_READ_ONLY)
-        set_read_only();
+    settle_mounts(info->flags & BLY_START_READ_ONLY);
     return 0;
 }

@@ -161,7 +161,8 @@ struct dentry {
     char *name;                   /* inline_name or a heap string; NUL-terminated */
     char inline_name[40];
 };
-enum dentry_flags { DENTRY_DELETED = 1 /* was unlinked */, DENTRY_ANONYMOUS = 2 /* pipe:[5] and the like: name is the whole path */ };
+enum dentry_flags { DENTRY_DELETED = 1 /* was unlinked */, DENTRY_UNNAMED = 4 /* O_TMPFILE without O_EXCL: linkat may name it */,
+                    DENTRY_ANONYMOUS = 2 /* pipe:[5] and the like: name is the whole path */ };
 
 struct dentry *dentry_ref(struct dentry *dentry);
 void dentry_unref(struct dentry *dentry); /* NULL is fine; no lock held */
@@ -269,6 +270,7 @@ struct mount {
     uint32_t flags;            /* MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME ... */
     uint32_t id;
     uint32_t parent_id;
+    bool locked;               /* of the start: umount(2) refuses it */
     char *source;              /* for /proc/mounts */
     char *options;             /* further options, may be NULL */
 };

@@ -109,6 +109,7 @@ struct lx_thread {
     void *futex_waiter;
     uint32_t futex_exited;            /* its futexes have been given up: it is ending. process_table.lock */
     uint64_t timer_slack_ns;
+    const struct credentials *access_credentials; /* access(2): asks with other ids for a moment; NULL: the process's own */
 };
 
 struct process_table {

@@ -1,0 +1,304 @@
+/* sendfile(2), copy_file_range(2), splice(2), tee(2), vmsplice(2): from one open file to another through a buffer of ours.
+ *
+ * What was taken from a pipe must arrive: it is read in pieces that the other side has just said to have room for. */
+#include "personality/linux/fs/internal.h"
+#include "personality/linux/fs/pipe.h"
+#include "personality/linux/process/process.h"
+#include <asm/poll.h>
+#include <linux/fs.h>
+#include <linux/uio.h>
+
+long lx_sys_readv(int fd, const struct iovec *list, uint64_t count);
+long lx_sys_writev(int fd, const struct iovec *list, uint64_t count);
+
+#define BOUNCE_SIZE 65536u
+#define TRANSFER_MAX 0x7ffff000ull
+#define SPLICE_F_MOVE 1u
+#define SPLICE_F_NONBLOCK 2u
+#define SPLICE_F_MORE 4u
+#define SPLICE_F_GIFT 8u
+#define SPLICE_FLAGS (SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT)
+
+static bool is_pipe(const struct open_file *file)
+{
+    return file->ops == &pipe_ops;
+}
+
+static bool ready(struct open_file *file, unsigned events)
+{
+    return file_poll(file, NULL) & (events | POLLERR | POLLHUP);
+}
+
+static int64_t read_kernel(struct open_file *file, void *buffer, size_t size, int64_t *position)
+{
+    struct bly_iovec part = { buffer, size };
+    struct io_buffer to = { .vector = &part, .count = 1, .size = size, .kernel = true };
+
+    return file_read(file, &to, position);
+}
+
+static int64_t write_kernel(struct open_file *file, const void *buffer, size_t size, int64_t *position)
+{
+    struct bly_iovec part = { (void *)buffer, size };
+    struct io_buffer from = { .vector = &part, .count = 1, .size = size, .kernel = true };
+
+    return file_write(file, &from, position);
+}
+
+/* Everything, waiting where the file makes its writer wait; less only after an error. */
+static int64_t write_all(struct open_file *file, const char *buffer, size_t size, int64_t *position)
+{
+    size_t done = 0;
+
+    while (done < size) {
+        int64_t count = write_kernel(file, buffer + done, size - done, position);
+        if (count <= 0)
+            return done ? (int64_t)done : count;
+        done += (size_t)count;
+    }
+    return (int64_t)done;
+}
+
+/* Moves up to `size` bytes. Returns how many arrived, or the first error when none did. */
+static int64_t pump(struct open_file *in, int64_t *in_position, struct open_file *out, int64_t *out_position, uint64_t size, bool no_wait)
+{
+    bool stream_in = in->ops->positionless, stream_out = out->ops->positionless;
+    char *bounce = heap_alloc(BOUNCE_SIZE);
+    uint64_t done = 0;
+    int64_t error = 0;
+
+    if (!bounce)
+        return -ENOMEM;
+    while (done < size) {
+        size_t chunk = size - done < BOUNCE_SIZE ? size - done : BOUNCE_SIZE;
+        if (stream_in && stream_out && chunk > PIPE_ATOMIC)
+            chunk = PIPE_ATOMIC;
+        if (stream_out && (done || no_wait) && !ready(out, POLLOUT)) {
+            error = -EAGAIN;
+            break;
+        }
+        if (stream_in && (done || no_wait) && !ready(in, POLLIN)) {
+            error = -EAGAIN;
+            break;
+        }
+        int64_t start = *in_position, count = read_kernel(in, bounce, chunk, in_position);
+        if (count <= 0) {
+            error = count;
+            break;
+        }
+        /* A stream that is not to make us wait takes what fits; the rest is read again from the file. */
+        int64_t written = stream_in || !stream_out ? write_all(out, bounce, (size_t)count, out_position)
+                                                   : write_kernel(out, bounce, (size_t)count, out_position);
+        if (!stream_in)
+            *in_position = start + (written > 0 ? written : 0);
+        if (written < 0) {
+            error = written;
+            break;
+        }
+        done += (uint64_t)written;
+        if (written < count || (stream_in && (size_t)count < chunk))
+            break;
+        if (signal_pending())
+            break;
+    }
+    heap_free(bounce);
+    return done ? (int64_t)done : error;
+}
+
+/* An offset argument: the guest's, or the file's own position. */
+struct offset { int64_t value; int64_t *guest; struct open_file *file; };
+
+static int offset_begin(struct offset *offset, struct open_file *file, int64_t *guest)
+{
+    *offset = (struct offset){ .guest = guest, .file = file };
+    if (!guest) {
+        offset->value = file->position;
+        return 0;
+    }
+    if (guest_read(&offset->value, guest, sizeof(*guest)) < 0)
+        return -EFAULT;
+    return offset->value < 0 ? -EINVAL : 0;
+}
+
+static int offset_end(struct offset *offset)
+{
+    if (offset->guest)
+        return guest_write(offset->guest, &offset->value, sizeof(offset->value)) < 0 ? -EFAULT : 0;
+    if (!offset->file->ops->positionless) {
+        scoped_mutex(&offset->file->position_mutex);
+        offset->file->position = offset->value;
+    }
+    return 0;
+}
+
+LX_SYSCALL(sendfile, int out_fd, int in_fd, int64_t *guest_offset, uint64_t size)
+{
+    scoped_file in = fd_get(in_fd);
+    scoped_file out = fd_get(out_fd);
+    struct offset from, to;
+    int error;
+
+    if (!in || !out || !file_can_read(in) || !file_can_write(out))
+        return -EBADF;
+    if ((int64_t)size < 0)
+        return -EINVAL;
+    if (guest_offset && in->ops->positionless)
+        return -ESPIPE;
+    if (in->ops->positionless || inode_is_directory(in->inode) || (out->flags & O_APPEND))
+        return -EINVAL;
+    if ((error = offset_begin(&from, in, guest_offset)) < 0)
+        return error;
+    (void)offset_begin(&to, out, NULL);
+    int64_t result = pump(in, &from.value, out, &to.value, size < TRANSFER_MAX ? size : TRANSFER_MAX, out->flags & O_NONBLOCK);
+    (void)offset_end(&to);
+    error = offset_end(&from);
+    return error < 0 ? error : result;
+}
+
+LX_SYSCALL(copy_file_range, int in_fd, int64_t *guest_in, int out_fd, int64_t *guest_out, uint64_t size, unsigned flags)
+{
+    scoped_file in = fd_get(in_fd);
+    scoped_file out = fd_get(out_fd);
+    struct offset from, to;
+    int error;
+
+    if (!in || !out)
+        return -EBADF;
+    if (flags)
+        return -EINVAL;
+    if ((error = offset_begin(&from, in, guest_in)) < 0 || (error = offset_begin(&to, out, guest_out)) < 0)
+        return error;
+    if (inode_is_directory(in->inode) || inode_is_directory(out->inode))
+        return -EISDIR;
+    if (!S_ISREG(in->inode->mode) || !S_ISREG(out->inode->mode))
+        return -EINVAL;
+    if (!file_can_read(in) || !file_can_write(out) || (out->flags & O_APPEND))
+        return -EBADF;
+    if (in->inode->superblock != out->inode->superblock)
+        return -EXDEV;
+    if (from.value + (int64_t)size < from.value || to.value + (int64_t)size < to.value)
+        return -EOVERFLOW;
+    if (in->inode == out->inode && from.value < to.value + (int64_t)size && to.value < from.value + (int64_t)size)
+        return -EINVAL;
+    if (size) {
+        int64_t allowed = file_size_allowed(out->inode, to.value, size);
+        if (allowed < 0)
+            return allowed;
+        size = (uint64_t)allowed;
+    }
+    int64_t result = pump(in, &from.value, out, &to.value, size < TRANSFER_MAX ? size : TRANSFER_MAX, false);
+    if ((error = offset_end(&to)) < 0 || (error = offset_end(&from)) < 0)
+        return error;
+    return result;
+}
+
+LX_SYSCALL(splice, int in_fd, int64_t *guest_in, int out_fd, int64_t *guest_out, uint64_t size, unsigned flags)
+{
+    scoped_file in = fd_get(in_fd);
+    scoped_file out = fd_get(out_fd);
+    struct offset from, to;
+    int error;
+
+    if (flags & ~SPLICE_FLAGS)
+        return -EINVAL;
+    if (size == 0)
+        return 0;
+    if (!in || !out || !file_can_read(in) || !file_can_write(out))
+        return -EBADF;
+    if (!is_pipe(in) && !is_pipe(out))
+        return -EINVAL;
+    if ((guest_in && is_pipe(in)) || (guest_out && is_pipe(out)))
+        return -ESPIPE;
+    if ((guest_in && in->ops->positionless) || (guest_out && out->ops->positionless))
+        return -EINVAL;
+    if (is_pipe(in) && is_pipe(out) && in->object == out->object)
+        return -EINVAL;
+    if (inode_is_directory(in->inode) || inode_is_directory(out->inode) || (!is_pipe(out) && (out->flags & O_APPEND)))
+        return -EINVAL;
+    if ((error = offset_begin(&from, in, guest_in)) < 0 || (error = offset_begin(&to, out, guest_out)) < 0)
+        return error;
+    bool no_wait = (flags & SPLICE_F_NONBLOCK) || (is_pipe(in) && (in->flags & O_NONBLOCK)) || (is_pipe(out) && (out->flags & O_NONBLOCK));
+    int64_t result = pump(in, &from.value, out, &to.value, size < TRANSFER_MAX ? size : TRANSFER_MAX, no_wait);
+    if ((error = offset_end(&to)) < 0 || (error = offset_end(&from)) < 0)
+        return error;
+    return result;
+}
+
+/* What lies in the pipe, without taking it. */
+static size_t peek(struct pipe *pipe, char *buffer, size_t size)
+{
+    scoped_lock(&pipe->lock);
+    uint64_t available = pipe->tail - pipe->head;
+    if (size > available)
+        size = available;
+    for (size_t done = 0; done < size;) {
+        uint32_t at = (uint32_t)(pipe->head + done) & (pipe->capacity - 1);
+        size_t part = pipe->capacity - at < size - done ? pipe->capacity - at : size - done;
+        memcpy(buffer + done, pipe->ring + at, part);
+        done += part;
+    }
+    return size;
+}
+
+static bool has_data_or_end(const struct pipe *pipe)
+{
+    return pipe->tail != pipe->head || pipe->writers == 0;
+}
+
+LX_SYSCALL(tee, int in_fd, int out_fd, uint64_t size, unsigned flags)
+{
+    scoped_file in = fd_get(in_fd);
+    scoped_file out = fd_get(out_fd);
+    int64_t result;
+
+    if (flags & ~SPLICE_FLAGS)
+        return -EINVAL;
+    if (size == 0)
+        return 0;
+    if (!in || !out || !file_can_read(in) || !file_can_write(out))
+        return -EBADF;
+    if (!is_pipe(in) || !is_pipe(out) || in->object == out->object)
+        return -EINVAL;
+    struct pipe *pipe = in->object;
+    bool no_wait = (flags & SPLICE_F_NONBLOCK) || (in->flags & O_NONBLOCK) || (out->flags & O_NONBLOCK);
+    {
+        int error = 0;
+        scoped_lock(&pipe->lock);
+        if (!has_data_or_end(pipe) && no_wait)
+            return -EAGAIN;
+        wait_until(&pipe->readable, &pipe->lock, has_data_or_end(pipe), BLY_FOREVER, error);
+        if (error < 0)
+            return -ERESTARTSYS;
+    }
+    if (no_wait && !ready(out, POLLOUT))
+        return -EAGAIN;
+    size_t room = ((struct pipe *)out->object)->capacity;
+    if (size > room)
+        size = room;
+    char *bounce = heap_alloc(size);
+    int64_t position = 0;
+    if (!bounce)
+        return -ENOMEM;
+    size_t count = peek(pipe, bounce, size);
+    result = count ? write_kernel(out, bounce, count, &position) : 0;
+    heap_free(bounce);
+    return result;
+}
+
+LX_SYSCALL(vmsplice, int fd, const struct iovec *list, uint64_t count, unsigned flags)
+{
+    scoped_file file = fd_get(fd);
+
+    if (!file)
+        return -EBADF;
+    if (flags & ~SPLICE_FLAGS)
+        return -EINVAL;
+    if (!is_pipe(file))
+        return -EBADF;
+    if (count == 0)
+        return 0;
+    bool writes = file_can_write(file);
+    if ((flags & SPLICE_F_NONBLOCK) && !ready(file, writes ? POLLOUT : POLLIN))
+        return -EAGAIN;
+    return writes ? lx_sys_writev(fd, list, count) : lx_sys_readv(fd, list, count);
+}
