@@ -1,0 +1,154 @@
+/* base/: paths, JSON, texts, errors. */
+#include "support.h"
+
+#include <base/json.h>
+#include <base/path.h>
+#include <base/text.h>
+#include <errno.h>
+#include <fcntl.h>
+
+static void paths_are_normalised_by_text(void **state)
+{
+    static const char *const cases[][2] = {
+        {"/", "/"},           {"//a//b/", "/a/b"},  {"/a/./b/../c", "/a/c"}, {"/../..", "/"},
+        {"a/../..", ".."},    {"./a", "a"},         {"", "."},               {"a/..", "."},
+        {"../../x/..", "../.."}, {"/a/b/../../..", "/"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char *normal = path_normalise(cases[i][0]);
+        assert_string_equal(normal, cases[i][1]);
+        free(normal);
+    }
+}
+
+static void a_path_is_within_a_folder_only_by_whole_components(void **state)
+{
+    assert_true(path_is_within("/a/b", "/a"));
+    assert_true(path_is_within("/a", "/a"));
+    assert_false(path_is_within("/ab", "/a"));
+    assert_true(path_is_within("/a", "/"));
+}
+
+static void what_json_writes_json_reads(void **state)
+{
+    static const char value[] = "quote \" back \\ line \n tab \t bell \a umlaut \xc3\xa4";
+    struct text text = {0};
+    struct json json = json_to(&text);
+    char *const list[] = {"one", "two, three", "]"};
+    json_object(&json);
+    json_key_string(&json, "first", "a\"b");
+    json_key_strings(&json, "list", list, 3);
+    json_key(&json, "nested");
+    json_object(&json);
+    json_key_string(&json, "value", "hidden");
+    json_object_end(&json);
+    json_key_string(&json, "value", value);
+    json_key_number(&json, "number", -42);
+    json_key_boolean(&json, "truth", true);
+    json_object_end(&json);
+
+    char *read = NULL;
+    int64_t number = 0;
+    bool truth = false;
+    struct text_list strings = {0};
+    assert_true(json_read_string(text.data, "value", &read));
+    assert_string_equal(read, value);
+    assert_true(json_read_number(text.data, "number", &number));
+    assert_int_equal(number, -42);
+    assert_true(json_read_boolean(text.data, "truth", &truth));
+    assert_true(truth);
+    assert_true(json_read_strings(text.data, "list", &strings));
+    assert_int_equal(strings.count, 3);
+    assert_string_equal(strings.items[1], "two, three");
+    assert_false(json_read_number(text.data, "value", &number));
+    assert_false(json_read_string(text.data, "absent", &read));
+    free(read);
+    text_list_free(&strings);
+    text_free(&text);
+}
+
+static void json_strings_are_valid_utf8_whatever_the_bytes(void **state)
+{
+    struct text text = {0};
+    struct json json = json_to(&text);
+    json_string(&json, "\xff\xc0\x80\xed\xa0\x80z");
+    assert_string_equal(text.data, "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz\"");
+    text_free(&text);
+}
+
+static void broken_json_has_no_members(void **state)
+{
+    static const char *const broken[] = {"", "{", "{\"a\"", "{\"a\":", "{\"a\":\"", "{\"a\":\"\\u12", "[]",
+                                         "{\"a\":[\"b\"", "{\"a\":\"\\", "{,}", "{\"x\":{\"a\":\"b\"}"};
+    for (size_t i = 0; i < sizeof(broken) / sizeof(broken[0]); i++) {
+        char *value = NULL;
+        struct text_list list = {0};
+        assert_false(json_read_string(broken[i], "a", &value));
+        assert_false(json_read_strings(broken[i], "a", &list));
+        text_list_free(&list);
+    }
+}
+
+static void the_nearest_word_is_found_and_a_far_one_is_not(void **state)
+{
+    static const char *const words[] = {"volumes", "environment", "memory"};
+    assert_string_equal(text_nearest("volume", words, 3), "volumes");
+    assert_string_equal(text_nearest("memroy", words, 3), "memory");
+    assert_null(text_nearest("zebra", words, 3));
+}
+
+static void an_error_is_wrapped_outward(void **state)
+{
+    struct error error = {0};
+    assert_int_equal(error_set_errno(&error, -ENOENT, "cannot open %s", "x"), -ENOENT);
+    assert_int_equal(error_wrap(&error, "%s", "file"), -ENOENT);
+    error_hint(&error, "try %s", "y");
+    assert_string_equal(error.message, "file: cannot open x: No such file or directory (try y)");
+    assert_int_equal(error.exit_status, EXIT_BAILEY);
+}
+
+static void a_long_error_is_cut_not_overrun(void **state)
+{
+    struct error error = {0};
+    char *text = test_repeat('x', 3 * ERROR_MESSAGE_SIZE);
+    error_set(&error, -EINVAL, "%s", text);
+    error_wrap(&error, "%s", text);
+    error_hint(&error, "%s", text);
+    assert_true(strlen(error.message) < ERROR_MESSAGE_SIZE);
+    free(text);
+}
+
+static void a_tree_is_removed_and_links_in_it_are_not_followed(void **state)
+{
+    char *folder = test_folder();
+    char *victim = path_join(folder, "victim"), *tree = path_join(folder, "tree");
+    test_file(victim, "kept", "text");
+    test_file(tree, "a/b/c", "text");
+    char *link = path_join(tree, "a/link");
+    assert_int_equal(symlink(victim, link), 0);
+    assert_int_equal(path_remove_tree(AT_FDCWD, tree), 0);
+    assert_int_not_equal(access(tree, F_OK), 0);
+    char *kept = path_join(victim, "kept");
+    assert_int_equal(access(kept, F_OK), 0);
+    test_remove(folder);
+    free(victim);
+    free(tree);
+    free(link);
+    free(kept);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(paths_are_normalised_by_text),
+        cmocka_unit_test(a_path_is_within_a_folder_only_by_whole_components),
+        cmocka_unit_test(what_json_writes_json_reads),
+        cmocka_unit_test(json_strings_are_valid_utf8_whatever_the_bytes),
+        cmocka_unit_test(broken_json_has_no_members),
+        cmocka_unit_test(the_nearest_word_is_found_and_a_far_one_is_not),
+        cmocka_unit_test(an_error_is_wrapped_outward),
+        cmocka_unit_test(a_long_error_is_cut_not_overrun),
+        cmocka_unit_test(a_tree_is_removed_and_links_in_it_are_not_followed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
