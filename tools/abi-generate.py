@@ -3,10 +3,13 @@
 
 Usage: abi-generate.py shim ABI.DEF
        abi-generate.py manual ABI.DEF ABI.H DIRECTORY
+       abi-generate.py check ABI.DEF ABI.H DIRECTORY      are the pages there what `manual` would write?
 """
+import filecmp
 import os
 import re
 import sys
+import tempfile
 
 CALL = re.compile(r'^BLY_CALL\((?P<type>\w+), (?P<name>\w+), \((?P<parameters>.*?)\), \((?P<arguments>.*?)\), "(?P<format>\w*)"\)$')
 GROUP = re.compile(r'^BLY_GROUP\((\w+), "(.*)"\)$')
@@ -109,11 +112,23 @@ def manual(calls, header, directory):
         page.write('\n'.join(index) + '\n')
 
 
+def check(calls, header, directory):
+    with tempfile.TemporaryDirectory() as fresh:
+        manual(calls, header, fresh)
+        names = sorted(set(os.listdir(fresh)) | set(os.listdir(directory)))
+        _, different, missing = filecmp.cmpfiles(fresh, directory, names, shallow=False)
+    if different or missing:
+        sys.exit(f"out of date in {directory}: {' '.join(different + missing)}\nrun: tools/abi-generate.py manual "
+                 'include/bailey/abi.def include/bailey/abi.h docs/abi')
+
+
 def main():
     if len(sys.argv) == 3 and sys.argv[1] == 'shim':
         shim(read_calls(sys.argv[2]))
     elif len(sys.argv) == 5 and sys.argv[1] == 'manual':
         manual(read_calls(sys.argv[2]), sys.argv[3], sys.argv[4])
+    elif len(sys.argv) == 5 and sys.argv[1] == 'check':
+        check(read_calls(sys.argv[2]), sys.argv[3], sys.argv[4])
     else:
         sys.exit(__doc__)
 
