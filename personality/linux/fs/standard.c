@@ -223,6 +223,8 @@ static int standard_refresh(struct inode *inode)
     struct bly_attributes now;
     int result = bly->stream_query((bly_handle)(uintptr_t)inode->data, &now);
 
+    if (result == -EBADF) /* the monitor keeps no descriptor of a pipe: what is known from the start is all there is */
+        return 0;
     if (result < 0)
         return result;
     scoped_lock(&inode->lock);
