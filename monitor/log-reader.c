@@ -9,38 +9,50 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A terminal in raw mode needs the carriage return. */
-static void print_line(const struct mon_sandbox *sandbox, const char *prefix, const char *text, size_t size)
+/* Opened anew each time, which is seldom: the console of a detached sandbox may have begun a new log. */
+static int open_log(const struct mon_sandbox *sandbox)
 {
+    const char *path = sandbox->policy->log_path;
+    return path ? open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+}
+
+/* The log of the sandbox gets what matters to whoever looks for a cause; standard error what the user must know. A terminal in raw mode
+ * needs the carriage return. */
+static void print_line(const struct mon_sandbox *sandbox, unsigned level, const char *text, size_t size)
+{
+    static const char prefix[] = "bailey: ";
     char line[BLY_LOG_RECORD_MAX + 64];
-    size_t at = strlen(prefix);
-    memcpy(line, prefix, at);
+    size_t at = 0;
+    if (level != BLY_LOG_TRACE) {
+        memcpy(line, prefix, sizeof(prefix) - 1);
+        at = sizeof(prefix) - 1;
+    }
     for (size_t i = 0; i < size && at < sizeof(line) - 2; i++) {
         unsigned char byte = (unsigned char)text[i];
         line[at++] = byte == '\t' || byte >= 0x80 || (byte >= 0x20 && byte != 0x7f) ? (char)byte : '?';
     }
+    line[at] = '\n';
+    if (level <= BLY_LOG_INFO) {
+        cleanup_close int log = open_log(sandbox);
+        if (log >= 0)
+            (void)!write(log, line, at + 1);
+    }
+    if (level > sandbox->log_level && level != BLY_LOG_TRACE)
+        return;
     if (sandbox->stdio.raw)
         line[at++] = '\r';
     line[at++] = '\n';
-    /* Of a detached sandbox nobody reads standard error. Opened anew each time: the console may have begun a new log. */
-    cleanup_close int log = sandbox->policy->detach && sandbox->policy->log_path
-                                ? open(sandbox->policy->log_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)
-                                : -1;
-    (void)!write(log < 0 ? STDERR_FILENO : log, line, at);
+    (void)!write(STDERR_FILENO, line, at);
 }
 
 static void deliver(struct mon_sandbox *sandbox, const struct bly_log_record *record, const char *text)
 {
-    static const char *const prefixes[] = {
-        [BLY_LOG_ERROR] = "bailey: ", [BLY_LOG_WARNING] = "bailey: ", [BLY_LOG_INFO] = "bailey: ", [BLY_LOG_DEBUG] = "bailey: debug: "};
-    if (record->level == BLY_LOG_TRACE) {
-        if (sandbox->control && mon_control_traced(sandbox->control))
-            mon_control_trace_line(sandbox->control, text, record->size);
-        else
-            print_line(sandbox, "", text, record->size);
-    } else if (record->level < BLY_LOG_TRACE && record->level <= sandbox->log_level) {
-        print_line(sandbox, prefixes[record->level], text, record->size);
-    }
+    if (record->level > BLY_LOG_TRACE)
+        return;
+    if (record->level == BLY_LOG_TRACE && sandbox->control && mon_control_traced(sandbox->control))
+        mon_control_trace_line(sandbox->control, text, record->size);
+    else
+        print_line(sandbox, record->level, text, record->size);
 }
 
 static void deliver_complete(struct mon_sandbox *sandbox)
