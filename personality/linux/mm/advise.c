@@ -107,8 +107,6 @@ static int advise_region(struct mm *mm, struct region *region, const struct advi
             return -EINVAL;
         /* fall through */
     case ADVICE_DISCARD:
-        if (advice->kind == ADVICE_DISCARD && region->object && patch_range_gone && (region->maximum_protection & BLY_PROT_EXECUTE))
-            patch_range_gone(mm, start, end); /* the file's own bytes come back */
         return bly->memory_advise((void *)start, end - start, advice->host);
     case ADVICE_REMOVE:
         return remove_pages(region, start, end - start);

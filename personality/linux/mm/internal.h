@@ -37,7 +37,7 @@ void region_remove_range(struct mm *mm, uint64_t start, uint64_t end, bool host)
 /* True when every page of the range is mapped. */
 bool region_covered(struct mm *mm, uint64_t start, uint64_t end);
 
-/* Executable and patches, which other parts own. */
+/* Executable and patched pages, which other parts own. */
 int mm_copy_references(struct mm *to, struct mm *from) __attribute__((warn_unused_result));
 void mm_drop_references(struct mm *mm);
 
@@ -55,11 +55,5 @@ bool mm_may_expand(struct mm *mm, uint64_t size, unsigned protection, unsigned f
 /* -EPERM, -EAGAIN: mlock limits for `size` more bytes. */
 int mm_may_lock(struct mm *mm, uint64_t size);
 int mm_translate_protection(uint64_t guest_protection); /* PROT_* to BLY_PROT_*, -EINVAL */
-
-/* Code at these addresses is gone or was replaced: process/patch.c forgets its call sites there. */
-void patch_range_gone(struct mm *mm, uint64_t start, uint64_t end) __attribute__((weak));
-/* mm.patches at fork and at the end of an mm. copy: -ENOMEM. */
-int patch_mm_copy(struct mm *to, struct mm *from) __attribute__((weak));
-void patch_mm_free(struct mm *mm) __attribute__((weak));
 
 #endif

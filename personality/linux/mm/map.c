@@ -150,9 +150,7 @@ static int64_t map_object(struct mm *mm, uint64_t hint, uint64_t size, unsigned 
     }
     region_insert(mm, region);
     host_apply_sticky(region, start, start + size);
-    if (!(mm_flags & MM_POPULATE) && !(region_flags & REGION_LOCKED))
-        error = 0;
-    else if (protection)
+    if (protection && ((mm_flags & MM_POPULATE) || (region_flags & REGION_LOCKED)))
         /* mmap(2): failing to populate is not an error. */
         bly->memory_advise((void *)start, size, (protection & BLY_PROT_WRITE) && !(region_flags & REGION_SHARED) ? BLY_ADVICE_POPULATE_WRITE : BLY_ADVICE_POPULATE_READ);
     region_merge(mm, start, start + size);

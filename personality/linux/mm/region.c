@@ -5,6 +5,7 @@
 #include "personality/linux/mm/internal.h"
 
 #include "personality/linux/fs/vfs.h"
+#include "personality/linux/process/patch.h"
 
 static int compare_regions(const struct tree_node *a, const struct tree_node *b)
 {
@@ -203,8 +204,6 @@ void region_remove_range(struct mm *mm, uint64_t start, uint64_t end, bool host)
         if (!(region->flags & REGION_TRAMPOLINE)) {
             if (host)
                 bly->memory_unmap((void *)region->start, region_size(region));
-            if (patch_range_gone && (region->maximum_protection & BLY_PROT_EXECUTE))
-                patch_range_gone(mm, region->start, region->end);
             region_remove(mm, region);
             region_free(region);
         }
@@ -290,14 +289,11 @@ int mm_copy_references(struct mm *to, struct mm *from)
         to->executable = inode_ref(from->executable);
     if (from->executable_dentry)
         to->executable_dentry = dentry_ref(from->executable_dentry);
-    return from->patches && patch_mm_copy ? patch_mm_copy(to, from) : 0;
+    return patch_mm_copy(to, from);
 }
 
 void mm_drop_references(struct mm *mm)
 {
-    if (mm->patches && patch_mm_free)
-        patch_mm_free(mm);
-    mm->patches = NULL;
     if (mm->executable)
         inode_allow_write(mm->executable);
     inode_unref(mm->executable);
