@@ -463,7 +463,10 @@ LX_SYSCALL(getcwd, char *guest, uint64_t size)
 
     if (!buffer)
         return -ENOMEM;
-    (void)vfs_base_at(AT_FDCWD, &directory);
+    if (vfs_base_at(AT_FDCWD, &directory) < 0) { /* never for AT_FDCWD */
+        heap_free(buffer);
+        return -ENOENT;
+    }
     if (directory->flags & DENTRY_DELETED) {
         result = -ENOENT;
     } else {
