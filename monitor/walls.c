@@ -113,8 +113,9 @@ size_t mon_check_walls(struct mon_wall walls[MON_WALL_MAX])
         uint64_t user = trials[i].user_namespace && geteuid() != 0 ? CLONE_NEWUSER : 0;
         int error = try_in_child(trials[i].flags | user, trials[i].function);
         *wall = (struct mon_wall){.name = trials[i].name, .present = error == 0, .without = trials[i].without};
+        /* ENOSPC is what a limit of 0 namespaces is answered with (clone(2)). */
         if (error)
-            snprintf(wall->reason, sizeof(wall->reason), "%s", strerror(error));
+            snprintf(wall->reason, sizeof(wall->reason), "%s", error == ENOSPC ? "forbidden (user.max_user_namespaces)" : strerror(error));
     }
     walls[count++] = (struct mon_wall){.name = "hard limit of memory",
                                        .reason = "no cgroup is made",
