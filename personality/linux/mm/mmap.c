@@ -68,6 +68,8 @@ static int prepare_file(struct map_call *call, struct open_file *file)
 
     if (call->flags & MAP_HUGETLB)
         return -EINVAL;
+    if (call->offset + call->size > INT64_MAX)
+        return -EOVERFLOW;
     switch (call->flags & MAP_TYPE) {
     case MAP_SHARED_VALIDATE:
         if (call->flags & ~(uint64_t)KNOWN_FLAGS)
