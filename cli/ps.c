@@ -31,6 +31,14 @@ static char *age(int64_t seconds)
     return text_copy("0 seconds");
 }
 
+/* Arguments may hold anything; a table has one line for each, and a terminal obeys what it is sent. */
+static void make_printable(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 static char *command_line(const struct sandbox *sandbox)
 {
     struct text text = {0};
@@ -40,10 +48,7 @@ static char *command_line(const struct sandbox *sandbox)
         text_add(&text, sandbox->command.items[i]);
     }
     char *line = text_take(&text);
-    /* Arguments may hold anything; a table has one line for each. */
-    for (char *c = line; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            *c = '?';
+    make_printable(line);
     return line;
 }
 
@@ -81,10 +86,45 @@ static void print_json(const struct sandbox *list, size_t count)
     printf("%s\n", text.data);
 }
 
+/* One line of a listing, as the sandbox's init writes it: numbers and state, then the name and the command line. */
+struct process {
+    int pid, parent, group, session;
+    char state[8];
+    unsigned threads;
+    const char *command; /* the name when there is no command line (it is init, or it is ending) */
+};
+
+static bool parse_process(char *line, struct process *out)
+{
+    int used = 0;
+    if (sscanf(line, "%d %d %d %d %7s %u %n", &out->pid, &out->parent, &out->group, &out->session, out->state, &out->threads,
+               &used) != 6 || !used)
+        return false;
+    char *name = line + used, *space = strchr(name, ' ');
+    out->command = space && space[1] ? space + 1 : name;
+    if (space && !space[1])
+        *space = '\0';
+    make_printable(name);
+    return true;
+}
+
+static void write_process(const struct process *process, struct json *json)
+{
+    json_object(json);
+    json_key_number(json, "pid", process->pid);
+    json_key_number(json, "parent", process->parent);
+    json_key_number(json, "group", process->group);
+    json_key_number(json, "session", process->session);
+    json_key_string(json, "state", process->state);
+    json_key_number(json, "threads", process->threads);
+    json_key_string(json, "command", process->command);
+    json_object_end(json);
+}
+
 static int list_processes(const char *name, bool as_json, struct error *error)
 {
     cleanup_client struct client client = {.socket = -1};
-    cleanup_text struct text lines = {0};
+    cleanup_text struct text lines = {0}, text = {0};
     int result = client_open(&client, name, error);
     if (result == 0)
         result = client_ask(&client, CONTROL_LIST, 0, error);
@@ -92,19 +132,23 @@ static int list_processes(const char *name, bool as_json, struct error *error)
         result = client_receive_until(&client, CONTROL_DONE, &lines, error);
     if (result < 0)
         return result;
-    if (!as_json) {
-        fputs(lines.data ? lines.data : "", stdout);
-        return 0;
-    }
-    cleanup_text struct text text = {0};
     struct json json = json_to(&text);
     json_array(&json);
+    if (!as_json)
+        printf("%7s %7s %-5s %7s  %s\n", "PID", "PPID", "STATE", "THREADS", "COMMAND");
     char *rest = lines.data;
-    for (char *line; rest && (line = strsep(&rest, "\n"));)
-        if (*line)
-            json_string(&json, line);
+    for (char *line; rest && (line = strsep(&rest, "\n"));) {
+        struct process process;
+        if (!parse_process(line, &process))
+            continue;
+        if (as_json)
+            write_process(&process, &json);
+        else
+            printf("%7d %7d %-5s %7u  %s\n", process.pid, process.parent, process.state, process.threads, process.command);
+    }
     json_array_end(&json);
-    printf("%s\n", text.data);
+    if (as_json)
+        printf("%s\n", text.data);
     return 0;
 }
 

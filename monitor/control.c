@@ -220,10 +220,11 @@ void mon_control_failed(struct mon_control *control, uint32_t token, int code, c
     if (!client)
         return;
     client->token = 0;
-    tell_last(client, CONTROL_ERROR, code, text, strlen(text));
+    cleanup_free char *message = text_print("cannot run %s: %s", text, strerror(-code));
+    tell_last(client, CONTROL_ERROR, code, message, strlen(message));
 }
 
-/* Lines to every client that `wanted` marks; too many unread ones are lost and counted. */
+/* Too many unread lines are lost and counted. */
 static void tell_lines(struct client *client, const char *text, size_t size)
 {
     if (client->queued > QUEUE_LIMIT) {
@@ -243,11 +244,12 @@ static void tell_lines(struct client *client, const char *text, size_t size)
 void mon_control_listing(struct mon_control *control, const char *text, size_t size, bool last)
 {
     bool more = false;
+    cleanup_free char *line = size ? text_print("%.*s%s", (int)size, text, text[size - 1] == '\n' ? "" : "\n") : NULL;
     for (struct client *client = control->clients, *next; client; client = next) {
         next = client->next;
         if (!client->wants_list)
             continue;
-        if (size && !tell(client, CONTROL_LINES, 0, text, size))
+        if (line && !tell(client, CONTROL_LINES, 0, line, strlen(line)))
             continue;
         if (last)
             tell_last(client, CONTROL_DONE, 0, NULL, 0);
@@ -266,10 +268,11 @@ bool mon_control_traced(const struct mon_control *control)
 
 void mon_control_trace_line(struct mon_control *control, const char *text, size_t size)
 {
+    cleanup_free char *line = text_print("%.*s\n", (int)size, text);
     for (struct client *client = control->clients, *next; client; client = next) {
         next = client->next;
         if (client->trace_flags)
-            tell_lines(client, text, size);
+            tell_lines(client, line, size + 1);
     }
 }
 
