@@ -32,6 +32,7 @@ struct client {
     struct mon_control *control;
     struct mon_watch watch;
     uint32_t token;      /* of the program it started; 0: none */
+    char *program;
     bool awaits_end;     /* WAIT, STOP, ATTACH: is told of the main program's end */
     bool attached, gives_input;
     bool wants_list;
@@ -164,6 +165,7 @@ static void remove_client(struct client *client)
     if (client->token)
         control->operations->signal(control->context, client->token, SIGHUP);
     bool traced = client->trace_flags;
+    free(client->program);
     free(client);
     if (traced)
         update_trace(control);
@@ -220,7 +222,10 @@ void mon_control_failed(struct mon_control *control, uint32_t token, int code, c
     if (!client)
         return;
     client->token = 0;
-    cleanup_free char *message = text_print("cannot run %s: %s", text, strerror(-code));
+    /* `text` is the program, or that of which the error is: its interpreter, the working folder. */
+    bool other = *text && !text_equal(text, client->program);
+    cleanup_free char *message = text_print("cannot run %s: %s%s%s", client->program, other ? text : "", other ? ": " : "",
+                                            strerror(-code));
     tell_last(client, CONTROL_ERROR, code, message, strlen(message));
 }
 
@@ -352,6 +357,7 @@ static void serve_execute(struct client *client, const struct control_message *m
         if (++control->last_token == 0)
             control->last_token = 1;
         client->token = control->last_token;
+        client->program = text_copy(request.program);
         int result = control->operations->execute(control->context, client->token, &request, &error);
         if (result < 0) {
             client->token = 0;
