@@ -23,6 +23,7 @@
 
 struct used_name {
     char *guest, *host;
+    bool opened; /* not only looked up */
     bool covered;
 };
 struct used_names {
@@ -35,13 +36,13 @@ static int compare_names(const void *a, const void *b)
     return strcmp(((const struct used_name *)a)->guest, ((const struct used_name *)b)->guest);
 }
 
-static void add_name(struct used_names *names, char *guest, char *host)
+static void add_name(struct used_names *names, char *guest, char *host, bool opened)
 {
     if (names->count == names->capacity) {
         names->capacity = names->capacity ? names->capacity * 2 : 256;
         names->items = memory_resize(names->items, names->capacity * sizeof(*names->items));
     }
-    names->items[names->count++] = (struct used_name){.guest = guest, .host = host};
+    names->items[names->count++] = (struct used_name){.guest = guest, .host = host, .opened = opened};
 }
 
 /* The -v grant that a guest path lies in, as an entry of `learned`. */
@@ -57,14 +58,23 @@ static struct mon_mount *explicit_grant(struct mon_policy *learned, const char *
     return best;
 }
 
-/* One audit line: notes what it used, or what it changed in a -v folder. */
-static void read_line(const char *line, struct used_names *names, struct mon_policy *learned)
+/* What the sandbox itself looks up when it makes its root: the mounts, and what its own nodes hide. */
+static bool is_of_the_root(const struct mon_policy *used, const char *guest)
 {
-    cleanup_free char *guest = NULL, *host = NULL, *access = NULL, *decision = NULL, *grant = NULL;
+    for (size_t i = 0; i < used->node_count; i++)
+        if (text_equal(used->nodes[i].path, guest))
+            return true;
+    return mon_policy_find_mount(used, guest) != NULL;
+}
+
+/* One audit line: notes what it used, or what it changed in a -v folder. */
+static void read_line(const char *line, const struct mon_policy *used, struct used_names *names, struct mon_policy *learned)
+{
+    cleanup_free char *guest = NULL, *host = NULL, *access = NULL, *decision = NULL, *grant = NULL, *operation = NULL;
     int64_t failure = 0;
     if (!json_read_string(line, "path", &guest) || !json_read_string(line, "host", &host) ||
         !json_read_string(line, "access", &access) || !json_read_string(line, "decision", &decision) ||
-        !json_read_string(line, "grant", &grant))
+        !json_read_string(line, "grant", &grant) || !json_read_string(line, "operation", &operation))
         return;
     if (!text_equal(decision, "allowed") || json_read_number(line, "error", &failure))
         return;
@@ -72,8 +82,8 @@ static void read_line(const char *line, struct used_names *names, struct mon_pol
     if (mount) {
         if (text_equal(access, "write"))
             mount->flags &= ~(uint32_t)BLY_MOUNT_READ_ONLY;
-    } else if (text_equal(grant, "default")) {
-        add_name(names, take_pointer(guest), take_pointer(host));
+    } else if (text_equal(grant, "default") && !is_of_the_root(used, guest)) {
+        add_name(names, take_pointer(guest), take_pointer(host), text_equal(operation, "open"));
     }
 }
 
@@ -85,19 +95,60 @@ static unsigned depth_of(const char *path)
     return depth;
 }
 
-/* Names from `first` on that lie below `folder`; the list is sorted, but `a-b` sorts between `a` and `a/b`. */
-static size_t count_below(const struct used_names *names, size_t first, const char *folder)
+/* The first name not before `guest`; the list is sorted. */
+static size_t first_within(const struct used_names *names, const char *guest)
+{
+    size_t low = 0, high = names->count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (strcmp(names->items[middle].guest, guest) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* How many different names lie below `folder`. */
+static size_t count_below(const struct used_names *names, const char *folder)
 {
     size_t size = strlen(folder), count = 0;
-    for (size_t i = first; i < names->count && strncmp(names->items[i].guest, folder, size) == 0; i++)
+    for (size_t i = first_within(names, folder); i < names->count && strncmp(names->items[i].guest, folder, size) == 0; i++)
         count += names->items[i].guest[size] == '/';
     return count;
+}
+
+static bool is_name(const struct used_names *names, const char *guest)
+{
+    size_t place = first_within(names, guest);
+    return place < names->count && text_equal(names->items[place].guest, guest);
 }
 
 static bool is_folder(const char *host)
 {
     struct stat status;
     return stat(host, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+/* As far down as all that was used below `folder` lies in one folder. Takes and returns a string of its own. */
+static char *narrow(const struct used_names *names, size_t index, char *folder)
+{
+    for (;;) {
+        size_t size = strlen(folder), count = count_below(names, folder);
+        const char *guest = names->items[index].guest;
+        if (strlen(guest) <= size)
+            return folder;
+        size_t inner_size = size + 1 + strcspn(guest + size + 1, "/");
+        char *inner = text_copy_size(guest, inner_size);
+        /* The folder itself is among the names when it was looked up. */
+        size_t inside = count_below(names, inner) + is_name(names, inner);
+        if (inside < count) {
+            free(inner);
+            return folder;
+        }
+        free(folder);
+        folder = inner;
+    }
 }
 
 /* The outermost folder above a name that is worth granting whole, or NULL. */
@@ -112,11 +163,8 @@ static char *folder_to_grant(const struct used_names *names, size_t index)
         if (++depth < FOLDER_DEPTH)
             continue;
         char *folder = text_copy_size(guest, (size_t)(slash - guest));
-        size_t first = index;
-        while (first > 0 && strncmp(names->items[first - 1].guest, folder, strlen(folder)) == 0)
-            first--;
-        if (count_below(names, first, folder) >= FOLDER_FILES)
-            return folder;
+        if (count_below(names, folder) >= FOLDER_FILES)
+            return narrow(names, index, folder);
         free(folder);
     }
     return NULL;
@@ -138,13 +186,30 @@ static void grant_names(struct used_names *names, struct mon_policy *learned)
         if (folder) {
             mon_policy_add_mount(learned, folder, folder, BLY_MOUNT_LAYERED | BLY_MOUNT_READ_ONLY);
             cover_below(names, folder);
-        } else if (!is_folder(name->host)) {
+        } else if (count_below(names, name->guest) == 0 && !is_folder(name->host)) {
             mon_policy_add_mount(learned, name->host, name->guest, BLY_MOUNT_READ_ONLY);
-        } else if (depth_of(name->guest) >= FOLDER_DEPTH && count_below(names, i, name->guest) == 0) {
-            /* A folder that was used itself (listed, or the working folder), and nothing below it. */
+        } else if (name->opened && depth_of(name->guest) > 1) {
+            /* A folder that was listed. */
             mon_policy_add_mount(learned, name->host, name->guest, BLY_MOUNT_LAYERED | BLY_MOUNT_READ_ONLY);
         }
     }
+}
+
+/* One entry for each name. */
+static void unite(struct used_names *names)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < names->count; i++) {
+        struct used_name *last = kept ? &names->items[kept - 1] : NULL;
+        if (!last || !text_equal(last->guest, names->items[i].guest)) {
+            names->items[kept++] = names->items[i];
+            continue;
+        }
+        last->opened |= names->items[i].opened;
+        free(names->items[i].guest);
+        free(names->items[i].host);
+    }
+    names->count = kept;
 }
 
 void learn_from_audit(char *lines, const struct mon_policy *used, struct mon_policy *learned)
@@ -159,9 +224,10 @@ void learn_from_audit(char *lines, const struct mon_policy *used, struct mon_pol
     struct used_names names = {0};
     for (char *line; (line = strsep(&lines, "\n"));)
         if (*line)
-            read_line(line, &names, learned);
+            read_line(line, used, &names, learned);
     if (names.count)
         qsort(names.items, names.count, sizeof(*names.items), compare_names);
+    unite(&names);
     grant_names(&names, learned);
     for (size_t i = 0; i < names.count; i++) {
         free(names.items[i].guest);

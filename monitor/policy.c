@@ -146,10 +146,26 @@ static int check_guest_paths(const struct mon_policy *policy, struct error *erro
         for (size_t j = 0; j < sizeof(own) / sizeof(own[0]); j++)
             if (path_is_within(mount->guest_path, own[j]))
                 return error_set(error, -EINVAL,
-                                 "nothing can be given at %s: %s is the sandbox's own",
-                                 mount->guest_path, own[j]);
+                                 "nothing can be given at %s: %s is the sandbox's own (name another place: -v %s:GUEST)",
+                                 mount->guest_path, own[j], mount->host_path);
     }
     return 0;
+}
+
+/* A file that the user gives goes before the one that would have been made for the sandbox. */
+static void drop_hidden_nodes(struct mon_policy *policy)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < policy->node_count; i++) {
+        struct mon_node node = policy->nodes[i];
+        if (node.kind == BLY_NODE_TEXT && find_mount(policy, node.path)) {
+            free(node.path);
+            free(node.content);
+        } else {
+            policy->nodes[kept++] = node;
+        }
+    }
+    policy->node_count = kept;
 }
 
 int mon_policy_check(struct mon_policy *policy, struct error *error)
@@ -165,6 +181,7 @@ int mon_policy_check(struct mon_policy *policy, struct error *error)
     if (policy->process_limit > MON_PROCESS_LIMIT_MAX)
         return error_set(error, -EINVAL, "a limit of %u processes is too high: at most %u are possible",
                          policy->process_limit, MON_PROCESS_LIMIT_MAX);
+    drop_hidden_nodes(policy);
     /* A path sorts after every path it lies below. */
     if (policy->mount_count)
         qsort(policy->mounts, policy->mount_count, sizeof(*policy->mounts), compare_mounts);
