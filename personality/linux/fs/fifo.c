@@ -49,11 +49,12 @@ int fifo_open(struct inode *inode, struct dentry *dentry, unsigned flags, struct
     }
     lock_acquire(&inode->lock);
     pipe = inode->fifo;
-    if (access == O_WRONLY && (flags & O_NONBLOCK) && (!pipe || !pipe->readers)) {
+    if (access == O_WRONLY && (flags & O_NONBLOCK) && (!pipe || (pipe->named && !pipe->readers))) {
         result = -ENXIO;
     } else if (!pipe) {
         pipe = inode->fifo = fresh;
         pipe->fifo_inode = inode;
+        pipe->named = true;
         fresh = NULL;
     }
     if (result == 0) {
@@ -73,7 +74,9 @@ int fifo_open(struct inode *inode, struct dentry *dentry, unsigned flags, struct
 
     lock_acquire(&pipe->lock);
     file->poll_queue = access == O_RDONLY ? &pipe->readable : access == O_WRONLY ? &pipe->writable : NULL;
-    if (access == O_RDONLY && !pipe->writers) {
+    if (!pipe->named) {
+        ; /* of pipe(2), through /proc/self/fd: open as it is */
+    } else if (access == O_RDONLY && !pipe->writers) {
         if (flags & O_NONBLOCK)
             file->position = pipe->writer_opens;
         else

@@ -23,6 +23,7 @@ struct pipe {
     uint32_t reader_opens, writer_opens; /* how often an end was opened, ever: FIFO open rules, POLLHUP */
     struct list packets;        /* of struct packet, for O_DIRECT writes; empty in the usual case */
     uint32_t packet_count;
+    bool named;                 /* a FIFO: opening an end waits for the other one */
     struct inode *fifo_inode;   /* whose `fifo` points here; every end holds a reference on it */
 };
 
