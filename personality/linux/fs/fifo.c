@@ -3,6 +3,7 @@
  *
  * Lock order: inode.lock, then pipe.lock. */
 #include "personality/linux/fs/pipe.h"
+#include "personality/linux/fs/standard.h"
 #include "personality/linux/fs/vfs.h"
 
 /* Waits until the other end has been opened once more than `seen` times: the partner may have gone again by the time we
@@ -36,7 +37,7 @@ int fifo_open(struct inode *inode, struct dentry *dentry, unsigned flags, struct
 {
     unsigned access = flags & O_ACCMODE;
 
-    if (inode->ops && inode->ops->open)
+    if (lx_standard_owns(inode))
         return open_other(inode, dentry, flags, out_file);
     struct pipe *fresh = pipe_create(), *pipe;
     struct open_file *file = fresh ? file_create(&pipe_ops, dentry, inode, flags) : NULL;

@@ -255,6 +255,11 @@ static int standard_open(struct inode *inode, struct open_file *file)
 
 static const struct inode_ops standard_inode_ops = { .refresh = standard_refresh, .open = standard_open };
 
+bool lx_standard_owns(const struct inode *inode)
+{
+    return inode->ops == &standard_inode_ops;
+}
+
 struct open_file *lx_standard_stream(const struct bly_start_stream *given)
 {
     static const unsigned open_flags[4] = { O_RDWR, O_RDONLY, O_WRONLY, O_RDWR };

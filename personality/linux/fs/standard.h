@@ -6,5 +6,7 @@
 
 /* An open file for one of start_info->standard (or of an EXECUTE record). NULL: no memory. */
 struct open_file *lx_standard_stream(const struct bly_start_stream *given);
+/* The inode of such a file: its `open` operation makes a further open file of the same stream. */
+bool lx_standard_owns(const struct inode *inode);
 
 #endif
