@@ -239,6 +239,8 @@ static void reparent_children(struct lx_process *process, struct list *reaped)
         }
         if (child->state == PROCESS_ZOMBIE)
             notify_parent(child, reaped);
+        else
+            group_check_child(child, process);
     }
 }
 
@@ -253,7 +255,7 @@ void process_publish_end(struct lx_process *process, int32_t wait_status, struct
     process->host_process = 0;
     lock_release(&process->signals.lock);
     process_release_vfork(process);
-    group_check_orphans(process);
+    group_check_own(process);
     reparent_children(process, reaped);
     notify_parent(process, reaped);
     wait_queue_wake_all(&process->end_queue);

@@ -9,10 +9,10 @@ static bool connects_group(const struct lx_process *process, int32_t group_id)
 {
     const struct lx_process *parent = process->parent;
     return process->group_id == group_id && process->state != PROCESS_ZOMBIE && parent && parent->pid != 1 &&
-           parent->group_id != group_id && parent->session_id == process->session_id;
+           parent->state != PROCESS_ZOMBIE && parent->group_id != group_id && parent->session_id == process->session_id;
 }
 
-/* `except` is taken as no longer there (a process that is ending), or NULL. */
+/* `except`: a process that does not count, or NULL. */
 bool group_is_orphaned(int32_t group_id, const struct lx_process *except)
 {
     list_for_each(node, &process_table()->processes) {
@@ -44,28 +44,22 @@ static void hang_up_group(int32_t group_id)
     signal_send_group(group_id, SIGCONT, &info);
 }
 
-/* POSIX, _exit(): groups that become orphaned by this end and have stopped members get SIGHUP and SIGCONT. Called while the
- * children are still linked to `process`. */
-void group_check_orphans(struct lx_process *process)
+/* POSIX, _exit(): a group that becomes orphaned by this end and has stopped members gets SIGHUP and SIGCONT. That is the group of
+ * the process itself, which is a zombie by now... */
+void group_check_own(struct lx_process *process)
 {
     const struct lx_process *parent = process->parent;
-    if (parent && parent->group_id != process->group_id && parent->session_id == process->session_id) {
-        if (group_has_stopped(process->group_id) && group_is_orphaned(process->group_id, process))
-            hang_up_group(process->group_id);
-    }
-    list_for_each(node, &process->children) {
-        const struct lx_process *child = container_of(node, struct lx_process, sibling);
-        if (child->group_id == process->group_id || child->session_id != process->session_id)
-            continue;
-        /* The link through this parent is going: look for one through any other. */
-        bool connected = false;
-        list_for_each(other_node, &process_table()->processes) {
-            const struct lx_process *other = container_of(other_node, struct lx_process, all);
-            connected |= other->parent != process && connects_group(other, child->group_id);
-        }
-        if (!connected && group_has_stopped(child->group_id))
-            hang_up_group(child->group_id);
-    }
+    if (parent && parent->group_id != process->group_id && parent->session_id == process->session_id &&
+        group_has_stopped(process->group_id) && group_is_orphaned(process->group_id, NULL))
+        hang_up_group(process->group_id);
+}
+
+/* ... and those of its children, each of which has its new parent already. */
+void group_check_child(struct lx_process *child, const struct lx_process *old_parent)
+{
+    if (child->group_id != old_parent->group_id && child->session_id == old_parent->session_id &&
+        group_has_stopped(child->group_id) && group_is_orphaned(child->group_id, NULL))
+        hang_up_group(child->group_id);
 }
 
 LX_SYSCALL(setpgid, int pid, int group_id)

@@ -49,9 +49,10 @@ void process_release_vfork(struct lx_process *process);
 /* clone.c: the vfork child that the caller played has ended; goes on as its parent. */
 _Noreturn void process_resume_vfork_parent(struct vfork_saved *saved);
 
-/* group.c. Table lock held: hang-up signals for groups that became orphaned through the end of `process`. */
-void group_check_orphans(struct lx_process *process);
-bool group_is_orphaned(int32_t group_id, const struct lx_process *except);
+/* group.c, with the table's lock held: hang-up signals for groups that are orphaned through the end of a process. */
+void group_check_own(struct lx_process *process);
+void group_check_child(struct lx_process *child, const struct lx_process *old_parent);
+bool group_is_orphaned(int32_t group_id, const struct lx_process *except); /* `except` does not count; or NULL */
 /* itimer.c and posix_timers.c. No lock is held. At exit all timers end, at exec those of timer_create(2). */
 void process_timers_end(struct lx_process *process);
 void posix_timers_end(struct lx_process *process);
