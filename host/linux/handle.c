@@ -219,7 +219,7 @@ int host_handle_close(bly_handle handle)
         return 0;
     uint32_t number = host_channel->closed_count++;
     host_channel->closed[number % BLY_RPC_CLOSED_COUNT] = (uint64_t)number << 32 | handle;
-    host_rpc_post(BLY_RPC_CLOSE, handle);
+    host_rpc_post_close(handle);
     return 0;
 }
 

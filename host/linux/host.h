@@ -129,7 +129,7 @@ struct host_rpc {
     int descriptor;               /* of the reply, or -1 */
 };
 int64_t host_rpc_call(struct host_rpc *rpc);
-void host_rpc_post(uint32_t operation, uint64_t u0); /* nobody waits for the reply */
+void host_rpc_post_close(bly_handle handle); /* nobody waits for the reply */
 
 /* ---- The rest -------------------------------------------------------------------------------------------------- */
 

@@ -92,7 +92,14 @@ static void release_shared(uint32_t process_id)
         *word = 0;
         sys3(__NR_futex, word, FUTEX_WAKE, 0x7fffffff);
     }
-    host_rpc_post(BLY_RPC_PROCESS_ENDED, process_id);
+    for (uint32_t i = 0; i < BLY_RPC_SLOT_COUNT; i++) {
+        const struct bly_rpc_slot *slot = &host_channel->slots[i];
+        if (slot->state == BLY_RPC_FREE || slot->owner_process != process_id)
+            continue;
+        struct host_rpc rpc = {.operation = BLY_RPC_PROCESS_ENDED, .u = {process_id}};
+        host_rpc_call(&rpc); /* for all its slots */
+        return;
+    }
 }
 
 int host_process_wait(struct bly_process_end *out_end, uint64_t deadline_ns)

@@ -148,11 +148,11 @@ int64_t host_rpc_call(struct host_rpc *rpc)
     return result;
 }
 
-/* The monitor frees the slot of a request that nobody waits for (u[1] is 1). */
-void host_rpc_post(uint32_t operation, uint64_t u0)
+/* The monitor frees the slot of a close that nobody waits for (u[1] is 1). */
+void host_rpc_post_close(bly_handle handle)
 {
     uint32_t index = slot_claim(host_block()->thread_id);
-    struct host_rpc rpc = {.operation = operation, .u = {u0, 1}};
+    struct host_rpc rpc = {.operation = BLY_RPC_CLOSE, .u = {handle, 1}};
     (void)request_fill(&host_channel->slots[index], &rpc); /* cannot fail: it has no data */
     slot_submit(index);
 }

@@ -140,7 +140,13 @@ static void serve(uint32_t index)
         slot->data_size = sizeof system;
         break;
     }
-    case BLY_RPC_PROCESS_ENDED: silent = true; break;
+    case BLY_RPC_PROCESS_ENDED:
+        for (uint32_t i = 0; i < BLY_RPC_SLOT_COUNT; i++)
+            if (sandbox.channel->slots[i].owner_process == (uint32_t)slot->u[0]) {
+                sandbox.channel->slots[i].owner_process = 0;
+                sandbox.channel->slots[i].state = BLY_RPC_FREE;
+            }
+        break;
     default: slot->result = -ENOSYS;
     }
     slot->has_descriptor = fd >= 0;

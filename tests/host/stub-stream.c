@@ -206,7 +206,7 @@ static void everybody_reads_the_whole_folder(void)
     }
 }
 
-static void locks_of_the_dead_are_released(void)
+static void locks_and_slots_of_the_dead_are_released(void)
 {
     struct bly_rpc_channel *channel = (struct bly_rpc_channel *)BLY_RPC_CHANNEL;
     bly_handle folder = open_file("dir:0/", BLY_OPEN_DIRECTORY, NULL);
@@ -214,10 +214,16 @@ static void locks_of_the_dead_are_released(void)
     if (bly->process_clone(0, &id) == 0) {
         for (uint32_t i = 0; i < BLY_RPC_POSITION_LOCKS; i++)
             channel->position_locks[i] = block()->process_id;
+        for (uint32_t i = 1; i < BLY_RPC_SLOT_COUNT; i++) {
+            channel->slots[i].owner_process = block()->process_id;
+            channel->slots[i].state = BLY_RPC_FILLING;
+        }
         bly->process_exit(0);
     }
     struct bly_process_end end;
     EXPECT(bly->process_wait(&end, BLY_FOREVER), 0);
+    for (uint32_t i = 0; i < BLY_RPC_SLOT_COUNT; i++)
+        EXPECT(channel->slots[i].state, BLY_RPC_FREE);
     char buffer[256];
     uint64_t cursor = 0;
     CHECK(bly->stream_enumerate(folder, &cursor, buffer, sizeof buffer) > 0);
@@ -272,7 +278,7 @@ const struct test stream_tests[] = {
     {"handles_are_good_in_every_picoprocess", handles_are_good_in_every_picoprocess},
     {"the_cache_is_bounded", the_cache_is_bounded},
     {"everybody_reads_the_whole_folder", everybody_reads_the_whole_folder},
-    {"locks_of_the_dead_are_released", locks_of_the_dead_are_released},
+    {"locks_and_slots_of_the_dead_are_released", locks_and_slots_of_the_dead_are_released},
     {"calls_survive_interrupts_and_a_shortage_of_slots", calls_survive_interrupts_and_a_shortage_of_slots},
     {"wake_descriptors_count", wake_descriptors_count},
     {"long_log_lines_arrive_in_pieces", long_log_lines_arrive_in_pieces},
