@@ -191,6 +191,7 @@ static void grant_names(struct used_names *names, struct mon_policy *learned)
         } else if (name->opened && depth_of(name->guest) > 1) {
             /* A folder that was listed. */
             mon_policy_add_mount(learned, name->host, name->guest, BLY_MOUNT_LAYERED | BLY_MOUNT_READ_ONLY);
+            cover_below(names, name->guest);
         }
     }
 }

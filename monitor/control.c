@@ -222,11 +222,9 @@ void mon_control_failed(struct mon_control *control, uint32_t token, int code, c
     if (!client)
         return;
     client->token = 0;
-    /* `text` is the program, or that of which the error is: its interpreter, the working folder. */
-    bool other = *text && !text_equal(text, client->program);
-    cleanup_free char *message = text_print("cannot run %s: %s%s%s", client->program, other ? text : "", other ? ": " : "",
-                                            strerror(-code));
-    tell_last(client, CONTROL_ERROR, code, message, strlen(message));
+    struct error error = {0};
+    mon_policy_explain_program(control->policy, client->program, text, code, &error);
+    tell_last(client, CONTROL_ERROR, code, error.message, strlen(error.message));
 }
 
 /* Too many unread lines are lost and counted. */

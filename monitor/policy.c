@@ -270,44 +270,83 @@ static const char *format_problem(const char *path)
     return NULL;
 }
 
-int mon_policy_explain_program(const struct mon_policy *policy, const char *program, int code,
-                               struct error *error)
+/* The interpreter that a script's first line names, or NULL. */
+static char *interpreter_of(const char *path)
+{
+    char line[256] = {0};
+    cleanup_file FILE *file = fopen(path, "rbe");
+    if (!file || !fgets(line, sizeof(line), file) || !text_starts_with(line, "#!"))
+        return NULL;
+    const char *name = line + 2 + strspn(line + 2, " \t");
+    size_t size = strcspn(name, " \t\r\n");
+    return size ? text_copy_size(name, size) : NULL;
+}
+
+/* What of this host is not seen in the sandbox, and how it would be. */
+static void explain_missing(const struct mon_policy *policy, const char *name, struct error *error)
 {
     char resolved[PATH_MAX];
-    bool by_path = strchr(program, '/') != NULL;
+    if (!find_on_host(name, resolved)) {
+        error_hint(error, "this host has no such program either");
+        return;
+    }
+    cleanup_free char *guest = mon_policy_guest_path(policy, resolved);
+    cleanup_free char *joined = path_join(policy->directory, name);
+    cleanup_free char *meant = path_normalise(joined);
+    cleanup_free char *interpreter = interpreter_of(resolved);
+    if (!guest) {
+        const char *slash = strrchr(resolved, '/');
+        int size = slash == resolved ? 1 : (int)(slash - resolved);
+        error_hint(error, "the host has it, but its folder is not given: bailey run -v %.*s:ro ... %s", size, resolved,
+                   resolved);
+    } else if (!text_equal(guest, meant)) {
+        error_hint(error, "%s of this host is seen there as %s", resolved, guest);
+    } else if (!interpreter) {
+        error_hint(error, "it is there, but the loader that it names is not");
+    } else if (find_on_host(interpreter, resolved)) {
+        const char *slash = strrchr(resolved, '/');
+        error_hint(error, "its first line names %s, which is not given: bailey run -v %.*s:ro ...", interpreter,
+                   (int)(slash - resolved), resolved);
+    } else {
+        error_hint(error, "its first line names %s, which is not there", interpreter);
+    }
+}
+
+/* The working folder is not there. */
+static void explain_folder(const struct mon_policy *policy, struct error *error)
+{
+    char resolved[PATH_MAX];
+    if (realpath(policy->directory, resolved))
+        error_hint(error, "the working folder is not given: bailey run -v %s ...", policy->directory);
+    else
+        error_hint(error, "the working folder does not exist");
+}
+
+int mon_policy_explain_program(const struct mon_policy *policy, const char *program, const char *what, int code,
+                               struct error *error)
+{
+    static const int not_executable[] = {-EACCES, -ENOEXEC, -EISDIR, -EPERM, -ELIBBAD, -ELOOP, -ETXTBSY};
+    bool other = *what && !text_equal(what, program);
+    error_set_errno(error, code, "cannot run %s%s%s", program, other ? ": " : "", other ? what : "");
+    if (other && text_equal(what, policy->directory)) {
+        explain_folder(policy, error);
+        return code;
+    }
     if (code == -ENOENT || code == -ENOTDIR) {
-        if (!find_on_host(program, resolved)) {
-            error_set(error, code, "cannot run %s: no such program, in the sandbox or on this host",
-                      program);
-            return error_exit_status(error, EXIT_NOT_FOUND);
-        }
-        cleanup_free char *guest = mon_policy_guest_path(policy, resolved);
-        if (guest && (!by_path || !text_equal(guest, program))) {
-            error_set(error, code, "cannot run %s: not found in the sandbox", program);
-            error_hint(error, "%s of this host is seen there as %s", resolved, guest);
-        } else if (guest) {
-            /* It is there; what is missing is what its first line or its ELF header names. */
-            error_set(error, code,
-                      "cannot run %s: it is there, but the interpreter or loader it names is not",
-                      program);
-        } else {
-            char *slash = strrchr(resolved, '/');
-            size_t size = slash == resolved ? 1 : (size_t)(slash - resolved);
-            error_set(error, code, "cannot run %s: %s is not given to the sandbox", program, resolved);
-            error_hint(error, "bailey run -v %.*s:ro ... %s", (int)size, resolved,
-                       by_path ? resolved : program);
-        }
+        explain_missing(policy, other ? what : program, error);
         return error_exit_status(error, EXIT_NOT_FOUND);
     }
-    cleanup_free char *host = by_path && program[0] == '/' ? mon_policy_host_path(policy, program) : NULL;
+    char resolved[PATH_MAX];
+    cleanup_free char *host = program[0] == '/' ? mon_policy_host_path(policy, program) : NULL;
     const char *problem = NULL;
-    if (code == -ENOEXEC && (host || find_on_host(program, resolved)))
+    if (code == -ENOEXEC && !other && (host || find_on_host(program, resolved)))
         problem = format_problem(host ? host : resolved);
     if (problem)
-        error_set(error, code, "cannot run %s: %s", program, problem);
-    else
-        error_set_errno(error, code, "cannot run %s", program);
-    if (code == -EACCES)
+        error_hint(error, "%s", problem);
+    else if (code == -EACCES && !other)
         error_hint(error, "it is not marked executable, or it is a folder");
-    return error_exit_status(error, EXIT_NOT_EXECUTABLE);
+    for (size_t i = 0; i < sizeof(not_executable) / sizeof(not_executable[0]); i++)
+        if (code == not_executable[i])
+            error_exit_status(error, EXIT_NOT_EXECUTABLE);
+    return code;
 }

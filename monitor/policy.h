@@ -96,8 +96,9 @@ char *mon_policy_guest_path(const struct mon_policy *policy, const char *host_pa
 char *mon_policy_host_path(const struct mon_policy *policy, const char *guest_path);
 
 /* Sets `error` for a program that could not be started (`code`: -ENOENT, -EACCES, -ENOEXEC, ...): exit status 126 or 127, and when
- * the program exists on the host but is not granted, the -v that grants it. `program` is as the user named it. */
-int mon_policy_explain_program(const struct mon_policy *policy, const char *program, int code, struct error *error);
+ * the program exists on the host but is not granted, the -v that grants it. `program` is as the user named it; `what` is that of which
+ * the error is when it is another thing (its interpreter, the working folder), else the program or "". */
+int mon_policy_explain_program(const struct mon_policy *policy, const char *program, const char *what, int code, struct error *error);
 
 /* As one JSON object. */
 void mon_policy_write_json(const struct mon_policy *policy, struct text *out);

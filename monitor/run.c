@@ -187,54 +187,14 @@ static void main_program_ended(struct mon_sandbox *sandbox, int status)
     kill_after(sandbox, INIT_GRACE_NS);
 }
 
-/* The program as the host's PATH finds it, or NULL. */
-static char *find_on_host(const char *program)
-{
-    if (strchr(program, '/'))
-        return access(program, X_OK) == 0 ? text_copy(program) : NULL;
-    const char *path = getenv("PATH");
-    cleanup_free char *folders = path ? text_copy(path) : NULL;
-    char *rest = folders;
-    for (char *folder; rest && (folder = strsep(&rest, ":"));) {
-        cleanup_free char *candidate = text_print("%s/%s", folder, program);
-        if (*folder == '/' && access(candidate, X_OK) == 0)
-            return take_pointer(candidate);
-    }
-    return NULL;
-}
-
-/* The grant that would have shown the program: -v of the folder where the host has it. */
-static void hint_grant(struct mon_sandbox *sandbox, const char *program)
-{
-    cleanup_free char *found = find_on_host(program);
-    cleanup_free char *resolved = found ? realpath(found, NULL) : NULL;
-    char *slash = resolved ? strrchr(resolved, '/') : NULL;
-    if (!slash || slash == resolved)
-        return;
-    cleanup_free char *seen = mon_policy_guest_path(sandbox->policy, resolved);
-    if (seen)
-        return;
-    error_hint(sandbox->error, "the host has it: -v %.*s:%.*s:ro grants its folder", (int)(slash - resolved), resolved,
-               (int)(slash - resolved), resolved);
-}
-
 /* `what` is the program, or that of which the error is: its interpreter, the working folder. */
 static void main_program_failed(struct mon_sandbox *sandbox, int code, const char *what)
 {
-    const char *program = sandbox->policy->program;
     if (sandbox->main_ended || sandbox->main_failed)
         return;
     sandbox->main_failed = true;
     sandbox->failure = code < 0 ? code : -EINVAL;
-    if (!*what || text_equal(what, program))
-        error_set_errno(sandbox->error, sandbox->failure, "cannot run %s", program);
-    else
-        error_set_errno(sandbox->error, sandbox->failure, "cannot run %s: %s", program, what);
-    bool missing = code == -ENOENT || code == -ENOTDIR;
-    if (missing)
-        hint_grant(sandbox, *what ? what : program);
-    bool not_executable = code == -EACCES || code == -ENOEXEC || code == -EISDIR || code == -EPERM || code == -ELIBBAD || code == -ELOOP;
-    error_exit_status(sandbox->error, missing ? EXIT_NOT_FOUND : not_executable ? EXIT_NOT_EXECUTABLE : EXIT_BAILEY);
+    mon_policy_explain_program(sandbox->policy, sandbox->policy->program, what, sandbox->failure, sandbox->error);
     kill_after(sandbox, INIT_GRACE_NS);
 }
 
