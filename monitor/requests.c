@@ -255,6 +255,7 @@ static int64_t serve_process_ended(struct mon_rpc *rpc, const struct mon_request
 {
     if (!is_32_bit(request->u[0]))
         return -EINVAL;
+    reply->no_reply = request->u[1] == 1;
     mon_rpc_process_ended(rpc, (uint32_t)request->u[0]);
     return 0;
 }

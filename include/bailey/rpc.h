@@ -12,7 +12,7 @@
  *      if (asleep (seq_cst)) futex wake 1 on `bits`
  *   W  bits = exchange(bits, 0); none: asleep = 1 (seq_cst), futex wait on `bits` while 0, asleep = 0, again
  *   W  for each slot that is SUBMITTED: copies, checks, serves, sends the descriptor, writes the reply; state = DONE (release), futex wake 1
- *      on `state`. (CLOSE with u[1] == 1: frees the slot instead, as the caller does below.)
+ *      on `state`. (CLOSE and PROCESS_ENDED with u[1] == 1: frees the slot instead, as the caller does below.)
  *   C  waits on `state` until DONE (a signal does not end the wait: a served request is always answered), copies the reply, receives
  *      the descriptor; owner_process = 0; state = FREE; free_sequence++; if (free_waiters) futex wake 1 on free_sequence
  * Futexes are shared ones (no FUTEX_PRIVATE_FLAG). */
@@ -48,7 +48,7 @@ enum bly_rpc_operation {
     BLY_RPC_CLOSE,        /* u[0] handle: the monitor drops its master. No reply is waited for when u[1] is 1 */
     BLY_RPC_INTERRUPT,    /* u[0] process, u[1] thread: where signals are not confined */
     BLY_RPC_SYSTEM_QUERY, /* Reply: struct bly_system_info */
-    BLY_RPC_PROCESS_ENDED,/* u[0] process: from the first picoprocess only: free its slots */
+    BLY_RPC_PROCESS_ENDED,/* u[0] process: from the first picoprocess only: free its slots. No reply is waited for when u[1] is 1 */
     BLY_RPC_OPERATION_COUNT
 };
 
