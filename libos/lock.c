@@ -72,8 +72,8 @@ void lock_release(struct lock *lock)
 
     lock->owner = 0;
     word_release(&lock->word);
-    if (thread && thread->lock_depth > 0)
-        thread->lock_depth--;
+    if (thread && thread->lock_depth > 0 && --thread->lock_depth == 0 && thread->deferred_wake_count)
+        thread_flush_wakes(thread);
 }
 
 bool lock_held(const struct lock *lock)

@@ -5,8 +5,9 @@
  *
  * Before sleeping on the host a thread may spin: a cross-CPU wake-up costs 60-120 us in a virtual machine, a spinning
  * reader sees a store in 0.1 us. It does so only while another CPU is left to do the waking (fewer spinners than
- * CPUs), and only while spinning has paid lately: every success earns credit, every failure costs some, and a thread without
- * credit tries again once in a while. */
+ * CPUs), and only while spinning pays: a success earns credit, a failure costs three times as much (the time was taken from whoever
+ * could have used the CPU, perhaps the very waker), and a thread without credit tries again once in a while. How long it spins follows
+ * from how long successful spins took lately. */
 #include "libos/thread.h"
 
 #include <asm/errno.h>
@@ -17,9 +18,11 @@
 #include "libos/wait.h"
 
 enum {
-    SPIN_CREDIT_MAX = 8,
+    SPIN_CREDIT_MAX = 12,
+    SPIN_CREDIT_LOST = 3,      /* by a failure; a success earns 1 */
     SPIN_RETRY_INTERVAL = 32,  /* sleeps without credit between two trials */
-    SPIN_CYCLES = 120000,      /* about 50 us, what a wake-up through the host costs */
+    SPIN_CYCLES_MIN = 10000,   /* about 4 us */
+    SPIN_CYCLES_MAX = 120000,  /* about 50 us, what a wake-up through the host costs */
     SPIN_GRACE_CYCLES = 5000,  /* spinners may outnumber the CPUs this long */
 };
 
@@ -60,8 +63,13 @@ static bool spin(struct thread *thread, uint32_t ticket)
 {
     struct libos_shared *shared = libos_shared();
     uint32_t cpu = bly->thread_current_cpu() % SPIN_CPU_MAX;
-    uint64_t start = cycle_counter(), spent;
+    uint64_t start = cycle_counter(), spent, most = 4ull * thread->spin_cycles;
     bool woken;
+
+    if (most < SPIN_CYCLES_MIN)
+        most = SPIN_CYCLES_MIN;
+    if (most > SPIN_CYCLES_MAX || !thread->spin_credit) /* a trial has the whole time */
+        most = SPIN_CYCLES_MAX;
 
     shared->spinning[cpu] = 1;
     do {
@@ -71,13 +79,18 @@ static bool spin(struct thread *thread, uint32_t ticket)
         /* In a ping-pong the other side may not yet have noticed our wake-up: look only after a moment. */
         if (!woken && spent > SPIN_GRACE_CYCLES && everyone_spins(shared, cpu))
             break;
-    } while (!woken && spent < SPIN_CYCLES);
+    } while (!woken && spent < most);
     shared->spinning[cpu] = 0;
 
-    if (woken && thread->spin_credit < SPIN_CREDIT_MAX)
-        thread->spin_credit += 2;
-    else if (!woken && thread->spin_credit > 0)
-        thread->spin_credit--;
+    if (woken) {
+        if (thread->spin_credit < SPIN_CREDIT_MAX)
+            thread->spin_credit++;
+        if (spent > SPIN_CYCLES_MAX)
+            spent = SPIN_CYCLES_MAX;
+        thread->spin_cycles = (uint32_t)((thread->spin_cycles * 7ull + spent) / 8);
+    } else {
+        thread->spin_credit -= thread->spin_credit < SPIN_CREDIT_LOST ? thread->spin_credit : SPIN_CREDIT_LOST;
+    }
     return woken;
 }
 
@@ -131,9 +144,23 @@ int thread_sleep_uninterruptible(uint32_t ticket, uint64_t deadline_ns)
 
 void thread_wake(struct thread *thread)
 {
+    struct thread *self = thread_current();
+    uint32_t *word = (uint32_t *)&thread->wake_word;
+
     thread->wake_word++;
-    if (thread->asleep)
-        bly->wake_address((uint32_t *)&thread->wake_word, 1);
+    if (!thread->asleep)
+        return;
+    /* The word may be gone when the host is told: it lies in the heap all the same, and a wake-up too many harms nobody. */
+    if (self && self->lock_depth && self->deferred_wake_count < THREAD_WAKE_MAX)
+        self->deferred_wakes[self->deferred_wake_count++] = word;
+    else
+        bly->wake_address(word, 1);
+}
+
+void thread_flush_wakes(struct thread *self)
+{
+    while (self->deferred_wake_count)
+        bly->wake_address(self->deferred_wakes[--self->deferred_wake_count], 1);
 }
 
 void thread_notify(struct thread *thread)

@@ -15,6 +15,7 @@ enum thread_state {
 };
 
 #define THREAD_MUTEX_MAX 8
+#define THREAD_WAKE_MAX 8
 struct waiter;
 
 struct thread {
@@ -26,10 +27,15 @@ struct thread {
     uint32_t lock_depth;            /* heap locks held */
     _Atomic uint32_t asleep;        /* about to wait, or waiting, on the host: a wake must reach the host too */
     uint32_t spin_credit;           /* how well spinning before sleeping has paid lately; see thread.c */
+    uint32_t spin_cycles;           /* how long successful spins took, moving average */
     uint32_t sleep_count;           /* times it slept on the host: voluntary context switches */
     struct waiter *spare_waiters;   /* of wait_begin; linked by node.next */
     struct waiter *active_waiters;  /* between wait_begin and wait_end; linked by next_active */
     struct mutex *held_mutexes[THREAD_MUTEX_MAX]; /* for thread_abandon */
+    /* Words whose sleepers the host must be told about once the last lock is released: who is woken runs at once, often on the
+     * waker's own CPU, and would only find the lock held. */
+    uint32_t deferred_wake_count;
+    uint32_t *deferred_wakes[THREAD_WAKE_MAX];
 };
 
 /* The register that holds the thread block is the personality's choice at compile time (-DLIBOS_SEGMENT=gs or fs). */
@@ -53,6 +59,8 @@ uint32_t thread_ticket(void);
 int thread_sleep(uint32_t ticket, uint64_t deadline_ns);
 int thread_sleep_uninterruptible(uint32_t ticket, uint64_t deadline_ns);
 void thread_wake(struct thread *thread);
+/* For lock_release: the calls to the host that thread_wake put off. */
+void thread_flush_wakes(struct thread *self);
 
 /* Makes `thread` look for work soon, whatever it does: sets work_pending, then wakes or interrupts it. */
 void thread_notify(struct thread *thread);
