@@ -147,18 +147,22 @@ void process_reap(struct lx_process *process)
     process_unlink(process);
 }
 
-void process_drop_reaped(struct list *reaped)
+void process_settle_end(struct end_notice *notice)
 {
-    list_for_each_safe(node, after, reaped) {
+    if (notice->parent) {
+        wait_queue_wake_all(&notice->parent->child_queue);
+        process_unref(notice->parent);
+    }
+    list_for_each_safe(node, after, &notice->reaped) {
         list_remove(node);
         process_unref(container_of(node, struct lx_process, all));
     }
 }
 
-static void reap_to(struct lx_process *process, struct list *reaped)
+static void reap_to(struct lx_process *process, struct end_notice *notice)
 {
     process_reap(process);
-    list_push(reaped, &process->all);
+    list_push(&notice->reaped, &process->all);
 }
 
 static void fill_child_info(siginfo_t *info, struct lx_process *child, int signal)
@@ -178,16 +182,28 @@ static void fill_child_info(siginfo_t *info, struct lx_process *child, int signa
     }
 }
 
+static void wake_parent(struct lx_process *parent, struct end_notice *notice)
+{
+    if (notice->parent == parent)
+        return;
+    if (notice->parent) {
+        wait_queue_wake_all(&parent->child_queue); /* a second one: of children that go to a reaper */
+        return;
+    }
+    parent->references++;
+    notice->parent = parent;
+}
+
 /* Tells the parent of a zombie; reaps it when nobody will. */
-static void notify_parent(struct lx_process *process, struct list *reaped)
+static void notify_parent(struct lx_process *process, struct end_notice *notice)
 {
     struct lx_process *parent = process->parent;
     if (parent == process_table()->init) {
         /* Init is told only of programs that the monitor wants to know about. */
         if (process->token == NO_TOKEN)
-            reap_to(process, reaped);
+            reap_to(process, notice);
         else
-            wait_queue_wake_all(&parent->child_queue);
+            wake_parent(parent, notice);
         return;
     }
     bool unwanted = false, silent = process->exit_signal == 0 || process->exit_signal > LX_SIGNAL_COUNT;
@@ -205,8 +221,8 @@ static void notify_parent(struct lx_process *process, struct list *reaped)
         signal_send_process(parent, (int)process->exit_signal, &info);
     }
     if (unwanted)
-        reap_to(process, reaped);
-    wait_queue_wake_all(&parent->child_queue);
+        reap_to(process, notice);
+    wake_parent(parent, notice);
 }
 
 /* prctl(2), PR_SET_CHILD_SUBREAPER: the nearest living ancestor that is one, else init. */
@@ -219,7 +235,7 @@ static struct lx_process *find_reaper(struct lx_process *process)
     return process_table()->init;
 }
 
-static void reparent_children(struct lx_process *process, struct list *reaped)
+static void reparent_children(struct lx_process *process, struct end_notice *notice)
 {
     if (list_empty(&process->children))
         return;
@@ -238,16 +254,15 @@ static void reparent_children(struct lx_process *process, struct list *reaped)
             signal_send_process(child, (int)child->pdeath_signal, &info);
         }
         if (child->state == PROCESS_ZOMBIE)
-            notify_parent(child, reaped);
+            notify_parent(child, notice);
         else
             group_check_child(child, process);
     }
 }
 
-void process_publish_end(struct lx_process *process, int32_t wait_status, struct list *reaped)
+void process_publish_end(struct lx_process *process, int32_t wait_status, struct end_notice *notice)
 {
     assert(lock_held(&process_table()->lock));
-    process_cpu_times(process, &process->user_ns, &process->system_ns);
     lock_acquire(&process->signals.lock);
     discard_queue(&process->signals, &process->signals.pending);
     process->wait_status = wait_status;
@@ -256,8 +271,8 @@ void process_publish_end(struct lx_process *process, int32_t wait_status, struct
     lock_release(&process->signals.lock);
     process_release_vfork(process);
     group_check_own(process);
-    reparent_children(process, reaped);
-    notify_parent(process, reaped);
+    reparent_children(process, notice);
+    notify_parent(process, notice);
     wait_queue_wake_all(&process->end_queue);
 }
 
@@ -265,13 +280,14 @@ static _Noreturn void end_last_thread(struct lx_thread *thread, int wait_status)
 {
     struct lx_process *process = thread->process;
     struct vfork_saved *saved = thread->vfork_saved;
-    struct list reaped;
-    list_init(&reaped);
+    struct end_notice notice = { .parent = NULL };
+    list_init(&notice.reaped);
 
     process_timers_end(process);
     if (process->session_id == process->pid)
         lx_tty_session_ended(process);
     process_release_resources(process);
+    process_cpu_times(process, &process->user_ns, &process->system_ns);
 
     if (saved)
         thread_become(saved->thread);
@@ -283,9 +299,9 @@ static _Noreturn void end_last_thread(struct lx_thread *thread, int wait_status)
     thread_unlink(thread);
     lock_release(&process->signals.lock);
     thread_free(thread);
-    process_publish_end(process, wait_status, &reaped);
+    process_publish_end(process, wait_status, &notice);
     lock_release(&process_table()->lock);
-    process_drop_reaped(&reaped);
+    process_settle_end(&notice);
 
     if (saved)
         process_resume_vfork_parent(saved);
@@ -413,8 +429,8 @@ void process_host_ended(const struct bly_process_end *end)
 {
     int32_t wait_status = end->signal ? end->signal & 0x7f : (end->exit_status & 0xff) << 8;
     for (;;) {
-        struct list reaped;
-        list_init(&reaped);
+        struct end_notice notice = { .parent = NULL };
+        list_init(&notice.reaped);
         lock_acquire(&process_table()->lock);
         struct lx_process *process = find_by_host_process(end->process_id);
         if (!process) {
@@ -442,9 +458,9 @@ void process_host_ended(const struct bly_process_end *end)
         process_timers_end(process);
         process_release_resources(process);
         lock_acquire(&process_table()->lock);
-        process_publish_end(process, wait_status, &reaped);
+        process_publish_end(process, wait_status, &notice);
         lock_release(&process_table()->lock);
-        process_drop_reaped(&reaped);
+        process_settle_end(&notice);
         process_unref(process);
     }
 }

@@ -40,10 +40,11 @@ void thread_become(struct lx_thread *thread);
 void process_reap(struct lx_process *process);
 /* exit.c, also for processes that were killed: everything but the process's threads and its memory on the host. */
 void process_release_resources(struct lx_process *process);
-/* Zombie from here on: tells parent and children. The table's lock is held. Records that nobody will wait for (perhaps of
- * children too) are put on `reaped`; the caller hands it to process_drop_reaped after unlocking. */
-void process_publish_end(struct lx_process *process, int32_t wait_status, struct list *reaped);
-void process_drop_reaped(struct list *reaped);
+/* Zombie from here on: tells parent and children. The table's lock is held. What is left to do without it, the caller does by
+ * process_settle_end: waking the parent (which will want the lock), and dropping records that nobody will wait for. */
+struct end_notice { struct list reaped; struct lx_process *parent; };
+void process_publish_end(struct lx_process *process, int32_t wait_status, struct end_notice *notice);
+void process_settle_end(struct end_notice *notice);
 /* Wakes a parent that waits for a child made with CLONE_VFORK. The table's lock is held. */
 void process_release_vfork(struct lx_process *process);
 /* clone.c: the vfork child that the caller played has ended; goes on as its parent. */

@@ -27,21 +27,21 @@ struct posix_timer {
     uint64_t interval_ns;
     uint64_t overrun;            /* periods missed since the last signal that was taken */
     uint64_t last_overrun;       /* as timer_getoverrun tells */
-    bool on_cpu_time;
+    bool on_cpu_time;            /* then one of: */
+    struct lx_process *cpu_process; /* referenced */
+    uint32_t cpu_thread;         /* the host's id */
 };
 
 /* ---- Time of a timer's clock ----------------------------------------------------------------------------------- */
 
 static uint64_t timer_now(struct posix_timer *timer)
 {
-    if (!timer->on_cpu_time)
-        return lx_monotonic_ns();
-    if (timer->clock == CLOCK_PROCESS_CPUTIME_ID)
-        return process_cpu_ns(timer->process);
     uint64_t ns = 0;
-    if (time_read_clock(timer->clock, &ns) < 0)
-        return 0;
-    return ns;
+    if (timer->cpu_process)
+        return process_cpu_ns(timer->cpu_process);
+    if (!timer->cpu_thread)
+        return lx_monotonic_ns();
+    return bly->clock_read(BLY_CLOCK_THREAD_CPU, timer->cpu_thread, &ns) < 0 ? 0 : ns; /* a thread that has ended uses no more */
 }
 
 static void arm(struct posix_timer *timer, uint64_t now)
@@ -117,24 +117,53 @@ void posix_timer_signal_taken(void *object, siginfo_t *info)
 
 /* ---- Making and unmaking --------------------------------------------------------------------------------------- */
 
-static bool clock_has_timers(int clock, bool *out_on_cpu_time)
+/* A CPU clock is that of a process or thread, by its id, 0 being the caller's (include/linux/posix-timers_types.h). It is looked up
+ * once: the timer thread reads it later, and so do places that hold locks. */
+static int take_cpu_clock(struct posix_timer *timer, int clock)
 {
-    *out_on_cpu_time = clock == CLOCK_PROCESS_CPUTIME_ID || clock == CLOCK_THREAD_CPUTIME_ID || clock < 0;
-    switch (clock) {
-    case CLOCK_REALTIME: case CLOCK_MONOTONIC: case CLOCK_BOOTTIME: case CLOCK_TAI: case CLOCK_PROCESS_CPUTIME_ID: case CLOCK_THREAD_CPUTIME_ID:
-    case CLOCK_REALTIME_ALARM: case CLOCK_BOOTTIME_ALARM:
-        return true;
-    default: {
-        uint64_t ignored;
-        return clock < 0 && time_read_clock(clock, &ignored) == 0;
+    enum { KIND = 3, OF_THREAD = 4, SCHEDULED = 2 };
+    if (clock == CLOCK_PROCESS_CPUTIME_ID)
+        clock = ~0 * 8 | SCHEDULED;
+    else if (clock == CLOCK_THREAD_CPUTIME_ID)
+        clock = ~0 * 8 | OF_THREAD | SCHEDULED;
+    int id = ~(clock >> 3);
+    if ((clock & KIND) == KIND)
+        return -EINVAL;
+    scoped_lock(&process_table()->lock);
+    if (clock & OF_THREAD) {
+        struct lx_thread *thread = id ? thread_find(id) : lx_current();
+        if (!thread || thread->process != lx_process())
+            return -EINVAL;
+        timer->cpu_thread = thread->base.thread_id;
+        return 0;
     }
+    struct lx_process *process = id ? process_find(id) : lx_process();
+    if (!process)
+        return -EINVAL;
+    process->references++;
+    timer->cpu_process = process;
+    return 0;
+}
+
+static int take_clock(struct posix_timer *timer, int clock)
+{
+    timer->clock = clock;
+    switch (clock) {
+    case CLOCK_REALTIME: case CLOCK_MONOTONIC: case CLOCK_BOOTTIME: case CLOCK_TAI: case CLOCK_REALTIME_ALARM: case CLOCK_BOOTTIME_ALARM:
+        return 0;
+    case CLOCK_MONOTONIC_RAW: case CLOCK_REALTIME_COARSE: case CLOCK_MONOTONIC_COARSE:
+        return -EOPNOTSUPP;
+    default:
+        timer->on_cpu_time = true;
+        return clock > CLOCK_TAI ? -EINVAL : take_cpu_clock(timer, clock);
     }
 }
 
-/* A thread's own CPU clock names the thread, since the timer thread asks for it. */
-static int absolute_clock(int clock)
+static void drop_timer(struct posix_timer *timer)
 {
-    return clock == CLOCK_THREAD_CPUTIME_ID ? (int)(~(unsigned)lx_current()->tid << 3 | 6) : clock;
+    if (timer->cpu_process)
+        process_unref(timer->cpu_process);
+    heap_free(timer);
 }
 
 struct guest_sigevent { uint64_t value; int32_t signal, notify, thread, padding[11]; };
@@ -162,9 +191,6 @@ static int check_event(const struct guest_sigevent *event)
 LX_SYSCALL(timer_create, int clock, const struct guest_sigevent *guest_event, int *out_id)
 {
     struct lx_process *process = lx_process();
-    bool on_cpu_time;
-    if (!clock_has_timers(clock, &on_cpu_time))
-        return -EINVAL;
     struct guest_sigevent event = { .signal = SIGALRM, .notify = SIGEV_SIGNAL };
     if (guest_event && guest_read(&event, guest_event, sizeof event) < 0)
         return -EFAULT;
@@ -174,9 +200,11 @@ LX_SYSCALL(timer_create, int clock, const struct guest_sigevent *guest_event, in
     struct posix_timer *timer = heap_alloc(sizeof *timer);
     if (!timer)
         return -EAGAIN;
+    if ((error = take_clock(timer, clock)) != 0) {
+        drop_timer(timer);
+        return error;
+    }
     timer->process = process;
-    timer->clock = absolute_clock(clock);
-    timer->on_cpu_time = on_cpu_time;
     timer->notify = event.notify;
     timer->thread_tid = event.thread;
     timer->timer.function = expired;
@@ -194,7 +222,7 @@ LX_SYSCALL(timer_create, int clock, const struct guest_sigevent *guest_event, in
     }
     lock_release(&process->signals.lock);
     if (full) {
-        heap_free(timer);
+        drop_timer(timer);
         return -EAGAIN;
     }
     timer->entry.info.si_tid = timer->id;
@@ -262,7 +290,7 @@ static void destroy(struct posix_timer *timer)
     withdraw_signal(timer);
     process->signals.queued_count--;
     lock_release(&process->signals.lock);
-    heap_free(timer);
+    drop_timer(timer);
 }
 
 LX_SYSCALL(timer_delete, int id)

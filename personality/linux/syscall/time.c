@@ -75,17 +75,13 @@ static uint64_t clock_offset(int clock)
     }
 }
 
-/* CPU clocks of others are made from a pid or tid (include/linux/posix-timers_types.h): ~id << 3 | thread << 2 | kind. */
-static int read_cpu_clock(int clock, uint64_t *out_ns)
+/* Table lock held. */
+static int cpu_clock_of(int id, bool of_thread, uint64_t *out_ns)
 {
-    int id = ~(clock >> 3);
-    bool of_thread = clock & 4;
-    if ((clock & 3) == 3)
-        return -EINVAL; /* a clock of a device, by descriptor */
-    scoped_lock(&process_table()->lock);
+    const struct lx_process *caller = lx_process();
     if (of_thread) {
         struct lx_thread *thread = id ? thread_find(id) : lx_current();
-        if (!thread || (id && thread->process != lx_process()))
+        if (!thread || thread->process != caller)
             return -EINVAL;
         *out_ns = thread_cpu_ns(thread);
         return 0;
@@ -95,6 +91,16 @@ static int read_cpu_clock(int clock, uint64_t *out_ns)
         return -EINVAL;
     *out_ns = process_cpu_ns(process);
     return 0;
+}
+
+/* CPU clocks of others are made from a pid or tid (include/linux/posix-timers_types.h): ~id << 3 | thread << 2 | kind. */
+static int read_cpu_clock(int clock, uint64_t *out_ns)
+{
+    enum { KIND = 3, OF_THREAD = 4 };
+    if ((clock & KIND) == KIND)
+        return -EINVAL; /* a clock of a device, by descriptor */
+    scoped_lock(&process_table()->lock);
+    return cpu_clock_of(~(clock >> 3), clock & OF_THREAD, out_ns);
 }
 
 int time_read_clock(int clock, uint64_t *out_ns)
