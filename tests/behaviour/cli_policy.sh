@@ -1,0 +1,93 @@
+# Policy: the default view, grants, the policy file, learning.
+. "$(dirname "$0")/cli_support.inc"
+
+# Nothing of anyone's, also for root.
+expect 0 "$BAILEY" run sh -c 'cat /etc/shadow 2>/dev/null; cat /etc/ssh/ssh_host_*_key 2>/dev/null; ls -A /root /home /mnt /srv; ls -A /etc/ssl/private 2>/dev/null; true'
+[ "$(grep -v '^/.*:$' out | tr -d '\n')" = "" ] || fail "seen: $(cat out)"
+SECRET=1 expect 0 "$BAILEY" run sh -c 'env | grep SECRET; true'
+says ""
+expect 0 "$BAILEY" run -e A=1 -e HOME=/x sh -c 'echo $A $HOME'
+says "1 /x"
+printf '# comment\nB=2\n' >variables
+expect 0 "$BAILEY" run --env-file variables sh -c 'echo $B'
+says "2"
+expect 0 "$BAILEY" run --hostname castle sh -c 'hostname; cat /etc/hostname'
+says "castle
+castle"
+expect 0 "$BAILEY" run --user 7:8 sh -c 'id -u; id -g'
+says "7
+8"
+
+# Grants.
+mkdir -p work/sub
+echo data >work/in
+expect 0 "$BAILEY" run -v "$PWD/work:/w" sh -c 'cat /w/in; echo new >/w/out'
+says "data"
+[ "$(cat work/out)" = new ] || fail "written through -v"
+expect 0 "$BAILEY" run -v "$PWD/work:/w:ro" sh -c 'echo no >/w/no 2>/dev/null || echo refused'
+says "refused"
+[ ! -e work/no ] || fail "written through :ro"
+expect 0 "$BAILEY" run -v "$PWD/work:/w:O" sh -c 'echo over >/w/over; rm /w/in; ls /w'
+says "out
+over
+sub"
+[ ! -e work/over ] && [ -e work/in ] || fail "written through :O"
+(cd work && "$BAILEY" run -v . sh -c 'pwd; ls') >out || fail "-v ."
+says "$PWD/work
+in
+out
+sub"
+expect 0 "$BAILEY" run -v "$PWD/work/in:/etc/motd" cat /etc/motd
+says "data"
+ln -s /etc/passwd work/way
+expect 0 "$BAILEY" run -v "$PWD/work:/w" sh -c 'cat /w/way | head -1'
+says "root:x:0:0:root:/root:/bin/bash"
+expect 125 "$BAILEY" run -v /proc:/p true
+complains "host's kernel"
+expect 125 "$BAILEY" run -v "$PWD/work:/dev/x" true
+
+# The private layer.
+expect 0 "$BAILEY" run sh -c 'echo x >/usr/new; cat /usr/new'
+[ ! -e /usr/new ] || fail "the host was written"
+expect 0 "$BAILEY" run --read-only sh -c 'echo x >/usr/new 2>/dev/null || echo refused; echo y >/tmp/y && cat /tmp/y'
+says "refused
+y"
+
+# The policy file.
+cat >policy.yaml <<'END'
+command: [sh, -c, "cat /w/in; echo $LIMIT"]
+environment: [LIMIT=3]
+volumes:
+  - host: work
+    guest: /w
+    access: ro
+END
+expect 0 "$BAILEY" policy check policy.yaml
+expect 0 "$BAILEY" run --policy policy.yaml
+says "data
+3"
+expect 0 "$BAILEY" run --policy policy.yaml -e LIMIT=4 sh -c 'echo $LIMIT'
+says "4"
+expect 0 "$BAILEY" policy show --json --policy policy.yaml
+python3 -m json.tool out >/dev/null || fail "policy show --json"
+printf 'name: a\nmemroy: 1g\n' >bad.yaml
+expect 125 "$BAILEY" run --policy bad.yaml true
+complains "bad.yaml:2: unknown key 'memroy' (did you mean 'memory'?)"
+
+# Learned from one run, enough for the next, and no more.
+expect 0 "$BAILEY" policy learn -o learned.yaml -v "$PWD/work:/w" -- python3 -c 'import json; print(open("/w/in").read().strip())'
+says "data"
+expect 0 "$BAILEY" run --policy learned.yaml
+says "data"
+expect 127 "$BAILEY" run --policy learned.yaml perl -v
+grep -q 'access: rw' learned.yaml && fail "more than was used: $(cat learned.yaml)"
+
+# Every decision is written down.
+expect 0 "$BAILEY" run --audit audit -v "$PWD/work:/w:ro" sh -c 'cat /w/in; echo x >/w/no 2>/dev/null; true'
+python3 -c '
+import json
+lines = [json.loads(line) for line in open("audit")]
+assert any(x.get("path") == "/w/in" and x["decision"] == "allowed" for x in lines)
+assert any(x.get("path") == "/w/no" and x["decision"] == "denied" for x in lines)
+' || fail "audit: $(tail -3 audit)"
+exit 0
