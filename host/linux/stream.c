@@ -229,9 +229,10 @@ int host_stream_create(const char *uri, size_t uri_size, unsigned kind, unsigned
 {
     if (!uri_valid(uri, uri_size) || mode & ~07777u)
         return -EINVAL;
-    if (kind != BLY_KIND_DIRECTORY && kind != BLY_KIND_SYMLINK && kind != BLY_KIND_HARD_LINK)
+    bool needs_target = kind == BLY_KIND_SYMLINK || kind == BLY_KIND_HARD_LINK;
+    if (!needs_target && kind != BLY_KIND_DIRECTORY && kind != BLY_KIND_FIFO && kind != BLY_KIND_SOCKET)
         return -EINVAL;
-    if (kind != BLY_KIND_DIRECTORY && (!target || !target_size || target_size > BLY_PATH_MAX + 32))
+    if (needs_target && (!target || !target_size || target_size > BLY_PATH_MAX + 32))
         return -EINVAL;
     struct bly_attributes attributes;
     struct host_rpc rpc = {.operation = BLY_RPC_CREATE,

@@ -178,8 +178,8 @@ enum bly_seek_whence { BLY_SEEK_DATA = 3, BLY_SEEK_HOLE = 4 };
 enum bly_named_flags { BLY_NAMED_CREATE = 1, BLY_NAMED_REPLACE = 2, BLY_NAMED_REMOVE = 4 };
 /* stream_open: -ENOENT, -EACCES (policy or host permissions), -EROFS (granted read-only), -ELOOP (a component is a symbolic
  *   link), -EEXIST, -EISDIR, -ENOTDIR, -ENXIO (a FIFO, socket or device that is not granted), -EMFILE, -ENOSPC, -EIO.
- * stream_create(uri, kind, mode, target): makes a directory, symbolic link (`target` is its text) or hard link (`target` is the
- *   URI of the existing file on the same mount).
+ * stream_create(uri, kind, mode, target): makes a directory, symbolic link (`target` is its text), hard link (`target` is the
+ *   URI of the existing file on the same mount), or the mere name of a FIFO or socket.
  * stream_read/stream_write [interruptible where they wait]: at `offset`, or BLY_AT_CURRENT. Return bytes moved; 0 at end.
  * stream_map: as memory_map, with the stream's contents.
  * stream_seek_data: the next offset of data or of a hole at or after `offset`; -ENXIO past the end.

@@ -429,7 +429,7 @@ int hostfs_enumerate(struct inode *directory, int64_t *offset, struct directory_
 {
     struct host_open *open;
     unsigned char *buffer = heap_alloc(16384);
-    uint64_t cursor = *offset <= 2 ? 0 : (uint64_t)*offset & ~(uint64_t)SMALL_COOKIE;
+    uint64_t cursor = *offset <= 2 ? 0 : (uint64_t)((*offset & ~SMALL_COOKIE) <= 2 ? *offset & ~SMALL_COOKIE : *offset);
     int64_t size;
     int error = buffer ? hostfs_stream(directory, BLY_ACCESS_READ, &open) : -ENOMEM;
 

@@ -247,6 +247,11 @@ static int open_live(struct parent_lookup *at, unsigned flags, unsigned mode, st
         return -EAGAIN; /* the right error depends on what is there */
     if (inode_permission(directory, MAY_WRITE | MAY_EXECUTE) < 0 || !lx_capable(CAP_DAC_OVERRIDE))
         return -EAGAIN;
+    /* What the new file would get besides its permission bits is worked out on the ordinary way. */
+    struct node_request request = { .mode = S_IFREG | mode };
+    new_owner(directory, &request);
+    if ((flags & O_CREAT) && (request.owner || request.group || (mode & ~0777u)))
+        return -EAGAIN;
     {
         scoped_mutex(&directory->content_mutex);
         error = directory->ops->open_child(directory, at->name, at->name_size, flags, apply_umask(mode) & 07777, &created, &inode, &object);
