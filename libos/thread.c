@@ -59,7 +59,7 @@ static bool everyone_spins(struct libos_shared *shared, uint32_t cpu)
 }
 
 /* Spins until the wake word moves or work is pending; false when it gave up. */
-static bool spin(struct thread *thread, uint32_t ticket)
+static bool spin(struct thread *thread, uint32_t ticket, bool interruptible)
 {
     struct libos_shared *shared = libos_shared();
     uint32_t cpu = bly->thread_current_cpu() % SPIN_CPU_MAX;
@@ -74,7 +74,7 @@ static bool spin(struct thread *thread, uint32_t ticket)
     shared->spinning[cpu] = 1;
     do {
         __builtin_ia32_pause();
-        woken = thread->wake_word != ticket || thread->work_pending;
+        woken = thread->wake_word != ticket || (interruptible && thread->work_pending);
         spent = cycle_counter() - start;
         /* In a ping-pong the other side may not yet have noticed our wake-up: look only after a moment. */
         if (!woken && spent > SPIN_GRACE_CYCLES && everyone_spins(shared, cpu))
@@ -105,7 +105,7 @@ static int sleep_by_ticket(uint32_t ticket, uint64_t deadline_ns, bool interrupt
     if (interruptible)
         thread->state = THREAD_SLEEPING;
     /* Not interruptible: the state stays IN_KERNEL, where thread_notify only sets work_pending. */
-    if (thread->wake_word == ticket && !(interruptible && thread->work_pending) && !(spin_allowed(thread) && spin(thread, ticket))) {
+    if (thread->wake_word == ticket && !(interruptible && thread->work_pending) && !(spin_allowed(thread) && spin(thread, ticket, interruptible))) {
         bool interrupted = false;
         thread->asleep = 1;
         for (;;) {

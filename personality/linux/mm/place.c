@@ -34,6 +34,16 @@ static bool place_comfortable(struct mm *mm, uint64_t start, uint64_t size)
     return place_valid(start, size) && (!next || lowest_used(next) >= start + size);
 }
 
+#define HUGE_PAGE (2ull << 20)
+
+/* Where a map of `size` goes in the hole [floor, limit), which is large enough. What can be made of huge pages begins at one, if possible. */
+static uint64_t place_in_hole(uint64_t floor, uint64_t limit, uint64_t size)
+{
+    uint64_t start = limit - size, aligned = start & ~(HUGE_PAGE - 1);
+
+    return size % HUGE_PAGE == 0 && aligned >= floor ? aligned : start;
+}
+
 /* Highest room of `size` in [bottom, top), or 0. Notes the largest hole that was too small in *hole. */
 static uint64_t search_down(struct mm *mm, uint64_t bottom, uint64_t top, uint64_t size, uint64_t *hole)
 {
@@ -46,7 +56,7 @@ static uint64_t search_down(struct mm *mm, uint64_t bottom, uint64_t top, uint64
         uint64_t floor = region && region->end > bottom ? region->end : bottom;
         if (limit > floor) {
             if (limit - floor >= size)
-                return limit - size;
+                return place_in_hole(floor, limit, size);
             if (limit - floor > *hole)
                 *hole = limit - floor;
         }
