@@ -11,6 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define ENDING_ATTEMPTS 300 /* three seconds for a monitor to end that no longer listens */
+#define ENDING_STEP_US 10000
+
 int client_open(struct client *client, const char *name, struct error *error)
 {
     *client = (struct client){.socket = -1, .name = name};
@@ -72,6 +75,50 @@ int client_receive_until(struct client *client, enum control_kind kind, struct t
         if (client->answer.kind == (uint32_t)kind)
             return 0;
     }
+}
+
+static int ask_and_wait(const char *name, enum control_kind kind, int32_t value, int *out_exit_status,
+                        struct error *error)
+{
+    cleanup_client struct client client = {.socket = -1};
+    int result = client_open(&client, name, error);
+    if (result == 0)
+        result = client_ask(&client, kind, value, error);
+    if (result == 0)
+        result = client_receive_until(&client, CONTROL_ENDED, NULL, error);
+    if (result == 0)
+        *out_exit_status = exit_status_of(client.answer.value);
+    return result;
+}
+
+int client_wait_for_end(const char *name, enum control_kind kind, int32_t value, int *out_exit_status,
+                        struct error *error)
+{
+    struct error refused = {0};
+    int asked = ask_and_wait(name, kind, value, out_exit_status, &refused);
+    /* A monitor that is ending takes no more questions; its last word is in the state folder. */
+    for (int attempt = 0; asked < 0; attempt++) {
+        cleanup_sandbox struct sandbox sandbox = {0};
+        int result = state_find(name, &sandbox, error);
+        if (result == -ENOENT && asked != -ENOENT) {
+            /* It was there when it was asked, and is not one that stays. */
+            *out_exit_status = 0;
+            return kind == CONTROL_STOP ? 0
+                                        : error_set(error, -ENOENT, "the sandbox %s has ended, and is not one that is kept", name);
+        }
+        if (result < 0)
+            return result;
+        if (sandbox.status != SANDBOX_RUNNING) {
+            *out_exit_status = sandbox.exit_status;
+            return 0;
+        }
+        if (attempt == ENDING_ATTEMPTS) {
+            *error = refused;
+            return asked;
+        }
+        usleep(ENDING_STEP_US);
+    }
+    return 0;
 }
 
 int exit_status_of(int wait_status)

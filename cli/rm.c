@@ -9,38 +9,37 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define ENDING_ATTEMPTS 500
+#define ENDING_STEP_US 10000
+
 struct removal {
     bool force;
 };
 
-/* By force: the monitor itself is ended, which ends the sandbox with it. */
+static bool is_running(const char *name, pid_t *out_pid)
+{
+    struct error ignored = {0};
+    cleanup_sandbox struct sandbox sandbox = {0};
+    bool running = state_find(name, &sandbox, &ignored) == 0 && sandbox.status == SANDBOX_RUNNING;
+    *out_pid = sandbox.pid;
+    return running;
+}
+
+/* By force: a monitor that does not end its sandbox when asked is ended itself, and the sandbox with it. */
 static int end_by_force(const char *name, struct error *error)
 {
-    struct sandbox sandbox;
-    int result = state_find(name, &sandbox, error);
-    pid_t pid = sandbox.pid;
-    bool running = sandbox.status == SANDBOX_RUNNING;
-    sandbox_free(&sandbox);
-    if (result < 0 || !running)
-        return result == -ENOENT ? 0 : result;
+    pid_t monitor;
+    int exit_status;
     struct error refused = {0};
-    struct client client = {.socket = -1};
-    result = client_open(&client, name, &refused);
-    if (result == 0)
-        result = client_ask(&client, CONTROL_STOP, 0, &refused);
-    if (result == 0)
-        result = client_receive_until(&client, CONTROL_ENDED, NULL, &refused);
-    client_close(&client);
-    if (result < 0 && pid > 0)
-        kill(pid, SIGKILL);
+    if (!is_running(name, &monitor))
+        return 0;
+    if (client_wait_for_end(name, CONTROL_STOP, 0, &exit_status, &refused) < 0 && is_running(name, &monitor) && monitor > 0)
+        kill(monitor, SIGKILL);
     /* The monitor's lock goes last. */
-    for (int i = 0; i < 500; i++) {
-        result = state_find(name, &sandbox, &refused);
-        running = sandbox.status == SANDBOX_RUNNING;
-        sandbox_free(&sandbox);
-        if (result < 0 || !running)
+    for (int i = 0; i < ENDING_ATTEMPTS; i++) {
+        if (!is_running(name, &monitor))
             return 0;
-        usleep(10000);
+        usleep(ENDING_STEP_US);
     }
     return error_set(error, -EBUSY, "the sandbox %s does not end", name);
 }

@@ -1,7 +1,6 @@
 /* bailey stop: the friendly end: SIGTERM first. */
 #include <cli/client.h>
 #include <cli/command.h>
-#include <cli/state.h>
 
 #include <monitor/policy-value.h>
 #include <stdio.h>
@@ -11,22 +10,10 @@
 static int stop_one(const char *name, void *context, struct error *error)
 {
     const uint32_t *grace = context;
-    struct sandbox sandbox;
-    int result = state_find(name, &sandbox, error);
-    bool running = sandbox.status == SANDBOX_RUNNING;
-    sandbox_free(&sandbox);
+    int exit_status;
+    int result = client_wait_for_end(name, CONTROL_STOP, (int32_t)(*grace * 1000), &exit_status, error);
     if (result < 0)
         return result;
-    if (running) {
-        cleanup_client struct client client = {.socket = -1};
-        result = client_open(&client, name, error);
-        if (result == 0)
-            result = client_ask(&client, CONTROL_STOP, (int32_t)(*grace * 1000), error);
-        if (result == 0)
-            result = client_receive_until(&client, CONTROL_ENDED, NULL, error);
-        if (result < 0)
-            return result;
-    }
     printf("%s\n", name);
     return 0;
 }

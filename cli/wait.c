@@ -1,28 +1,15 @@
 /* bailey wait: the exit codes of sandboxes, when they have one. */
 #include <cli/client.h>
 #include <cli/command.h>
-#include <cli/state.h>
 
 #include <stdio.h>
 
 static int wait_for(const char *name, void *context, struct error *error)
 {
-    cleanup_sandbox struct sandbox sandbox = {0};
-    int result = state_find(name, &sandbox, error);
+    int exit_status;
+    int result = client_wait_for_end(name, CONTROL_WAIT, 0, &exit_status, error);
     if (result < 0)
         return result;
-    int exit_status = sandbox.exit_status;
-    if (sandbox.status == SANDBOX_RUNNING) {
-        cleanup_client struct client client = {.socket = -1};
-        result = client_open(&client, name, error);
-        if (result == 0)
-            result = client_ask(&client, CONTROL_WAIT, 0, error);
-        if (result == 0)
-            result = client_receive_until(&client, CONTROL_ENDED, NULL, error);
-        if (result < 0)
-            return result;
-        exit_status = exit_status_of(client.answer.value);
-    }
     printf("%d\n", exit_status);
     return 0;
 }
