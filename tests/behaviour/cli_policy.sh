@@ -83,11 +83,11 @@ expect 127 "$BAILEY" run --policy learned.yaml perl -v
 grep -q 'access: rw' learned.yaml && fail "more than was used: $(cat learned.yaml)"
 
 # Every decision is written down.
-expect 0 "$BAILEY" run --audit audit -v "$PWD/work:/w:ro" sh -c 'cat /w/in; echo x >/w/no 2>/dev/null; true'
+expect 0 "$BAILEY" run --audit audit -v "$PWD/work:/w:ro" sh -c 'cat /w/in /etc/shadow 2>/dev/null; true'
 python3 -c '
 import json
 lines = [json.loads(line) for line in open("audit")]
 assert any(x.get("path") == "/w/in" and x["decision"] == "allowed" for x in lines)
-assert any(x.get("path") == "/w/no" and x["decision"] == "denied" for x in lines)
+assert any(x.get("path") == "/etc/shadow" and x["decision"] == "denied" for x in lines)
 ' || fail "audit: $(tail -3 audit)"
 exit 0
