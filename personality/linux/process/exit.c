@@ -3,7 +3,7 @@
  * The last thread of a process publishes the wait status before the host tears the picoprocess down, so that a parent does not wait for
  * page tables to be freed. Before that it waits until no other thread of the picoprocess can hold a lock of the heap: a
  * thread that has left the process's list counts in lx_local.threads_leaving until it needs no lock any more.
- * After a thread has unlinked its object it is nobody (personality_thread NULL), since the object may be reused at once. */
+ * After a thread has unlinked its object it is nobody, since the object may be reused at once. */
 #include "personality/linux/file.h"
 #include "personality/linux/ipc/ipc.h"
 #include "personality/linux/mm/mm.h"
@@ -276,6 +276,14 @@ void process_publish_end(struct lx_process *process, int32_t wait_status, struct
     wait_queue_wake_all(&process->end_queue);
 }
 
+/* The last thread still takes locks and wakes others when its object may have a new owner already. */
+static void become_nobody(void)
+{
+    struct bly_thread_block *block = thread_block();
+    lx_local.ending = (struct thread){ .process_id = block->process_id, .thread_id = block->thread_id, .state = THREAD_IN_KERNEL };
+    block->personality_thread = &lx_local.ending;
+}
+
 static _Noreturn void end_last_thread(struct lx_thread *thread, int wait_status)
 {
     struct lx_process *process = thread->process;
@@ -292,7 +300,7 @@ static _Noreturn void end_last_thread(struct lx_thread *thread, int wait_status)
     if (saved)
         thread_become(saved->thread);
     else
-        thread_block()->personality_thread = NULL;
+        become_nobody();
     lock_acquire(&process_table()->lock);
     lock_acquire(&process->signals.lock);
     discard_queue(&process->signals, &thread->signals.pending);
