@@ -44,7 +44,17 @@ static uint32_t put_strings(struct block *block, const struct text_list *list)
     return first;
 }
 
-static uint32_t put_mounts(struct block *block, const struct mon_policy *policy)
+/* Of what was granted, so that the sandbox need not ask for each at its start. */
+static uint32_t put_attributes(struct block *block, const struct mon_files *files, size_t mount)
+{
+    struct bly_attributes attributes;
+    int root = mount < files->folder_count ? files->folders[mount].root : -1;
+    if (root < 0 || mon_descriptor_attributes(files, root, &attributes) < 0)
+        return 0;
+    return put(block, &attributes, sizeof(attributes), 8);
+}
+
+static uint32_t put_mounts(struct block *block, const struct mon_policy *policy, const struct mon_files *files)
 {
     uint32_t table = put(block, NULL, policy->mount_count * sizeof(struct bly_start_mount), 8);
     for (size_t i = 0; i < policy->mount_count; i++) {
@@ -52,6 +62,7 @@ static uint32_t put_mounts(struct block *block, const struct mon_policy *policy)
             .guest_path = put_string(block, policy->mounts[i].guest_path),
             .flags = policy->mounts[i].flags & (BLY_MOUNT_LAYERED | BLY_MOUNT_READ_ONLY | BLY_MOUNT_FILE),
             .host_path = put_string(block, policy->mounts[i].host_path),
+            .attributes = put_attributes(block, files, i),
         };
         if (!block->failed)
             memcpy(block->data + table + i * sizeof(mount), &mount, sizeof(mount));
@@ -92,7 +103,7 @@ static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handl
         .magic = BLY_START_MAGIC,
         .version = BLY_ABI_VERSION,
         .flags = start_flags(sandbox),
-        .mounts = put_mounts(block, policy),
+        .mounts = put_mounts(block, policy, &sandbox->files),
         .mount_count = (uint32_t)policy->mount_count,
         .nodes = put_nodes(block, policy),
         .node_count = (uint32_t)policy->node_count,

@@ -19,7 +19,7 @@ struct bly_start_mount {
     uint32_t guest_path; /* offset */
     uint32_t flags;
     uint32_t host_path;  /* offset: for messages and /proc/mounts only */
-    uint32_t reserved;
+    uint32_t attributes; /* offset of a struct bly_attributes: what stream_walk of the grant itself would tell; 0: ask */
 };
 /* Symbolic links, empty folders and small text files of the initial root that no host folder gives (/bin -> usr/bin, /etc/hostname). */
 enum bly_start_node_kind { BLY_NODE_DIRECTORY, BLY_NODE_SYMLINK, BLY_NODE_TEXT };
