@@ -160,6 +160,7 @@ struct host_state {
     uint32_t cached_count, cached_limit, cached_hand;
     uint32_t closed_count;        /* of the channel, as far as it was followed */
     uint32_t next_local;          /* for handles of wait sets */
+    uint64_t nameless_since_ns[BLY_RPC_SLOT_COUNT]; /* first picoprocess: slots seen claimed by nobody */
     uint32_t fault_call;          /* fault injection (shim): index of the call, its remaining count, the errno */
     _Atomic uint32_t fault_count;
     int32_t fault_error;

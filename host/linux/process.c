@@ -82,6 +82,27 @@ void host_process_exit(int status)
         sys1(__NR_exit_group, status);
 }
 
+/* Whether the slot belongs to the dead process. One that was claimed, but whose owner never came to write its name, is freed here
+ * once it has been seen so for a second: the two instructions between are not interrupted for that long. */
+static bool slot_abandoned(uint32_t index, uint32_t process_id)
+{
+    struct bly_rpc_slot *slot = &host_channel->slots[index];
+    uint32_t state = slot->state, owner = slot->owner_process;
+    if (state != BLY_RPC_FILLING || owner != 0) {
+        host.nameless_since_ns[index] = 0;
+        return state != BLY_RPC_FREE && owner == process_id;
+    }
+    uint64_t now = host_now_ns();
+    if (!host.nameless_since_ns[index]) {
+        host.nameless_since_ns[index] = now;
+    } else if (now - host.nameless_since_ns[index] > 1000000000u) {
+        host.nameless_since_ns[index] = 0;
+        __atomic_compare_exchange_n((uint32_t *)&slot->state, &state, BLY_RPC_FREE, false,
+                                    __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    }
+    return false;
+}
+
 /* What a picoprocess that died by force may have held of what is shared. */
 static void release_shared(uint32_t process_id)
 {
@@ -92,13 +113,12 @@ static void release_shared(uint32_t process_id)
         *word = 0;
         sys3(__NR_futex, word, FUTEX_WAKE, 0x7fffffff);
     }
-    for (uint32_t i = 0; i < BLY_RPC_SLOT_COUNT; i++) {
-        const struct bly_rpc_slot *slot = &host_channel->slots[i];
-        if (slot->state == BLY_RPC_FREE || slot->owner_process != process_id)
-            continue;
+    bool owned = false;
+    for (uint32_t i = 0; i < BLY_RPC_SLOT_COUNT; i++)
+        owned |= slot_abandoned(i, process_id);
+    if (owned) {
         struct host_rpc rpc = {.operation = BLY_RPC_PROCESS_ENDED, .u = {process_id}};
         host_rpc_call(&rpc); /* for all its slots */
-        return;
     }
 }
 

@@ -19,6 +19,7 @@ struct host_control {
     int32_t level, type;
     int32_t descriptor, padding;
 };
+#define CLAIM_AGAIN_NS 50000000u
 #define HOST_MSG_DONTWAIT 0x40
 #define HOST_MSG_CMSG_CLOEXEC 0x40000000
 #define HOST_SOL_SOCKET 1
@@ -50,8 +51,11 @@ static uint32_t slot_claim(uint32_t owner)
             }
         }
         channel->free_waiters++;
-        /* A slot freed since the sequence was read has raised it. */
-        futex_wait(&channel->free_sequence, sequence);
+        /* A slot freed since the sequence was read has raised it. A wake may be lost with a thread that was ended by force when it
+         * had just been chosen: hence the deadline. */
+        struct __kernel_timespec buffer;
+        sys6(__NR_futex, &channel->free_sequence, FUTEX_WAIT_BITSET, sequence,
+             host_timespec(&buffer, host_now_ns() + CLAIM_AGAIN_NS), 0, FUTEX_BITSET_MATCH_ANY);
         channel->free_waiters--;
     }
 }
