@@ -123,8 +123,9 @@ static bool insert(bly_handle handle, int descriptor, uint32_t flags)
         return false;
     if (entry->handle)
         entry_remove(entry); /* an older generation: its master is gone */
-    if (entry->uses || entry->flags & HOST_HANDLE_LISTED)
+    if (entry->uses)
         return false;
+    entry_reap(entry); /* its last user may not have come to it yet */
     if (host.cached_count >= host.cached_limit)
         evict();
     if (host.cached_count >= HOST_CACHE_MAX)

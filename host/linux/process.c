@@ -82,11 +82,34 @@ void host_process_exit(int status)
         sys1(__NR_exit_group, status);
 }
 
+#define SERVED_WITHIN_NS 100000000u
+#define LOOK_AGAIN_NS 50000u
+
+/* What the dead process had submitted is served all the same, and a close then frees its slot by itself. Only what stays is
+ * the monitor's to free; a request that takes long is left to it at once. */
+static void slot_await_served(uint32_t index, uint32_t process_id)
+{
+    struct bly_rpc_slot *slot = &host_channel->slots[index];
+    uint64_t give_up_ns = 0;
+    while (slot->state == BLY_RPC_SUBMITTED && slot->owner_process == process_id) {
+        uint64_t now = host_now_ns();
+        if (!give_up_ns)
+            give_up_ns = now + SERVED_WITHIN_NS;
+        if (now > give_up_ns)
+            return;
+        /* Nobody wakes us when a slot is freed. */
+        struct __kernel_timespec buffer;
+        sys6(__NR_futex, &slot->state, FUTEX_WAIT_BITSET, BLY_RPC_SUBMITTED,
+             host_timespec(&buffer, now + LOOK_AGAIN_NS), 0, FUTEX_BITSET_MATCH_ANY);
+    }
+}
+
 /* Whether the slot belongs to the dead process. One that was claimed, but whose owner never came to write its name, is freed here
  * once it has been seen so for a second: the two instructions between are not interrupted for that long. */
 static bool slot_abandoned(uint32_t index, uint32_t process_id)
 {
     struct bly_rpc_slot *slot = &host_channel->slots[index];
+    slot_await_served(index, process_id);
     uint32_t state = slot->state, owner = slot->owner_process;
     if (state != BLY_RPC_FILLING || owner != 0) {
         host.nameless_since_ns[index] = 0;
