@@ -83,8 +83,9 @@ void mon_rpc_process_ended(struct mon_rpc *rpc, uint32_t process)
             free_slot(rpc, i);
             continue;
         }
-        atomic_fetch_or(&rpc->orphans, 1u << i);
-        if (atomic_load(&slot->state) == BLY_RPC_DONE && (atomic_fetch_and(&rpc->orphans, ~(1u << i)) & 1u << i))
+        atomic_store(&rpc->orphans[i], process);
+        if (atomic_load(&slot->state) == BLY_RPC_DONE && *(volatile uint32_t *)&slot->owner_process == process &&
+            atomic_exchange(&rpc->orphans[i], 0) == process)
             free_slot(rpc, i);
     }
 }
@@ -123,7 +124,7 @@ static void copy_request(struct mon_request *request, const struct bly_rpc_slot 
     }
 }
 
-static void deliver(struct mon_rpc *rpc, uint32_t index, struct mon_reply *reply)
+static void deliver(struct mon_rpc *rpc, uint32_t index, uint32_t owner, struct mon_reply *reply)
 {
     struct bly_rpc_slot *slot = &rpc->channel->slots[index];
     bool sent = false;
@@ -146,9 +147,9 @@ static void deliver(struct mon_rpc *rpc, uint32_t index, struct mon_reply *reply
     slot->data_size = reply->size;
     memcpy(slot->data, reply->data, reply->size);
     atomic_store(&slot->state, BLY_RPC_DONE);
-    if (atomic_load(&rpc->orphans) & 1u << index) {
-        if (atomic_fetch_and(&rpc->orphans, ~(1u << index)) & 1u << index)
-            free_slot(rpc, index);
+    uint32_t orphan = owner;
+    if (owner && atomic_compare_exchange_strong(&rpc->orphans[index], &orphan, 0)) {
+        free_slot(rpc, index);
         return;
     }
     futex_wake(&slot->state, 1);
@@ -163,6 +164,7 @@ static void serve_slot(struct mon_worker *worker, uint32_t index)
     if (rpc->watched)
         atomic_store(&worker->busy_since_ns, mon_now_ns());
     struct mon_reply *reply = &worker->reply;
+    uint32_t owner = *(volatile uint32_t *)&slot->owner_process;
     copy_request(&worker->request, slot);
     memset(reply, 0, offsetof(struct mon_reply, data));
     reply->descriptor = -1;
@@ -170,7 +172,7 @@ static void serve_slot(struct mon_worker *worker, uint32_t index)
     if (reply->no_reply)
         free_slot(rpc, index);
     else
-        deliver(rpc, index, reply);
+        deliver(rpc, index, owner, reply);
     if (rpc->watched)
         atomic_store(&worker->busy_since_ns, 0);
 }

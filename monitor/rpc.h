@@ -61,7 +61,9 @@ struct mon_rpc {
 
     _Atomic bool stop;
     bool watched; /* a grant lies on a file system that may hang: mon_rpc_watch is called now and then */
-    _Atomic uint32_t orphans; /* slots being served whose owner has died: a bit a slot; whoever clears a bit frees the slot */
+    _Atomic uint32_t orphans[BLY_RPC_SLOT_COUNT]; /* the process whose request is being served in the slot though it has died; 0: none.
+                               * Whoever takes it out frees the slot. A request that frees its slot itself leaves it behind: it then
+                               * names no later owner, as process ids do not come back soon. */
     uint32_t worker_count;
     struct mon_worker *workers[BLY_RPC_WORKER_MAX + MON_WORKER_SPARE];
     uint32_t spare_count;
