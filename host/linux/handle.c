@@ -15,10 +15,10 @@ static void close_descriptor(int descriptor)
 /* Closes a removed entry's descriptor if nobody uses it any more. Caller holds handle_lock. */
 static void entry_reap(struct host_handle *entry)
 {
-    if (entry->handle || entry->uses || entry->descriptor < 0)
+    if (entry->handle || entry->uses || !entry->next_descriptor)
         return;
-    close_descriptor(entry->descriptor);
-    entry->descriptor = -1;
+    close_descriptor(entry->next_descriptor - 1);
+    entry->next_descriptor = 0;
 }
 
 static void unlist(struct host_handle *entry)
@@ -92,7 +92,7 @@ void host_handle_release(struct host_use *use)
         return;
     }
     if (__atomic_sub_fetch((uint32_t *)&entry->uses, 1, __ATOMIC_SEQ_CST) == 0 && !entry->handle &&
-        entry->descriptor >= 0) {
+        entry->next_descriptor) {
         host_lock(&host.handle_lock);
         entry_reap(entry);
         host_unlock(&host.handle_lock);
@@ -106,7 +106,7 @@ static bool use_cached(bly_handle handle, struct host_use *out_use)
     if (entry->handle != handle)
         return false;
     __atomic_add_fetch((uint32_t *)&entry->uses, 1, __ATOMIC_SEQ_CST);
-    *out_use = (struct host_use){entry, entry->descriptor, entry->flags & HOST_HANDLE_FILE};
+    *out_use = (struct host_use){entry, entry->next_descriptor - 1, entry->flags & HOST_HANDLE_FILE};
     if (entry->handle == handle)
         return true;
     host_handle_release(out_use);
@@ -130,7 +130,7 @@ static bool insert(bly_handle handle, int descriptor, uint32_t flags)
         evict();
     if (host.cached_count >= HOST_CACHE_MAX)
         return false;
-    entry->descriptor = descriptor;
+    entry->next_descriptor = descriptor + 1;
     entry->flags = flags | HOST_HANDLE_LISTED;
     host_tables->cached[host.cached_count++] = (uint32_t)(entry - host_tables->handles);
     entry->handle = handle;

@@ -90,7 +90,7 @@ void host_unlock(struct host_lock *lock);
 struct host_handle {
     _Atomic uint32_t handle;
     _Atomic uint32_t uses;
-    _Atomic int32_t descriptor; /* valid while handle is not 0, or while a removed entry is still in use; else -1 - x */
+    _Atomic int32_t next_descriptor; /* the descriptor + 1, while handle is not 0 or a removed entry is still in use; else 0 */
     uint32_t flags;
 };
 enum {
