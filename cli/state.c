@@ -1,5 +1,5 @@
-/* The state folder. Invariant: folders of sandboxes are made and removed under `.lock`, and a folder whose `lock` file
- * nobody holds belongs to no living monitor. */
+/* The state folder. Invariant: folders of sandboxes are made and removed under `.lock`, and a folder whose state.json
+ * nobody has locked belongs to no living monitor. */
 #include <cli/state.h>
 
 #include <base/cleanup.h>
@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define STATE_FILE "state.json"
 #define STATE_FILE_LIMIT (1u << 20)
 
 void sandbox_free(struct sandbox *sandbox)
@@ -46,7 +47,7 @@ static char *state_path(void)
     const char *runtime = getenv("XDG_RUNTIME_DIR");
     if (runtime && runtime[0] == '/' && is_private_folder(runtime, 022))
         return path_join(runtime, "bailey");
-    return text_print("/tmp/bailey-%u", (unsigned)geteuid());
+    return text_print("%s/bailey-%u", access("/dev/shm", W_OK | X_OK) == 0 ? "/dev/shm" : "/tmp", (unsigned)geteuid());
 }
 
 static int open_state_folder(struct error *error)
@@ -139,24 +140,22 @@ void sandbox_write_json(const struct sandbox *sandbox, struct json *json)
     json_object_end(json);
 }
 
-static int write_state(int folder, const struct sandbox *about)
+static char *state_text(const struct sandbox *about)
 {
-    cleanup_text struct text text = {0};
+    struct text text = {0};
     struct json json = json_to(&text);
     sandbox_write_json(about, &json);
     text_add_character(&text, '\n');
-    return path_write_file(folder, "state.json", text.data, text.size, 0600);
+    return text_take(&text);
 }
 
 /* Whether a monitor lives. Its pid as the lock tells it, which cannot be a stranger's: the kernel forgets the lock when the
  * process ends. */
 static pid_t lock_holder(int folder)
 {
-    cleanup_close int lock = openat(folder, "lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (lock < 0)
-        return 0;
+    cleanup_close int state = openat(folder, STATE_FILE, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     struct flock query = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    if (fcntl(lock, F_GETLK, &query) < 0 || query.l_type == F_UNLCK)
+    if (state < 0 || fcntl(state, F_GETLK, &query) < 0 || query.l_type == F_UNLCK)
         return 0;
     return query.l_pid ? query.l_pid : -1;
 }
@@ -168,7 +167,7 @@ static int read_entry(int all, const char *name, struct sandbox *out)
     if (folder < 0)
         return -errno;
     cleanup_free char *text = NULL;
-    int result = path_read_file(folder, "state.json", STATE_FILE_LIMIT, &text, NULL);
+    int result = path_read_file(folder, STATE_FILE, STATE_FILE_LIMIT, &text, NULL);
     if (result < 0)
         text = text_copy("{}");
     int64_t number = 0;
@@ -195,19 +194,35 @@ static int read_entry(int all, const char *name, struct sandbox *out)
     return 0;
 }
 
-/* Under the lock of all: makes the folder `name` and takes it for this process. */
-static int make_entry(int all, struct state_entry *entry, const char *name)
+/* Under the lock of all: makes the folder `name` and takes it for this process. The lock lies on state.json itself, so no
+ * descriptor of that file may be closed here before the end (fcntl(2): that would drop the lock). */
+static int make_entry(int all, struct state_entry *entry, const char *name, const struct sandbox *about)
 {
     if (mkdirat(all, name, 0700) < 0)
         return -errno;
     entry->folder = openat(all, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (entry->folder < 0)
         return -errno;
-    entry->lock = openat(entry->folder, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    entry->state = openat(entry->folder, STATE_FILE, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    if (entry->lock < 0 || fcntl(entry->lock, F_SETLK, &whole) < 0)
+    if (entry->state < 0 || fcntl(entry->state, F_SETLK, &whole) < 0)
         return -errno;
-    return 0;
+    struct sandbox written = *about;
+    written.name = (char *)name;
+    written.status = SANDBOX_RUNNING;
+    written.pid = getpid();
+    written.start_time = own_start_time();
+    cleanup_free char *text = state_text(&written);
+    return write_fully(entry->state, text, strlen(text));
+}
+
+/* Under the lock of all. The usual files by name, which is quicker than to look what there is. */
+static int remove_entry(int all, const char *name, int folder)
+{
+    static const char *const files[] = {CONTROL_SOCKET, "log", STATE_FILE};
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+        unlinkat(folder, files[i], 0);
+    return unlinkat(all, name, AT_REMOVEDIR) == 0 ? 0 : path_remove_tree(all, name);
 }
 
 /* A name that was given may be taken by a sandbox that has ended and was not asked to stay. */
@@ -230,7 +245,7 @@ static int clear_name(int all, const char *name, struct error *error)
 int state_create(struct state_entry *entry, const char *name, const struct sandbox *about,
                  struct error *error)
 {
-    *entry = (struct state_entry){.folder = -1, .lock = -1};
+    *entry = (struct state_entry){.folder = -1, .state = -1};
     cleanup_close int all = open_state_folder(error);
     if (all < 0)
         return all;
@@ -243,24 +258,18 @@ int state_create(struct state_entry *entry, const char *name, const struct sandb
     for (int attempt = 0;; attempt++) {
         free(entry->name);
         entry->name = name ? text_copy(name) : make_up_name();
-        result = make_entry(all, entry, entry->name);
+        result = make_entry(all, entry, entry->name, about);
         if (result != -EEXIST || name || attempt == 16)
             break;
     }
-    if (result < 0)
+    if (result < 0) {
+        /* What is somebody else's has no folder of ours open. */
+        if (entry->folder >= 0)
+            path_remove_tree(all, entry->name);
         return error_set_errno(error, result, "cannot make the state of sandbox %s", entry->name);
+    }
     cleanup_free char *path = state_path();
     entry->path = path_join(path, entry->name);
-    struct sandbox written = *about;
-    written.name = entry->name;
-    written.status = SANDBOX_RUNNING;
-    written.pid = getpid();
-    written.start_time = own_start_time();
-    result = write_state(entry->folder, &written);
-    if (result < 0) {
-        path_remove_tree(all, entry->name);
-        return error_set_errno(error, result, "cannot write the state of sandbox %s", entry->name);
-    }
     return 0;
 }
 
@@ -277,7 +286,7 @@ void state_finish(struct state_entry *entry, struct sandbox *about, int exit_sta
         struct stat own, named;
         if (lock >= 0 && fstat(entry->folder, &own) == 0 &&
             fstatat(all, entry->name, &named, AT_SYMLINK_NOFOLLOW) == 0 && own.st_ino == named.st_ino)
-            removed = path_remove_tree(all, entry->name) == 0;
+            removed = remove_entry(all, entry->name, entry->folder) == 0;
     }
     if (!removed) {
         about->name = entry->name;
@@ -285,15 +294,16 @@ void state_finish(struct state_entry *entry, struct sandbox *about, int exit_sta
         about->exit_status = exit_status;
         about->ended = time(NULL);
         about->pid = 0;
-        if (write_state(entry->folder, about) < 0)
+        cleanup_free char *text = state_text(about);
+        if (path_write_file(entry->folder, STATE_FILE, text, strlen(text), 0600) < 0)
             note("cannot write the final state of sandbox %s", entry->name);
         about->name = NULL;
     }
     close(entry->folder);
-    close(entry->lock);
+    close(entry->state);
     free(entry->name);
     free(entry->path);
-    *entry = (struct state_entry){.folder = -1, .lock = -1};
+    *entry = (struct state_entry){.folder = -1, .state = -1};
 }
 
 /* ---- All entries ---- */

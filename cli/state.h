@@ -1,7 +1,7 @@
-/* The state folder: one private folder for each sandbox of this user, in XDG_RUNTIME_DIR/bailey or /tmp/bailey-UID.
+/* The state folder: one private folder for each sandbox of this user, in XDG_RUNTIME_DIR/bailey or, where there is none, in
+ * /dev/shm/bailey-UID (memory, as it should be: what it tells of ends with the machine) or /tmp/bailey-UID.
  *
- *   NAME/state.json   what `bailey ps` shows; rewritten in one step
- *   NAME/lock         locked (fcntl) by the monitor as long as it lives: the one truth about "running"
+ *   NAME/state.json   what `bailey ps` shows. Locked (fcntl) by the monitor as long as it lives: the one truth about "running"
  *   NAME/control      its control socket
  *   NAME/log          what Bailey said, and the output of a detached program
  *
@@ -38,7 +38,7 @@ const char *sandbox_status_name(enum sandbox_status status);
  * of the folder is kept. */
 struct state_entry {
     char *name, *path;
-    int folder, lock;
+    int folder, state;
 };
 int state_create(struct state_entry *entry, const char *name, const struct sandbox *about, struct error *error);
 /* The sandbox ended: keeps or removes the entry. */
