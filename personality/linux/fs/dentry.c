@@ -265,12 +265,15 @@ void dentry_invalidate_aliases_locked(struct inode *directory, const char *name,
 {
     if (directory->aliases.next == directory->aliases.prev)
         return; /* the usual case: one mount shows it */
-    list_for_each(node, &directory->aliases) {
+    list_for_each_safe(node, after, &directory->aliases) {
         struct dentry *parent = container_of(node, struct dentry, alias_node);
         struct dentry *child = dentry_find_locked(parent, name, size, name_hash(parent, name, size));
         if (child && child != keep && !child->mounted) {
+            parent->references++; /* it may be the child that keeps it alive, and with it its place in this list */
             dentry_unhash_locked(child);
             dentry_dispose_if_idle_locked(child, dead);
+            after = node->next;
+            dentry_unref_locked(parent, dead);
         }
     }
 }
