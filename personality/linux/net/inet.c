@@ -50,7 +50,7 @@ static int inet_check(int type, int protocol)
     if (type == LX_SOCK_STREAM)
         return protocol == 0 || protocol == IPPROTO_TCP_ ? 0 : -EPROTONOSUPPORT;
     if (type == LX_SOCK_DGRAM)
-        return protocol == 0 || protocol == IPPROTO_UDP_ ? 0 : -EPROTONOSUPPORT;
+        return protocol == 0 || protocol == IPPROTO_UDP_ || protocol == LX_PROTOCOL_UDPLITE ? 0 : -EPROTONOSUPPORT;
     return type == LX_SOCK_RAW ? -EPERM : -ESOCKTNOSUPPORT;
 }
 
@@ -78,7 +78,10 @@ static int inet6_parse(const struct socket *socket, const unsigned char *address
     return parse_sized(address, size < 28 ? size < 24 ? 0 : 28 : size, 28, LX_AF_INET6, out_name);
 }
 
-static struct list *table_of(const struct socket *socket) { return &net()->bound[socket->type == LX_SOCK_DGRAM]; }
+static struct list *table_of(const struct socket *socket)
+{
+    return &net()->bound[socket->protocol == LX_PROTOCOL_UDPLITE ? 2 : socket->type == LX_SOCK_DGRAM];
+}
 
 /* May both be bound to the same port? */
 static bool clashes(const struct socket *a, const struct socket *b, const struct inet_address *wanted)

@@ -1,7 +1,7 @@
 /* The system calls that move messages: sendto, recvfrom, sendmsg, recvmsg and their mmsg forms, with control messages decoded. */
 #include "personality/linux/net/socket.h"
 
-enum { VECTOR_MAX = 1024, CONTROL_MAX = 65536, SOL_SOCKET_ = 1 };
+enum { VECTOR_MAX = 1024, CONTROL_MAX = 65536, SOL_SOCKET_ = 1, LOOPBACK_INDEX = 1 };
 
 struct guest_message { /* struct msghdr */
     void *name;
@@ -84,6 +84,30 @@ static int take_credentials(struct message *message, const struct socket_credent
     return 0;
 }
 
+/* Hop limit and traffic class of one datagram (ip(7), ipv6(7)); -1 stands for the socket's own. */
+static int take_header(struct message *message, const struct socket *socket, const struct guest_control *control, const void *data, size_t size)
+{
+    bool v6 = socket->family == &inet6_family;
+    int32_t value = 0;
+    if (control->level != (v6 ? 41 : 0))
+        return 0; /* meant for another layer */
+    if (!message->has_header)
+        message->header.hop_limit = message->header.traffic_class = -1;
+    message->has_header = true;
+    if (control->type == (v6 ? 50 : 8)) /* packet information: there is one interface */
+        return size >= (v6 ? 20u : 12u) ? 0 : -EINVAL;
+    bool hops = control->type == (v6 ? 52 : 2), class = control->type == (v6 ? 67 : 1);
+    if (!hops && !class)
+        return -EINVAL;
+    if (size != sizeof value && !(!v6 && class && size == 1))
+        return -EINVAL;
+    memcpy(&value, data, size);
+    if (value < -1 || value > 255 || (!v6 && hops && value < 1))
+        return -EINVAL;
+    *(hops ? &message->header.hop_limit : &message->header.traffic_class) = value;
+    return 0;
+}
+
 static int decode_control(struct message *message, const struct socket *socket, const unsigned char *control, size_t size)
 {
     for (size_t at = 0; at + sizeof(struct guest_control) <= size;) {
@@ -100,6 +124,8 @@ static int decode_control(struct message *message, const struct socket *socket, 
             problem = data_size != sizeof(struct socket_credentials) ? -EINVAL : take_credentials(message, data);
         else if (header.level == SOL_SOCKET_)
             problem = -EINVAL;
+        else if (socket->family == &inet_family || socket->family == &inet6_family)
+            problem = take_header(message, socket, &header, data, data_size);
         if (problem)
             return problem;
         at += control_align(header.size);
@@ -146,9 +172,9 @@ static int64_t send_one(struct open_file *file, const struct guest_message *head
 }
 
 /* Appends one control message if it fits; else MSG_CTRUNC. */
-static int put_control(struct guest_message *header, size_t *used, int type, const void *data, size_t size, int *out_flags)
+static int put_control_at(struct guest_message *header, size_t *used, int level, int type, const void *data, size_t size, int *out_flags)
 {
-    struct guest_control control = { sizeof control + size, SOL_SOCKET_, type };
+    struct guest_control control = { sizeof control + size, level, type };
     if (*used + sizeof control > header->control_size) {
         *out_flags |= LX_MSG_CTRUNC;
         return 0;
@@ -167,13 +193,50 @@ static int put_control(struct guest_message *header, size_t *used, int type, con
     return problem;
 }
 
+static int put_control(struct guest_message *header, size_t *used, int type, const void *data, size_t size, int *out_flags)
+{
+    return put_control_at(header, used, SOL_SOCKET_, type, data, size, out_flags);
+}
+
+/* What the program asked to be told of an inet datagram, in the order in which Linux tells it. */
+static int give_header(struct message *message, const struct socket *socket, struct guest_message *header, size_t *used)
+{
+    const struct datagram_header *from = &message->header;
+    int64_t seconds = (int64_t)(from->time_ns / 1000000000u), fraction = (int64_t)(from->time_ns % 1000000000u);
+    int64_t time[2] = { seconds, fraction / 1000 }, exact[2] = { seconds, fraction };
+    struct { unsigned char address[16]; int32_t index; } v6_info = { .index = LOOPBACK_INDEX };
+    struct { int32_t index; unsigned char local[4], destination[4]; } v4_info = { .index = LOOPBACK_INDEX };
+    unsigned char tos = (unsigned char)from->traffic_class;
+    memcpy(v6_info.address, from->destination, 16);
+    memcpy(v4_info.local, from->destination, 4);
+    memcpy(v4_info.destination, from->destination, 4);
+    bool v6 = socket->family == &inet6_family;
+    const struct { bool wanted; int level, type; const void *data; size_t size; } rows[] = {
+        { socket->timestamp, SOL_SOCKET_, 29, time, sizeof time },
+        { socket_option(socket, SOL_SOCKET_, 35), SOL_SOCKET_, 35, exact, sizeof exact },
+        { v6 && socket_option(socket, 41, 49), 41, 50 /* IPV6_PKTINFO */, &v6_info, sizeof v6_info },
+        { v6 && socket_option(socket, 41, 51), 41, 52 /* IPV6_HOPLIMIT */, &from->hop_limit, sizeof from->hop_limit },
+        { v6 && socket_option(socket, 41, 66), 41, 67 /* IPV6_TCLASS */, &from->traffic_class, sizeof from->traffic_class },
+        { !v6 && socket_option(socket, 0, 8), 0, 8 /* IP_PKTINFO */, &v4_info, sizeof v4_info },
+        { !v6 && socket_option(socket, 0, 12), 0, 2 /* IP_TTL */, &from->hop_limit, sizeof from->hop_limit },
+        { !v6 && socket_option(socket, 0, 13), 0, 1 /* IP_TOS */, &tos, sizeof tos },
+    };
+    int problem = 0;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows && !problem; i++)
+        if (rows[i].wanted)
+            problem = put_control_at(header, used, rows[i].level, rows[i].type, rows[i].data, rows[i].size, &message->out_flags);
+    return problem;
+}
+
 static int give_control(struct message *message, const struct socket *socket, struct guest_message *header, int flags)
 {
     size_t used = 0;
     int problem = 0;
     if (!header->control)
         header->control_size = 0;
-    if (socket->pass_credentials && message->has_credentials)
+    if (message->has_header && socket->family != &unix_family)
+        problem = give_header(message, socket, header, &used);
+    if (!problem && socket->pass_credentials && message->has_credentials)
         problem = put_control(header, &used, LX_SCM_CREDENTIALS, &message->credentials, sizeof message->credentials, &message->out_flags);
     if (!problem && message->rights_count) {
         size_t room = header->control_size > used + sizeof(struct guest_control) ? (header->control_size - used - sizeof(struct guest_control)) / sizeof(int) : 0;

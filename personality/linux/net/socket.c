@@ -13,6 +13,7 @@ int lx_net_init(void)
         list_init(&state->unix_abstract[i]);
     list_init(&state->bound[0]);
     list_init(&state->bound[1]);
+    list_init(&state->bound[2]);
     state->next_ephemeral = 32768;
     lx_kernel->net = state;
     return 0;
@@ -52,6 +53,7 @@ void socket_unref(struct socket *socket)
         return;
     list_for_each_safe(node, after, &socket->packets)
         packet_free(container_of(node, struct packet, node));
+    heap_free(socket->kept_options);
     heap_free(socket);
 }
 
@@ -171,6 +173,8 @@ static uint32_t socket_poll(struct open_file *file, struct poll_table *table)
         if (socket->peer_closed || (socket->receive_closed && socket->send_closed))
             events |= POLLHUP;
         bool connection = socket->type != LX_SOCK_DGRAM;
+        if (connection && socket->state == SOCKET_FREE && socket->error) /* a connect that was refused */
+            return events | POLLIN | POLLRDNORM | POLLRDHUP | POLLOUT | POLLWRNORM | POLLHUP;
         if (connection && socket->state == SOCKET_FREE)
             return events | POLLOUT | POLLWRNORM | POLLHUP;
         if (socket->peer_closed || socket->send_closed || !socket->peer)
@@ -457,6 +461,7 @@ static int connect_stream(struct socket *socket, struct socket *listener, const 
             served->pass_credentials = listener->pass_credentials;
             served->no_delay = listener->no_delay;
             served->keep_alive = listener->keep_alive;
+            result = socket_copy_options(served, listener);
         }
     }
     if (!result) {
@@ -519,6 +524,20 @@ static int connect_datagram(struct socket *socket, const struct socket_name *nam
     return 0;
 }
 
+/* tcp(7): a connect that may not wait never tells how it went, even where everything happens at once. */
+static int answer_later(struct socket *socket, int problem)
+{
+    if (problem != 0 && problem != -ECONNREFUSED)
+        return problem;
+    {
+        scoped_lock(&socket->lock);
+        socket->connecting = true;
+        socket->error = -problem;
+    }
+    wait_queue_wake(&socket->queue, POLLOUT | POLLWRNORM | (problem ? POLLERR | POLLHUP | POLLIN : 0), 1 << 30);
+    return -EINPROGRESS;
+}
+
 LX_SYSCALL(connect, int fd, const void *guest_address, int size)
 {
     struct open_file *raw;
@@ -543,16 +562,26 @@ LX_SYSCALL(connect, int fd, const void *guest_address, int size)
         return connect_datagram(socket, &name);
     {
         scoped_lock(&socket->lock);
+        if (socket->connecting) {
+            int error = socket->error;
+            socket->connecting = false;
+            socket->error = 0;
+            if (socket->state == SOCKET_CONNECTED || error)
+                return -error;
+        }
         if (socket->state == SOCKET_LISTENING)
             return socket->family == &unix_family ? -EINVAL : -EISCONN;
         if (socket->state != SOCKET_FREE)
             return -EISCONN;
     }
     struct socket *listener;
-    if ((problem = socket->family->find(socket, &name, &listener)))
-        return problem;
-    problem = connect_stream(socket, listener, &name, file->flags & O_NONBLOCK);
-    socket_unref(listener);
+    problem = socket->family->find(socket, &name, &listener);
+    if (!problem) {
+        problem = connect_stream(socket, listener, &name, file->flags & O_NONBLOCK);
+        socket_unref(listener);
+    }
+    if (file->flags & O_NONBLOCK && socket->family != &unix_family)
+        problem = answer_later(socket, problem);
     return problem;
 }
 

@@ -26,12 +26,15 @@ struct socket_name { uint32_t size; union { uint16_t family; unsigned char bytes
 struct socket_credentials { int32_t pid; uint32_t uid, gid; }; /* struct ucred */
 
 enum { RIGHTS_MAX = 253 };
+/* What an IP header would say; for the control messages that programs ask for. */
+struct datagram_header { int32_t hop_limit, traffic_class; unsigned char destination[16]; uint64_t time_ns; };
 struct packet {
     struct list node;
     uint32_t size, start, room;      /* data[start .. size) is still to be read; room: bytes allocated */
     uint32_t rights_count;
     bool has_credentials;
     struct socket_credentials credentials;
+    struct datagram_header header;    /* inet datagrams */
     struct open_file **rights;
     struct socket_name *from;         /* datagrams: who sent it; heap, may be NULL */
     unsigned char data[];
@@ -49,6 +52,8 @@ struct socket {
     struct socket *peer;             /* with a reference: connected streams, connected unix datagrams */
     bool receive_closed, send_closed, peer_closed, peer_reset, closed;
     int error;                       /* SO_ERROR: positive errno, read once */
+    bool connecting;                 /* a connect that did not wait: the next one tells how it went */
+    bool wrote_to_closed;            /* tcp: the first write after the peer's close is taken, and answered with a reset */
     struct mutex receive_mutex;      /* held by a reader while it copies: readers alone remove packets */
     struct list packets;
     uint64_t received_bytes, receive_limit, send_limit;
@@ -64,6 +69,7 @@ struct socket {
     uint32_t low_water;
     bool pass_credentials, only_v6, reuse_address, reuse_port, keep_alive, broadcast, oob_inline, no_delay, cork, linger, timestamp;
     int32_t linger_seconds, priority, mark, passive_ttl;
+    int32_t *kept_options;           /* values of the options that only are kept (options.c), NULL while none was set */
 };
 
 struct socket_family {
@@ -82,12 +88,13 @@ struct socket_family {
     /* The family answers what is sent itself, into the sender's own queue. [send_packet] */
     int64_t (*serve)(struct socket *socket, struct message *message);
 };
+enum { LX_PROTOCOL_UDPLITE = 136 };
 extern const struct socket_family unix_family, inet_family, inet6_family, netlink_family;
 
 struct net_state {
     struct lock lock;
     struct list unix_abstract[64];
-    struct list bound[2];            /* inet: stream and datagram sockets with a port */
+    struct list bound[3];            /* inet: tcp, udp and udplite sockets with a port */
     uint32_t next_ephemeral, next_abstract;
 };
 static inline struct net_state *net(void) { return lx_kernel->net; }
@@ -118,6 +125,8 @@ struct message {
     bool has_credentials;
     struct socket_credentials credentials;
     int out_flags;                      /* receive: MSG_TRUNC, MSG_CTRUNC, MSG_EOR */
+    bool has_header;
+    struct datagram_header header;      /* send: hop limit and traffic class, -1: the socket's own */
 };
 int64_t socket_send(struct open_file *file, struct message *message);
 int64_t socket_receive(struct open_file *file, struct message *message);
@@ -125,6 +134,10 @@ struct packet *packet_create(size_t room);
 void packet_queue(struct socket *target, struct packet *packet); /* target->lock held */
 void packet_free(struct packet *packet);
 struct socket_credentials socket_own_credentials(void);
+
+/* options.c: the value of an option of an inet socket, set or not. */
+int32_t socket_option(const struct socket *socket, int level, int number);
+int socket_copy_options(struct socket *to, const struct socket *from);
 
 /* interface.c: ioctls about network interfaces. -ENOIOCTLCMD (-515): not one of them. */
 long interface_ioctl(unsigned request, uint64_t argument);

@@ -150,6 +150,15 @@ static int64_t send_stream(struct open_file *file, struct message *message)
         socket_unref(peer);
         return sent;
     }
+    if (socket->family != &unix_family && peer->closed && !socket->wrote_to_closed) {
+        sent = (int64_t)message->buffer->size; /* goes out, and comes back as a reset */
+        scoped_lock(&socket->lock);
+        socket->wrote_to_closed = true;
+        if (!socket->error)
+            socket->error = EPIPE;
+        socket_unref(peer);
+        return sent;
+    }
     uint64_t deadline = socket_deadline(socket->send_timeout_ns, false);
     while (message->buffer->size || (sent == 0 && message->rights_count && problem == 0)) {
         size_t wanted = message->buffer->size < STREAM_CHUNK ? message->buffer->size : STREAM_CHUNK;
@@ -239,6 +248,22 @@ static int deliver_datagram(struct socket *socket, struct socket *target, struct
     return 0;
 }
 
+static void fill_header(struct packet *packet, const struct socket *socket, const struct message *message)
+{
+    bool v6 = socket->family == &inet6_family;
+    const struct socket_name *to = message->name.size ? &message->name : &socket->peer_name;
+    struct datagram_header *header = &packet->header;
+
+    header->hop_limit = message->has_header && message->header.hop_limit >= 0 ? message->header.hop_limit
+                        : v6 ? socket_option(socket, 41, 16 /* IPV6_UNICAST_HOPS */) : socket_option(socket, 0, 2 /* IP_TTL */);
+    if (header->hop_limit < 0)
+        header->hop_limit = 64;
+    header->traffic_class = message->has_header && message->header.traffic_class >= 0 ? message->header.traffic_class
+                            : v6 ? socket_option(socket, 41, 67 /* IPV6_TCLASS */) : socket_option(socket, 0, 1 /* IP_TOS */);
+    header->time_ns = lx_realtime_ns();
+    memcpy(header->destination, to->bytes + (v6 ? 8 : 4), v6 ? 16 : 4);
+}
+
 static int64_t send_packet(struct open_file *file, struct message *message)
 {
     struct socket *socket = socket_of(file), *target;
@@ -277,6 +302,8 @@ static int64_t send_packet(struct open_file *file, struct message *message)
     if (!problem) {
         packet->size = (uint32_t)size;
         attach_ancillary(packet, message);
+        if (!is_unix)
+            fill_header(packet, socket, message);
         problem = deliver_datagram(socket, target, packet, (file->flags & O_NONBLOCK) || (message->flags & LX_MSG_DONTWAIT));
     }
     if (problem && packet) {
@@ -321,6 +348,8 @@ static int await_packet(struct socket *socket, bool no_wait, uint64_t deadline)
     if (result)
         return result == -ETIMEDOUT ? -EAGAIN : deadline == BLY_FOREVER ? -ERESTARTSYS : -EINTR;
     if (socket->error && list_empty(&socket->packets)) {
+        if (socket->error == EPIPE && socket->receive_closed)
+            return 0; /* for writers: readers saw the end of the stream before the reset */
         result = -socket->error;
         socket->error = 0;
         return result;
@@ -470,6 +499,8 @@ static int64_t receive_packet(struct open_file *file, struct message *message)
                 message->has_credentials = packet->has_credentials;
                 if (packet->from)
                     message->name = *packet->from;
+                message->header = packet->header;
+                message->has_header = packet->header.time_ns != 0;
             }
         }
         if (!packet) {
