@@ -97,10 +97,11 @@ static void slot_await_served(uint32_t index, uint32_t process_id)
             give_up_ns = now + SERVED_WITHIN_NS;
         if (now > give_up_ns)
             return;
-        /* Nobody wakes us when a slot is freed. */
+        /* Not on the slot's state: the one wake-up that is given there belongs to whoever claims the slot next. */
+        uint32_t never = 0;
         struct __kernel_timespec buffer;
-        sys6(__NR_futex, &slot->state, FUTEX_WAIT_BITSET, BLY_RPC_SUBMITTED,
-             host_timespec(&buffer, now + LOOK_AGAIN_NS), 0, FUTEX_BITSET_MATCH_ANY);
+        sys6(__NR_futex, &never, FUTEX_WAIT_BITSET, 0, host_timespec(&buffer, now + LOOK_AGAIN_NS), 0,
+             FUTEX_BITSET_MATCH_ANY);
     }
 }
 
