@@ -21,8 +21,6 @@
 
 /* Above every final place, so that moving never overwrites a descriptor that is still to be moved. */
 #define PARKING 512
-/* Threads that Bailey itself needs in a sandbox, beside those counted by --pids. */
-#define OWN_THREADS 24
 
 static _Noreturn void fail(const char *step)
 {
@@ -112,7 +110,7 @@ static void drop_root(const struct mon_confinement *confinement)
  * (setrlimit(2)); root gets one for that only, and before it changes its root: from inside a chroot none is made. */
 static void give_up_rights(const struct mon_confinement *confinement, int folder)
 {
-    uint32_t limit = confinement->process_limit + OWN_THREADS;
+    uint32_t limit = confinement->process_limit + MON_OWN_THREADS;
     if (confinement->by_root && confinement->process_limit) {
         if (confinement->namespaces & CLONE_NEWNS)
             enter_empty_root(confinement, folder);

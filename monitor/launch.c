@@ -354,12 +354,14 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     move(&inheritance, log_peer, BLY_FD_LOG);
     move(&inheritance, presets, BLY_FD_PRESET);
 
+    mon_cgroup_open(&sandbox->cgroup, policy->memory_limit, policy->process_limit);
     /* Orphans of the sandbox come to us, so that none outlives it. */
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     pid_t child = start_child(&confinement);
     if (child < 0)
         return error_set_errno(error, child, "cannot start a process for the sandbox");
     sandbox->child = child;
+    mon_cgroup_enter(&sandbox->cgroup, child);
     sandbox->walls = confinement.namespaces;
 
     result = mon_rpc_start(&sandbox->rpc);

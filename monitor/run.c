@@ -459,7 +459,8 @@ static void decide_result(struct mon_sandbox *sandbox)
         return;
     }
     if (error->code == 0 && sandbox->failure < 0)
-        error_set(error, -EIO, "the sandbox died of signal %d (%s)", -sandbox->failure, strsignal(-sandbox->failure));
+        error_set(error, -EIO, "the sandbox died of signal %d (%s)%s", -sandbox->failure, strsignal(-sandbox->failure),
+                  -sandbox->failure == SIGKILL && sandbox->policy->memory_limit ? ": it may have exceeded --memory" : "");
     else if (error->code == 0)
         error_set(error, -EIO, "the sandbox ended without saying how its program did");
     result->exit_status = error->exit_status;
@@ -473,6 +474,7 @@ static void finish(struct mon_sandbox *sandbox)
     mon_timer_stop(&sandbox->loop, &sandbox->watch_timer);
     if (sandbox->walls || sandbox->child > 0)
         end_processes(sandbox);
+    mon_cgroup_close(&sandbox->cgroup);
     /* Records and output that were under way when the last process died. */
     while (sandbox->channel >= 0 && take_record(sandbox))
         ;
@@ -512,6 +514,7 @@ int mon_run(const struct mon_policy *policy, const int standard[3], struct mon_r
     sandbox.loop.epoll = -1;
     sandbox.rpc.memory = -1;
     sandbox.stdio.terminal_descriptor = -1;
+    mon_cgroup_open(&sandbox.cgroup, 0, 0);
     int result = mon_loop_init(&sandbox.loop);
     if (result == 0)
         result = catch_signals(&sandbox, &before);

@@ -4,6 +4,7 @@
 #define MONITOR_SANDBOX_H
 
 #include <monitor/audit.h>
+#include <monitor/cgroup.h>
 #include <monitor/control.h>
 #include <monitor/handles.h>
 #include <monitor/loop.h>
@@ -50,6 +51,7 @@ struct mon_sandbox {
     struct mon_execution *executions; /* programs started by `bailey exec` (run.c) */
     uint64_t walls;              /* CLONE_NEW* granted */
     bool confined_signals;
+    struct mon_cgroup cgroup;
 
     pid_t child;                 /* first picoprocess; 0 when reaped */
     int channel;                 /* our end of the control stream */

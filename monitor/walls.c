@@ -1,5 +1,6 @@
 /* What this host offers for a sandbox's walls. Each is tried for real on a child process that does nothing else, since what a kernel was
  * built with says little about what a distribution allows. */
+#include "monitor/cgroup.h"
 #include "monitor/monitor.h"
 
 #include <errno.h>
@@ -117,8 +118,12 @@ size_t mon_check_walls(struct mon_wall walls[MON_WALL_MAX])
         if (error)
             snprintf(wall->reason, sizeof(wall->reason), "%s", error == ENOSPC ? "forbidden (user.max_user_namespaces)" : strerror(error));
     }
+    struct mon_cgroup cgroup;
+    mon_cgroup_open(&cgroup, 1u << 30, 0);
     walls[count++] = (struct mon_wall){.name = "hard limit of memory",
-                                       .reason = "no cgroup is made",
+                                       .present = mon_cgroup_limits_memory(&cgroup),
+                                       .reason = "this user may make no cgroup here",
                                        .without = "--memory is counted by the sandbox itself, which hostile code could subvert"};
+    mon_cgroup_close(&cgroup);
     return count;
 }
