@@ -8,7 +8,6 @@
 #include <base/path.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <monitor/policy-value.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -50,7 +49,6 @@ static int run_inside(const char *sandbox, const char *const *arguments, const i
     for (; *arguments; arguments++)
         text_list_add(&request.arguments, *arguments);
     request.directory = text_copy("/");
-    policy_default_environment(&request.environment, 0, sandbox, false);
     int status = exec_in_sandbox(sandbox, &request, standard, error);
     if (status == -ENOENT)
         error_hint(error, "bailey cp needs %s in the sandbox; a folder given with -v needs no copying",

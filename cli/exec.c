@@ -247,7 +247,7 @@ int exec_in_sandbox(const char *name, const struct exec_request *request, const 
 }
 
 static const struct option_help options[] = {
-    {'e', "env", "NAME[=VALUE]", "set a variable, or pass one on from here"},
+    {'e', "env", "NAME[=VALUE]", "set a variable (the others are the first program's), or pass one on from here"},
     {0, "env-file", "FILE", "variables from a file, NAME=VALUE a line"},
     {'i', "interactive", "[=BOOL]", "accepted as in podman: standard input is always forwarded"},
     {'t', "tty", "[=BOOL]", "give the program a terminal (the default when run from one)"},
@@ -306,7 +306,9 @@ static int run(int argc, char **argv, struct error *error)
         text_list_add(&request.arguments, reader.words[i]);
     if (!terminal_given)
         request.terminal = launch_has_terminal();
-    policy_default_environment(&request.environment, request.user, reader.words[0], request.terminal);
+    const char *terminal_kind = getenv("TERM");
+    if (request.terminal && terminal_kind && !text_list_variable(&request.environment, "TERM"))
+        text_list_set_variable(&request.environment, "TERM", terminal_kind);
     const int standard[3] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
     return exec_in_sandbox(reader.words[0], &request, standard, error);
 }

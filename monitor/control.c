@@ -320,6 +320,17 @@ static void close_all(int descriptors[3])
             close(descriptors[i]);
 }
 
+/* A further program has the first one's environment, but for what its caller says. */
+static void add_environment(struct text_list *environment, const struct text_list *first)
+{
+    for (size_t i = 0; i < first->count; i++) {
+        const char *entry = first->items[i], *equals = strchr(entry, '=');
+        cleanup_free char *name = text_copy_size(entry, equals ? (size_t)(equals - entry) : strlen(entry));
+        if (!text_list_variable(environment, name))
+            text_list_add(environment, entry);
+    }
+}
+
 static void serve_execute(struct client *client, const struct control_message *message,
                           const char *payload, int descriptors[3])
 {
@@ -349,6 +360,7 @@ static void serve_execute(struct client *client, const struct control_message *m
         tell_error(client, -EPROTO, "malformed request");
     } else {
         struct error error = {0};
+        add_environment(&request.environment, &control->policy->environment);
         request.user = head.user;
         request.group = head.group;
         request.terminal = head.terminal;

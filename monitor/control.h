@@ -92,7 +92,8 @@ struct control_message {
     uint32_t size; /* of the payload, which follows */
     uint32_t reserved;
 };
-/* Payload of EXECUTE: this, then the program, the directory, the arguments and the environment, each NUL-terminated. */
+/* Payload of EXECUTE: this, then the program, the directory ("": the first program's), the arguments and what is to be different in the
+ * environment, each NUL-terminated. */
 struct control_execute {
     uint32_t argument_count, environment_count;
     uint32_t user, group;

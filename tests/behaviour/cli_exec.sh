@@ -1,7 +1,7 @@
 # Further programs in a running sandbox, and the streams of the first one.
 . "$(dirname "$0")/cli_support.inc"
 
-expect 0 "$BAILEY" run -d --name box -w /etc sleep 1000
+expect 0 "$BAILEY" run -d --name box -w /etc -e FIRST=1 -e BOTH=1 sleep 1000
 expect 0 "$BAILEY" exec box echo hello
 says "hello"
 expect 7 "$BAILEY" exec box sh -c 'exit 7'
@@ -18,6 +18,8 @@ says "/
 b"
 expect 0 "$BAILEY" exec --user 5:6 box id -u
 says "5"
+expect 0 "$BAILEY" exec -e BOTH=2 box sh -c 'echo $FIRST $BOTH'
+says "1 2"
 secret=1 expect 0 "$BAILEY" exec box sh -c 'echo ${secret:-none}'
 says "none"
 expect 0 "$BAILEY" exec box sh -c 'echo shared >/tmp/file'
