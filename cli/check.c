@@ -86,24 +86,6 @@ static const struct feature features[] = {
 };
 #define FEATURE_COUNT (sizeof(features) / sizeof(features[0]))
 
-/* The limits that need a cgroup; without one they are kept by the sandbox itself and by rlimits. */
-static bool has_cgroup(void)
-{
-    char *text = NULL;
-    if (path_read_file(AT_FDCWD, "/proc/self/cgroup", 65536, &text, NULL) < 0)
-        return false;
-    char *line = strstr(text, "0::/");
-    bool writable = false;
-    if (line) {
-        line[strcspn(line, "\n")] = '\0';
-        char *folder = text_print("/sys/fs/cgroup%s/cgroup.procs", line + 3);
-        writable = access(folder, W_OK) == 0;
-        free(folder);
-    }
-    free(text);
-    return writable;
-}
-
 static void print_item(const char *name, bool present, const char *reason, const char *without)
 {
     printf("  %-30s %s\n", name, present ? "yes" : "no");
@@ -128,9 +110,14 @@ static void write_item(struct json *json, const char *name, bool present, const 
     json_object_end(json);
 }
 
-static const char soft_limits[] =
-    "--memory counts the sandbox's own memory and files exactly, but the kernel's page cache and page tables are not "
-    "counted; --pids is kept by the sandbox and by RLIMIT_NPROC";
+/* Whether every limit is kept by the host's kernel; one that is not is soft. */
+static bool limits_are_hard(const struct mon_wall *walls, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (text_starts_with(walls[i].name, "hard limit") && !walls[i].present)
+            return false;
+    return true;
+}
 
 static int run(int argc, char **argv, struct error *error)
 {
@@ -149,7 +136,7 @@ static int run(int argc, char **argv, struct error *error)
         present[i] = features[i].probe();
         usable &= present[i] || !features[i].required;
     }
-    bool cgroup = has_cgroup();
+    bool hard = limits_are_hard(walls, wall_count);
     if (as_json) {
         cleanup_text struct text text = {0};
         struct json json = json_to(&text);
@@ -167,7 +154,7 @@ static int run(int argc, char **argv, struct error *error)
         for (size_t i = 0; i < FEATURE_COUNT; i++)
             write_item(&json, features[i].name, present[i], NULL, features[i].without);
         json_array_end(&json);
-        json_key_boolean(&json, "cgroup", cgroup);
+        json_key_boolean(&json, "hard_limits", hard);
         json_object_end(&json);
         printf("%s\n", text.data);
         return usable ? 0 : EXIT_BAILEY;
@@ -179,7 +166,9 @@ static int run(int argc, char **argv, struct error *error)
     printf("\nParts that Bailey uses:\n");
     for (size_t i = 0; i < FEATURE_COUNT; i++)
         print_item(features[i].name, present[i], NULL, features[i].without);
-    printf("\nLimits:\n  %s.\n\n%s\n", soft_limits, usable ? "Bailey can run here." : "Bailey cannot run here.");
+    printf("\nLimits (--memory, --pids):\n  %s.\n", hard ? "hard: the host's kernel keeps them"
+                                                           : "soft where a hard limit is missing above: kept by the sandbox's own kernel");
+    printf("\n%s\n", usable ? "Bailey can run here." : "Bailey cannot run here.");
     return usable ? 0 : EXIT_BAILEY;
 }
 
