@@ -181,15 +181,18 @@ static pthread_mutex_t *shared_mutex(int protocol)
 static void robust_mutexes_survive(int protocol, int by_signal)
 {
     pthread_mutex_t *mutex = shared_mutex(protocol);
+    volatile int *locked = (volatile int *)(mutex + 1);
     pid_t child = fork();
     if (child == 0) {
         pthread_mutex_lock(mutex);
+        *locked = 1;
         usleep(30000); /* the parent waits meanwhile */
         if (by_signal)
             kill(getpid(), SIGKILL);
         _exit(0);
     }
-    usleep(10000);
+    while (!*locked)
+        usleep(1000);
     CHECK_EQUAL(pthread_mutex_lock(mutex), EOWNERDEAD);
     CHECK_EQUAL(pthread_mutex_consistent(mutex), 0);
     CHECK_EQUAL(pthread_mutex_unlock(mutex), 0);

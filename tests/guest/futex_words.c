@@ -66,30 +66,42 @@ static void timeouts_are_kept(void)
     CHECK(now(CLOCK_REALTIME) - start >= 30000000);
 }
 
-struct sleeper { pthread_t thread; uint32_t *word; uint32_t bits; long result; int error; volatile int running, done; };
+struct sleeper { pthread_t thread; uint32_t *word; uint32_t bits; long result; int error; volatile int done; };
 static void *sleep_on(void *argument)
 {
     struct sleeper *sleeper = argument;
-    sleeper->running = 1;
     errno = 0;
     sleeper->result = futex(sleeper->word, FUTEX_WAIT_BITSET_PRIVATE, 0, NULL, NULL, sleeper->bits);
     sleeper->error = errno;
     sleeper->done = 1;
     return NULL;
 }
+/* How many sleep on the word: requeued to itself they stay where they are and are counted. */
+static long count_sleepers(uint32_t *word)
+{
+    return futex(word, FUTEX_REQUEUE_PRIVATE, 0, (void *)1000, word, 0);
+}
 static void start_sleeper(struct sleeper *sleeper, uint32_t *word, uint32_t bits)
 {
+    long before = count_sleepers(word);
     *sleeper = (struct sleeper){.word = word, .bits = bits};
     CHECK_EQUAL(pthread_create(&sleeper->thread, NULL, sleep_on, sleeper), 0);
-    while (!sleeper->running)
-        sched_yield();
-    usleep(20000);
+    while (count_sleepers(word) <= before)
+        usleep(1000);
 }
 
-static int count_done(struct sleeper *sleepers, int count)
+/* How many have returned: waits for `expected` of them, and a little longer for one too many. */
+static int count_done(struct sleeper *sleepers, int count, int expected)
 {
     int done = 0;
-    usleep(20000);
+    for (int tries = 0; tries < 2000 && done < expected; tries++) {
+        usleep(1000);
+        done = 0;
+        for (int i = 0; i < count; i++)
+            done += sleepers[i].done;
+    }
+    usleep(10000);
+    done = 0;
     for (int i = 0; i < count; i++)
         done += sleepers[i].done;
     return done;
@@ -103,10 +115,10 @@ static void wakes_are_counted_and_select_by_bits(void)
         start_sleeper(&sleepers[i], &word, i < 3 ? 1 : 2);
     CHECK_EQUAL(futex(&word, FUTEX_WAKE_BITSET_PRIVATE, 10, NULL, NULL, 4), 0);
     CHECK_EQUAL(futex(&word, FUTEX_WAKE_BITSET_PRIVATE, 10, NULL, NULL, 2), 2);
-    CHECK_EQUAL(count_done(sleepers, 5), 2);
+    CHECK_EQUAL(count_done(sleepers, 5, 2), 2);
     CHECK(sleepers[3].done && sleepers[4].done);
     CHECK_EQUAL(futex(&word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0), 1);
-    CHECK_EQUAL(count_done(sleepers, 5), 3);
+    CHECK_EQUAL(count_done(sleepers, 5, 3), 3);
     CHECK(sleepers[0].done); /* first come, first served */
     CHECK_EQUAL(futex(&word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0), 2);
     for (int i = 0; i < 5; i++) {
@@ -122,7 +134,7 @@ static void requeue_moves_waiters(void)
     for (int i = 0; i < 4; i++)
         start_sleeper(&sleepers[i], words, ~0u);
     CHECK_EQUAL(futex(words, FUTEX_CMP_REQUEUE_PRIVATE, 1, (void *)2, words + 1, 0), 3);
-    CHECK_EQUAL(count_done(sleepers, 4), 1);
+    CHECK_EQUAL(count_done(sleepers, 4, 1), 1);
     CHECK_EQUAL(futex(words + 1, FUTEX_WAKE_PRIVATE, 10, NULL, NULL, 0), 2);
     CHECK_EQUAL(futex(words, FUTEX_REQUEUE_PRIVATE, 0, (void *)10, words + 1, 0), 1);
     CHECK_EQUAL(futex(words, FUTEX_WAKE_PRIVATE, 10, NULL, NULL, 0), 0);
@@ -189,8 +201,6 @@ static void signals_interrupt_or_restart(void)
     CHECK_ERROR(futex(&word, FUTEX_WAIT_PRIVATE, 0, &second, NULL, 0), EINTR);
     action.sa_flags = SA_RESTART;
     sigaction(SIGALRM, &action, NULL);
-    struct sleeper waker;
-    (void)waker;
     /* A wait without deadline goes on after the handler: ended by the child's wake. */
     uint32_t *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     pid_t child = fork();
@@ -246,7 +256,6 @@ static void no_wake_is_lost(void)
     CHECK_EQUAL(lock_count, 120000);
 }
 
-struct many { uint32_t *words; int woken; };
 static void *wake_third(void *argument)
 {
     uint32_t *words = argument;
