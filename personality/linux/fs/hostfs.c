@@ -525,8 +525,7 @@ int hostfs_create(uint32_t mount_number, struct superblock **out_superblock, str
 {
     struct superblock *superblock = superblock_create(&hostfs_type);
     struct hostfs *hostfs = heap_alloc(sizeof(*hostfs));
-    struct bly_walk_result result;
-    char uri[32];
+    struct bly_attributes attributes;
     int error = -ENOMEM;
 
     if (!superblock || !hostfs)
@@ -537,9 +536,9 @@ int hostfs_create(uint32_t mount_number, struct superblock **out_superblock, str
     if (!hostfs->identities)
         goto fail;
     superblock->data = hostfs;
-    error = bly->stream_walk(uri, (size_t)format(uri, sizeof(uri), "file:%u/", mount_number), 0, &result);
+    error = grant_attributes(mount_number, &attributes);
     if (error == 0)
-        error = hostfs_get(superblock, NULL, "", 0, &result.attributes, result.link, result.link_size, out_root);
+        error = hostfs_get(superblock, NULL, "", 0, &attributes, "", 0, out_root);
     if (error < 0)
         goto fail;
     superblock->root = *out_root;

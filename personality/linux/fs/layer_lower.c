@@ -168,14 +168,28 @@ int layer_lower_lookup(struct inode *directory, const char *name, size_t size, s
     return make_inode(directory->superblock, node->lower_path, name, size, &result.attributes, result.link, result.link_size, out_inode);
 }
 
-int layer_lower_root(struct superblock *superblock, struct inode **out_root)
+int grant_attributes(uint32_t mount_number, struct bly_attributes *out_attributes)
 {
+    const struct bly_start_mount *mounts = (const void *)((const char *)start_info + start_info->mounts);
     struct bly_walk_result result;
     char uri[32];
-    int size = format(uri, sizeof(uri), "file:%u/", ((struct layer *)superblock->data)->lower_mount);
-    int error = bly->stream_walk(uri, (size_t)size, 0, &result);
 
-    return error < 0 ? error : make_inode(superblock, "", "", 0, &result.attributes, "", 0, out_root);
+    if (mount_number < start_info->mount_count && mounts[mount_number].attributes) {
+        memcpy(out_attributes, (const char *)start_info + mounts[mount_number].attributes, sizeof(*out_attributes));
+        return 0;
+    }
+    int error = bly->stream_walk(uri, (size_t)format(uri, sizeof(uri), "file:%u/", mount_number), 0, &result);
+    if (error == 0)
+        *out_attributes = result.attributes;
+    return error;
+}
+
+int layer_lower_root(struct superblock *superblock, struct inode **out_root)
+{
+    struct bly_attributes attributes;
+    int error = grant_attributes(((struct layer *)superblock->data)->lower_mount, &attributes);
+
+    return error < 0 ? error : make_inode(superblock, "", "", 0, &attributes, "", 0, out_root);
 }
 
 /* ---- Streams ---- */

@@ -12,6 +12,8 @@ int stream_read_listing(bly_handle handle, struct layer_listing **out_listing); 
 int64_t stream_read_file(bly_handle handle, const struct bly_iovec *vector, size_t count, uint64_t offset);
 int64_t stream_write_file(bly_handle handle, const struct bly_iovec *vector, size_t count, uint64_t offset, unsigned flags);
 int64_t stream_read_fully(bly_handle handle, void *buffer, uint64_t size, uint64_t offset); /* fewer only at the end */
+/* Attributes of a granted folder or file itself, as the start information has them. */
+int grant_attributes(uint32_t mount_number, struct bly_attributes *out_attributes);
 int layer_lower_root(struct superblock *superblock, struct inode **out_root);
 
 #endif

@@ -317,7 +317,8 @@ static int open_temporary(struct dentry *base, const char *path, unsigned flags,
         return error;
     if ((error = inode_permission(directory->inode, MAY_WRITE | MAY_EXECUTE)) < 0)
         return error;
-    if (!directory->inode->ops->temporary)
+    /* A file that may get a name later: the host cannot be asked for that by descriptor, so that programs had better use a name at once. */
+    if (!directory->inode->ops->temporary || (!(flags & O_EXCL) && (directory->inode->superblock->type->flags & FILESYSTEM_LIVE)))
         return -EOPNOTSUPP;
     new_owner(directory->inode, &request);
     error = directory->inode->ops->temporary(directory->inode, request.mode, request.owner, request.group, &inode);
