@@ -45,7 +45,6 @@ lx_entry:
     mov %rsp, %rdi
     testl $ENTRY_FLAGS_SLOW, ENTRY_RFLAGS(%rsp)
     jnz .Lentry_flags
-.Lserve:
     call entry_serve
 .Lserved:
     test %eax, %eax
@@ -115,7 +114,8 @@ lx_leave_window_end:
 .Lentry_flags:
     push $2
     popfq
-    jmp .Lserve
+    call entry_serve
+    jmp lx_leave_again
 
     .globl lx_leave_again
     .globl lx_leave_from_top
@@ -137,7 +137,9 @@ lx_leave_from_top:
     .type lx_entry_trapped, @function
 lx_entry_trapped:
     call entry_serve_trapped
-    jmp .Lserved
+    testl $ENTRY_FLAGS_SLOW, ENTRY_RFLAGS(%rsp)
+    jz .Lserved
+    jmp lx_leave_again
 
     /* rsi: the exception, below the context. */
     .globl lx_entry_exception
