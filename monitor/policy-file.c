@@ -123,10 +123,12 @@ static unsigned line_of_key(const char *text, unsigned line, const char *key, un
     unsigned number = 1;
     for (const char *place = text; place; number++) {
         const char *word = place + strspn(place, " \t-{,\"'");
-        const char *after = word + size + (word > place && (word[-1] == '"' || word[-1] == '\''));
-        if (number >= line && strncmp(word, key, size) == 0 && after[strspn(after, " ")] == ':' &&
-            --occurrence == 0)
-            return number;
+        if (number >= line && strncmp(word, key, size) == 0) {
+            const char *after = word + size;
+            after += *after == '"' || *after == '\'';
+            if (after[strspn(after, " ")] == ':' && --occurrence == 0)
+                return number;
+        }
         place = strchr(place, '\n');
         place = place ? place + 1 : NULL;
     }
