@@ -57,6 +57,9 @@ static int take_descriptors(struct message *message, const int *descriptors, siz
 {
     if (message->rights_count + count > RIGHTS_MAX)
         return -EINVAL;
+    int problem = rights_allowed((uint32_t)count);
+    if (problem)
+        return problem;
     struct open_file **grown = heap_realloc(message->rights, message->rights_count * sizeof *grown, (message->rights_count + count) * sizeof *grown);
     if (!grown && count)
         return -ENOMEM;

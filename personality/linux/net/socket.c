@@ -14,6 +14,7 @@ int lx_net_init(void)
     list_init(&state->bound[0]);
     list_init(&state->bound[1]);
     list_init(&state->bound[2]);
+    list_init(&state->flying);
     state->next_ephemeral = 32768;
     lx_kernel->net = state;
     return 0;
@@ -39,6 +40,7 @@ struct socket *socket_create(const struct socket_family *family, int type, int p
     list_init(&socket->pending);
     list_init(&socket->pending_node);
     list_init(&socket->bound_node);
+    list_init(&socket->flight_node);
     socket->receive_limit = socket->send_limit = DEFAULT_BUFFER;
     socket->low_water = 1;
     socket->oob = -1;
@@ -147,7 +149,10 @@ static void socket_close(struct open_file *file)
     list_for_each_safe(node, after, &unread_packets)
         packet_free(container_of(node, struct packet, node)); /* may close files that were in flight: no lock held */
     wait_queue_wake(&socket->queue, POLLOUT | POLLERR | POLLHUP, 1 << 30);
+    bool may_leave_garbage = socket->family == &unix_family;
     socket_unref(socket);
+    if (may_leave_garbage)
+        rights_collect();
 }
 
 /* ---- Polling and ioctls ---- */

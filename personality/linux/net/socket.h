@@ -64,6 +64,11 @@ struct socket {
     struct list pending_node;
     uint32_t pending_count, backlog;
     struct list bound_node;          /* in the family's table; guarded by net_state.lock */
+    /* Descriptors in flight (rights.c); guarded by net_state.flight_lock. */
+    struct list flight_node;
+    struct open_file *file;          /* while in flight */
+    uint32_t in_flight, held_by_suspects;
+    bool suspect, to_visit;
     struct inode *bound_inode;       /* AF_UNIX path name, with a reference */
     uint64_t receive_timeout_ns, send_timeout_ns; /* 0: none */
     uint32_t low_water;
@@ -96,6 +101,9 @@ struct net_state {
     struct list unix_abstract[64];
     struct list bound[3];            /* inet: tcp, udp and udplite sockets with a port */
     uint32_t next_ephemeral, next_abstract;
+    struct lock flight_lock;         /* guards the two below; before any socket.lock */
+    struct list flying;              /* unix sockets of which a descriptor is in flight */
+    _Atomic uint64_t in_flight;      /* descriptors of any kind */
 };
 static inline struct net_state *net(void) { return lx_kernel->net; }
 
@@ -134,6 +142,12 @@ struct packet *packet_create(size_t room);
 void packet_queue(struct socket *target, struct packet *packet); /* target->lock held */
 void packet_free(struct packet *packet);
 struct socket_credentials socket_own_credentials(void);
+
+/* rights.c: descriptors on their way. departed: before they are queued; arrived: after they left the queue. No socket.lock held. */
+int rights_allowed(uint32_t count);  /* 0, -ETOOMANYREFS */
+void rights_departed(struct open_file **files, uint32_t count);
+void rights_arrived(struct open_file **files, uint32_t count);
+void rights_collect(void);
 
 /* options.c: the value of an option of an inet socket, set or not. */
 int32_t socket_option(const struct socket *socket, int level, int number);

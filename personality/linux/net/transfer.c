@@ -8,6 +8,7 @@ enum { STREAM_CHUNK = 32768, SMALL = 256, SMALL_ROOM = 2048, UDP_MAX = 65507 };
 
 void packet_free(struct packet *packet)
 {
+    rights_arrived(packet->rights, packet->rights_count);
     for (uint32_t i = 0; i < packet->rights_count; i++)
         file_unref(packet->rights[i]);
     heap_free(packet->rights);
@@ -28,6 +29,7 @@ static void attach_ancillary(struct packet *packet, struct message *message)
 {
     packet->rights = message->rights;
     packet->rights_count = message->rights_count;
+    rights_departed(packet->rights, packet->rights_count);
     message->rights = NULL;
     message->rights_count = 0;
     packet->has_credentials = true;
@@ -37,6 +39,7 @@ static void attach_ancillary(struct packet *packet, struct message *message)
 /* What was attached goes back to the message: the packet was not sent, the caller frees the descriptors. */
 static void detach_ancillary(struct packet *packet, struct message *message)
 {
+    rights_arrived(packet->rights, packet->rights_count);
     message->rights = packet->rights;
     message->rights_count = packet->rights_count;
     packet->rights = NULL;
@@ -391,7 +394,7 @@ static void announce_room(struct socket *socket)
 /* Copies what is there, as far as one read may go. Holds receive_mutex. Bytes, or -EFAULT when none. */
 static int64_t drain_stream(struct socket *socket, struct message *message)
 {
-    bool peek = message->flags & LX_MSG_PEEK;
+    bool peek = message->flags & LX_MSG_PEEK, arrived = message->rights_count > 0;
     int64_t total = 0;
     struct list *at = &socket->packets;
     while (message->buffer->size) {
@@ -412,6 +415,10 @@ static int64_t drain_stream(struct socket *socket, struct message *message)
             message->credentials = packet->credentials;
             message->has_credentials = packet->has_credentials;
         }
+        if (!peek && !arrived && message->rights_count) {
+            rights_arrived(message->rights, message->rights_count);
+            arrived = true;
+        }
         int64_t copied = available ? io_copy_out(message->buffer, packet->data + packet->start, available) : 0;
         if (copied < 0)
             return total ? total : copied;
@@ -429,6 +436,8 @@ static int64_t drain_stream(struct socket *socket, struct message *message)
         }
         if (empty)
             packet_free(packet);
+        if (message->rights_count)
+            break; /* a read that got descriptors ends with the bytes they came with */
     }
     return total;
 }
@@ -470,7 +479,7 @@ static int64_t receive_stream(struct open_file *file, struct message *message)
         if (count == 0 && message->rights_count == 0)
             continue; /* another reader was faster */
         total += count;
-        if (!whole)
+        if (!whole || message->rights_count)
             break;
     } while (message->buffer->size);
     return total;
@@ -515,6 +524,7 @@ static int64_t receive_packet(struct open_file *file, struct message *message)
         }
         mutex_release(&socket->receive_mutex);
         if (!peek) {
+            rights_arrived(message->rights, message->rights_count);
             packet_free(packet);
             announce_room(socket);
         }

@@ -32,11 +32,12 @@ static struct list *abstract_bucket(const struct socket_name *name)
     return &net()->unix_abstract[hash % 64];
 }
 
-static struct socket *find_abstract(const struct socket_name *name)
+/* Each type has names of its own. */
+static struct socket *find_abstract(const struct socket_name *name, int type)
 {
     list_for_each(node, abstract_bucket(name)) {
         struct socket *socket = container_of(node, struct socket, bound_node);
-        if (socket->name.size == name->size && memcmp(socket->name.bytes, name->bytes, name->size) == 0)
+        if (socket->type == type && socket->name.size == name->size && memcmp(socket->name.bytes, name->bytes, name->size) == 0)
             return socket;
     }
     return NULL;
@@ -45,7 +46,7 @@ static struct socket *find_abstract(const struct socket_name *name)
 static int bind_abstract(struct socket *socket, const struct socket_name *name)
 {
     scoped_lock(&net()->lock);
-    if (find_abstract(name))
+    if (find_abstract(name, socket->type))
         return -EADDRINUSE;
     scoped_lock(&socket->lock);
     if (socket->name.size)
@@ -124,7 +125,7 @@ static int unix_find(struct socket *from, const struct socket_name *name, struct
         return -EINVAL;
     if (!name->bytes[PATH_OFFSET]) {
         scoped_lock(&net()->lock);
-        target = find_abstract(name);
+        target = find_abstract(name, from->type);
         if (!target)
             return -ECONNREFUSED;
         socket_ref(target);
