@@ -1,5 +1,5 @@
-/* Formatting, number parsing, the log line and panic. Output never exceeds the given buffer and is always terminated when the
- * buffer has any room. */
+/* Formatting, number parsing, the log line and panic. Output never exceeds the given buffer and is
+ * always terminated when the buffer has any room. */
 #include <bailey/start.h>
 
 #include "libos/abi.h"
@@ -29,7 +29,8 @@ struct conversion {
     int size;             /* of the integer argument in bytes */
 };
 
-static void put_text(struct output *output, const struct conversion *conversion, const char *text, size_t length)
+static void put_text(struct output *output, const struct conversion *conversion, const char *text,
+                     size_t length)
 {
     if (!conversion->left)
         put_repeated(output, ' ', conversion->width - (int64_t)length);
@@ -39,7 +40,8 @@ static void put_text(struct output *output, const struct conversion *conversion,
         put_repeated(output, ' ', conversion->width - (int64_t)length);
 }
 
-static void put_number(struct output *output, const struct conversion *conversion, uint64_t value, unsigned base, bool upper, const char *prefix)
+static void put_number(struct output *output, const struct conversion *conversion, uint64_t value,
+                       unsigned base, bool upper, const char *prefix)
 {
     const char *digits = upper ? "0123456789ABCDEF" : "0123456789abcdef";
     char reversed[24];
@@ -69,7 +71,8 @@ static void put_number(struct output *output, const struct conversion *conversio
         put_repeated(output, ' ', padding);
 }
 
-static const char *parse_conversion(const char *pattern, struct conversion *out, int *width_argument, int *precision_argument)
+static const char *parse_conversion(const char *pattern, struct conversion *out,
+                                    int *width_argument, int *precision_argument)
 {
     *out = (struct conversion){.precision = -1, .size = sizeof(int)};
     *width_argument = *precision_argument = 0;
@@ -138,26 +141,40 @@ int format_list(char *buffer, size_t size, const char *pattern, va_list argument
         switch (*pattern) {
         case 'd':
         case 'i': {
-            int64_t value = conversion.size == sizeof(long) ? va_arg(arguments, long) : va_arg(arguments, int);
+            int64_t value =
+                conversion.size == sizeof(long) ? va_arg(arguments, long) : va_arg(arguments, int);
             if (conversion.size == 2)
                 value = (int16_t)value;
             else if (conversion.size == 1)
                 value = (int8_t)value;
             uint64_t magnitude = value < 0 ? -(uint64_t)value : (uint64_t)value;
-            put_number(&output, &conversion, magnitude, 10, false, value < 0 ? "-" : conversion.plus ? "+" : conversion.space ? " " : "");
+            put_number(&output, &conversion, magnitude, 10, false,
+                       value < 0          ? "-"
+                       : conversion.plus  ? "+"
+                       : conversion.space ? " "
+                                          : "");
             break;
         }
         case 'u':
         case 'o':
         case 'x':
         case 'X': {
-            uint64_t value = conversion.size == sizeof(long) ? va_arg(arguments, unsigned long) : va_arg(arguments, unsigned);
+            uint64_t value = conversion.size == sizeof(long) ? va_arg(arguments, unsigned long)
+                                                             : va_arg(arguments, unsigned);
             if (conversion.size == 2)
                 value = (uint16_t)value;
             else if (conversion.size == 1)
                 value = (uint8_t)value;
-            const char *prefix = !conversion.alternate || !value ? "" : *pattern == 'o' ? "0" : *pattern == 'x' ? "0x" : *pattern == 'X' ? "0X" : "";
-            put_number(&output, &conversion, value, *pattern == 'u' ? 10 : *pattern == 'o' ? 8 : 16, *pattern == 'X', prefix);
+            const char *prefix = !conversion.alternate || !value ? ""
+                                 : *pattern == 'o'               ? "0"
+                                 : *pattern == 'x'               ? "0x"
+                                 : *pattern == 'X'               ? "0X"
+                                                                 : "";
+            put_number(&output, &conversion, value,
+                       *pattern == 'u'   ? 10
+                       : *pattern == 'o' ? 8
+                                         : 16,
+                       *pattern == 'X', prefix);
             break;
         }
         case 'p':
@@ -172,7 +189,9 @@ int format_list(char *buffer, size_t size, const char *pattern, va_list argument
             const char *text = va_arg(arguments, const char *);
             if (!text)
                 text = "(null)";
-            put_text(&output, &conversion, text, conversion.precision >= 0 ? strnlen(text, (size_t)conversion.precision) : strlen(text));
+            put_text(&output, &conversion, text,
+                     conversion.precision >= 0 ? strnlen(text, (size_t)conversion.precision)
+                                               : strlen(text));
             break;
         }
         case '%':
@@ -218,7 +237,8 @@ size_t parse_number(const char *text, size_t size, uint64_t *out_value)
     size_t position = 0;
     uint64_t value = 0;
 
-    if (size > 2 && text[0] == '0' && (text[1] == 'x' || text[1] == 'X') && digit_value(text[2]) < 16) {
+    if (size > 2 && text[0] == '0' && (text[1] == 'x' || text[1] == 'X') &&
+        digit_value(text[2]) < 16) {
         base = 16;
         position = 2;
     } else if (size > 1 && text[0] == '0') {
@@ -246,7 +266,10 @@ void log_line(unsigned level, const char *pattern, ...)
 
 void panic(const char *pattern, ...)
 {
-    struct { struct bly_control header; char text[400]; } record = {.header = {.kind = BLY_CONTROL_PANIC}};
+    struct {
+        struct bly_control header;
+        char text[400];
+    } record = {.header = {.kind = BLY_CONTROL_PANIC}};
     va_list arguments;
 
     va_start(arguments, pattern);

@@ -1,5 +1,6 @@
-/* Copies between the personality and the program. Every guest address is checked against Bailey's window here, once, so that
- * the raw routines (guest_copy.S) never see a pointer into the kernel heap. */
+/* Copies between the personality and the program. Every guest address is checked against Bailey's
+ * window here, once, so that the raw routines (guest_copy.S) never see a pointer into the kernel
+ * heap. */
 #include "libos/guest.h"
 
 #include <asm/errno.h>
@@ -12,13 +13,17 @@ int guest_store32_raw(uint32_t *guest_to, uint32_t value);
 int guest_compare_exchange32_raw(uint32_t *guest_to, uint32_t *expected, uint32_t desired);
 
 /* Relative to the field's own address. */
-struct fault_entry { int32_t start, end, continuation; };
+struct fault_entry {
+    int32_t start, end, continuation;
+};
 extern const struct fault_entry __start_bly_fault_table[], __stop_bly_fault_table[];
 
-/* How many of `size` bytes at `address` may be touched at all: up to the next address that is not the guest's. */
+/* How many of `size` bytes at `address` may be touched at all: up to the next address that is not
+ * the guest's. */
 static size_t guest_prefix(const void *address, size_t size)
 {
-    uint64_t start = (uint64_t)address, limit = start < BLY_WINDOW_START ? BLY_WINDOW_START : BLY_GUEST_MAX;
+    uint64_t start = (uint64_t)address,
+             limit = start < BLY_WINDOW_START ? BLY_WINDOW_START : BLY_GUEST_MAX;
 
     if (start >= BLY_GUEST_MAX || (start >= BLY_WINDOW_START && start < BLY_WINDOW_END))
         return 0;
@@ -91,7 +96,8 @@ int guest_compare_exchange32(uint32_t *guest_to, uint32_t *expected, uint32_t de
 
 bool guest_fault_fixup(struct bly_context *context)
 {
-    for (const struct fault_entry *entry = __start_bly_fault_table; entry < __stop_bly_fault_table; entry++) {
+    for (const struct fault_entry *entry = __start_bly_fault_table; entry < __stop_bly_fault_table;
+         entry++) {
         uint64_t start = (uint64_t)&entry->start + (uint64_t)(int64_t)entry->start;
         uint64_t end = (uint64_t)&entry->end + (uint64_t)(int64_t)entry->end;
         if (context->rip >= start && context->rip < end) {

@@ -1,9 +1,10 @@
 /* Kernel heap and bulk segment.
  *
- * Small objects come from slabs, a lock a size class; everything larger from page runs (pages.c). The allocator's own state
- * and both arrays of page descriptors lie at the start of the heap segment. Invariant: every allocated run and slab is
- * counted in used[] before it is given out, and free objects carry FREE_PATTERN, so that a double free is caught.
- * Lock order: class lock, then area lock. */
+ * Small objects come from slabs, a lock a size class; everything larger from page runs (pages.c).
+ * The allocator's own state and both arrays of page descriptors lie at the start of the heap
+ * segment. Invariant: every allocated run and slab is counted in used[] before it is given out, and
+ * free objects carry FREE_PATTERN, so that a double free is caught. Lock order: class lock, then
+ * area lock. */
 #include "libos/heap.h"
 
 #include <asm/errno.h>
@@ -15,21 +16,24 @@
 
 enum {
     SMALL_MAX = 2048,
-    UNIT = 16,              /* granule of sizes and of free_head */
-    LARGE_SLAB_SIZE = 640,  /* objects from here on live in slabs of two pages */
-    SINGLE_BATCH = 256,     /* pages moved at once when the stack of single pages overflows */
+    UNIT = 16,             /* granule of sizes and of free_head */
+    LARGE_SLAB_SIZE = 640, /* objects from here on live in slabs of two pages */
+    SINGLE_BATCH = 256,    /* pages moved at once when the stack of single pages overflows */
 };
 #define FREE_PATTERN 0xf4eef4eef4eef4eeull
 
-static const uint16_t class_sizes[] = {16,  32,  48,  64,  80,  96,  112, 128, 160,  192, 224,
+static const uint16_t class_sizes[] = {16,  32,  48,  64,  80,  96,  112, 128,  160,  192, 224,
                                        256, 320, 384, 448, 512, 640, 768, 1024, 1344, 2048};
-_Static_assert(sizeof class_sizes / sizeof *class_sizes <= HEAP_CLASS_COUNT, "classes fit in the shared state");
+_Static_assert(sizeof class_sizes / sizeof *class_sizes <= HEAP_CLASS_COUNT,
+               "classes fit in the shared state");
 
 /* Class by size in units, rounded up. */
 static const uint8_t class_by_units[SMALL_MAX / UNIT + 1] = {
-    [0 ... 1] = 0,    [2] = 1,          [3] = 2,          [4] = 3,          [5] = 4,          [6] = 5,          [7] = 6,
-    [8] = 7,          [9 ... 10] = 8,   [11 ... 12] = 9,  [13 ... 14] = 10, [15 ... 16] = 11, [17 ... 20] = 12, [21 ... 24] = 13,
-    [25 ... 28] = 14, [29 ... 32] = 15, [33 ... 40] = 16, [41 ... 48] = 17, [49 ... 64] = 18, [65 ... 84] = 19, [85 ... 128] = 20,
+    [0 ... 1] = 0,     [2] = 1,          [3] = 2,          [4] = 3,          [5] = 4,
+    [6] = 5,           [7] = 6,          [8] = 7,          [9 ... 10] = 8,   [11 ... 12] = 9,
+    [13 ... 14] = 10,  [15 ... 16] = 11, [17 ... 20] = 12, [21 ... 24] = 13, [25 ... 28] = 14,
+    [29 ... 32] = 15,  [33 ... 40] = 16, [41 ... 48] = 17, [49 ... 64] = 18, [65 ... 84] = 19,
+    [85 ... 128] = 20,
 };
 
 struct free_object {
@@ -63,7 +67,9 @@ void heap_init(uint64_t memory_limit)
 {
     struct libos_shared *shared = libos_shared();
     uint64_t heap_pages = BLY_HEAP_SIZE / BLY_PAGE_SIZE, bulk_pages = BLY_BULK_SIZE / BLY_PAGE_SIZE;
-    struct page *heap_descriptors = (struct page *)(BLY_HEAP_START + (sizeof *shared + BLY_PAGE_SIZE - 1) / BLY_PAGE_SIZE * BLY_PAGE_SIZE);
+    struct page *heap_descriptors =
+        (struct page *)(BLY_HEAP_START +
+                        (sizeof *shared + BLY_PAGE_SIZE - 1) / BLY_PAGE_SIZE * BLY_PAGE_SIZE);
     struct page *bulk_descriptors = heap_descriptors + heap_pages;
     uint64_t metadata = (uint64_t)(bulk_descriptors + bulk_pages) - BLY_HEAP_START;
     uint64_t cpus[SPIN_CPU_MAX / 64] = {0};
@@ -71,10 +77,12 @@ void heap_init(uint64_t memory_limit)
     /* The segment is fresh: all zero. */
     if (bly->thread_get_affinity(thread_block()->thread_id, cpus, sizeof cpus) >= 0)
         for (size_t i = 0; i < SPIN_CPU_MAX / 64; i++)
-            for (uint64_t set = cpus[i]; set; set &= set - 1) /* the compiler would call its library to count bits */
+            for (uint64_t set = cpus[i]; set;
+                 set &= set - 1) /* the compiler would call its library to count bits */
                 shared->cpu_count++;
     shared->limit = memory_limit;
-    pages_init(&shared->heap, BLY_HEAP_START, (uint32_t)heap_pages, heap_descriptors, (uint32_t)((metadata + BLY_PAGE_SIZE - 1) / BLY_PAGE_SIZE));
+    pages_init(&shared->heap, BLY_HEAP_START, (uint32_t)heap_pages, heap_descriptors,
+               (uint32_t)((metadata + BLY_PAGE_SIZE - 1) / BLY_PAGE_SIZE));
     pages_init(&shared->bulk, BLY_BULK_START, (uint32_t)bulk_pages, bulk_descriptors, 1);
 }
 
@@ -161,7 +169,8 @@ static void *small_alloc(size_t size)
         lock_release(&class->lock);
         return NULL;
     }
-    struct free_object *object = (struct free_object *)(BLY_HEAP_START + (uint64_t)slab->free_head * UNIT);
+    struct free_object *object =
+        (struct free_object *)(BLY_HEAP_START + (uint64_t)slab->free_head * UNIT);
     assert(object->pattern == FREE_PATTERN);
     slab->free_head = object->next;
     if (slab->used++ == 0)
@@ -252,7 +261,8 @@ void *heap_realloc(void *old, size_t old_size, size_t new_size)
 {
     if (old) {
         struct page *page = page_of(old);
-        size_t room = page->kind == PAGE_SLAB ? class_sizes[page->class] : page->count * BLY_PAGE_SIZE;
+        size_t room =
+            page->kind == PAGE_SLAB ? class_sizes[page->class] : page->count * BLY_PAGE_SIZE;
         if (new_size <= room && new_size > room / 2) {
             /* heap_alloc's promise holds for what the object grows by too. */
             if (new_size > old_size)
@@ -284,7 +294,8 @@ int64_t bulk_alloc(uint64_t page_count)
     struct libos_shared *shared = libos_shared();
     uint32_t first = 0;
 
-    if (page_count == 0 || page_count >= BLY_BULK_SIZE / BLY_PAGE_SIZE || !charge(HEAP_ACCOUNT_BULK, page_count * BLY_PAGE_SIZE))
+    if (page_count == 0 || page_count >= BLY_BULK_SIZE / BLY_PAGE_SIZE ||
+        !charge(HEAP_ACCOUNT_BULK, page_count * BLY_PAGE_SIZE))
         return -ENOMEM;
     if (page_count == 1) {
         lock_acquire(&shared->single_lock);

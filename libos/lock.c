@@ -1,8 +1,9 @@
 /* Locks and mutexes of the shared heap.
  *
- * One word: 0 free, 1 held, 2 held and somebody may sleep. Invariant: only a taker that found the word free by
- * compare-and-swap writes 1; one that has slept, or is about to, always exchanges 2 in. A spinning taker therefore never
- * overwrites "somebody may sleep" with "held", which would lose a wake-up (a prototype hung on exactly that). */
+ * One word: 0 free, 1 held, 2 held and somebody may sleep. Invariant: only a taker that found the
+ * word free by compare-and-swap writes 1; one that has slept, or is about to, always exchanges 2
+ * in. A spinning taker therefore never overwrites "somebody may sleep" with "held", which would
+ * lose a wake-up (a prototype hung on exactly that). */
 #include "libos/lock.h"
 
 #include "libos/abi.h"
@@ -16,7 +17,8 @@ static bool word_try(uint32_t *word)
 {
     uint32_t expected = FREE;
 
-    return __atomic_compare_exchange_n(word, &expected, HELD, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+    return __atomic_compare_exchange_n(word, &expected, HELD, false, __ATOMIC_ACQUIRE,
+                                       __ATOMIC_RELAXED);
 }
 
 static __attribute__((noinline)) void word_acquire_slowly(uint32_t *word)
@@ -43,7 +45,8 @@ void lock_acquire(struct lock *lock)
     struct bly_thread_block *block = thread_block();
     struct thread *thread = block->personality_thread;
 
-    /* Counted before it is taken: whoever dies in between is thought to hold it, never the other way round. */
+    /* Counted before it is taken: whoever dies in between is thought to hold it, never the other
+     * way round. */
     if (thread)
         thread->lock_depth++;
     if (!word_try(&lock->word)) {
@@ -72,13 +75,15 @@ void lock_release(struct lock *lock)
 
     lock->owner = 0;
     word_release(&lock->word);
-    if (thread && thread->lock_depth > 0 && --thread->lock_depth == 0 && thread->deferred_wake_count)
+    if (thread && thread->lock_depth > 0 && --thread->lock_depth == 0 &&
+        thread->deferred_wake_count)
         thread_flush_wakes(thread);
 }
 
 bool lock_held(const struct lock *lock)
 {
-    return __atomic_load_n(&lock->word, __ATOMIC_RELAXED) != FREE && lock->owner == thread_block()->thread_id;
+    return __atomic_load_n(&lock->word, __ATOMIC_RELAXED) != FREE &&
+           lock->owner == thread_block()->thread_id;
 }
 
 void mutex_init(struct mutex *mutex)
@@ -137,7 +142,8 @@ void mutex_release(struct mutex *mutex)
 
 bool mutex_held(const struct mutex *mutex)
 {
-    return __atomic_load_n(&mutex->word, __ATOMIC_RELAXED) != FREE && mutex->owner == thread_block()->thread_id;
+    return __atomic_load_n(&mutex->word, __ATOMIC_RELAXED) != FREE &&
+           mutex->owner == thread_block()->thread_id;
 }
 
 void mutex_break(struct mutex *mutex)

@@ -1,7 +1,9 @@
-/* Page-run allocator with boundary tags: the first and the last page of a free run know its length, so that neighbours
- * merge in constant time; free runs hang in bins by the logarithm of their length.
+/* Page-run allocator with boundary tags: the first and the last page of a free run know its length,
+ * so that neighbours merge in constant time; free runs hang in bins by the logarithm of their
+ * length.
  *
- * Invariant: two free runs never touch, and no page inside a free run (but its two ends) has kind FREE. */
+ * Invariant: two free runs never touch, and no page inside a free run (but its two ends) has kind
+ * FREE. */
 #include "libos/pages.h"
 
 #include "libos/abi.h"
@@ -9,11 +11,12 @@
 
 enum {
     GIVE_BACK_PAGES = 64, /* dirty pages of a free run from which on it is given back to the host */
-    REMOVE_TO_ZERO = 32,  /* from this many pages on, asking the host for fresh ones beats zeroing */
-    BIN_TRIES = 32,       /* runs looked at in the bin that may hold too short ones */
+    REMOVE_TO_ZERO = 32, /* from this many pages on, asking the host for fresh ones beats zeroing */
+    BIN_TRIES = 32,      /* runs looked at in the bin that may hold too short ones */
 };
 
-void pages_init(struct page_area *area, uint64_t base, uint32_t page_count, struct page *pages, uint32_t first_page)
+void pages_init(struct page_area *area, uint64_t base, uint32_t page_count, struct page *pages,
+                uint32_t first_page)
 {
     area->base = base;
     area->pages = pages;
@@ -71,7 +74,8 @@ static uint32_t run_find(struct page_area *area, uint32_t count, unsigned tries)
 {
     unsigned bin = bin_of(count);
 
-    for (uint32_t first = area->bins[bin]; first && tries > 0; first = area->pages[first].next, tries--)
+    for (uint32_t first = area->bins[bin]; first && tries > 0;
+         first = area->pages[first].next, tries--)
         if (area->pages[first].count >= count)
             return first;
     uint32_t larger = bin < 31 ? area->bin_mask & ~((2u << bin) - 1) : 0;
@@ -100,7 +104,8 @@ uint32_t pages_alloc(struct page_area *area, uint32_t count, bool zeroed)
 
     if (first && dirty && zeroed) {
         void *address = page_address(area, first);
-        if (count < REMOVE_TO_ZERO || bly->memory_advise(address, count * BLY_PAGE_SIZE, BLY_ADVICE_REMOVE) < 0)
+        if (count < REMOVE_TO_ZERO ||
+            bly->memory_advise(address, count * BLY_PAGE_SIZE, BLY_ADVICE_REMOVE) < 0)
             memset(address, 0, count * BLY_PAGE_SIZE);
     }
     return first;
@@ -110,7 +115,9 @@ void pages_free(struct page_area *area, uint32_t first, uint32_t count)
 {
     uint32_t dirty = count;
 
-    if (count >= GIVE_BACK_PAGES && bly->memory_advise(page_address(area, first), count * BLY_PAGE_SIZE, BLY_ADVICE_REMOVE) == 0)
+    if (count >= GIVE_BACK_PAGES &&
+        bly->memory_advise(page_address(area, first), count * BLY_PAGE_SIZE, BLY_ADVICE_REMOVE) ==
+            0)
         dirty = 0;
     for (;;) {
         lock_acquire(&area->lock);
@@ -131,7 +138,10 @@ void pages_free(struct page_area *area, uint32_t first, uint32_t count)
             break;
         /* Nobody else can find the run while it is off the lists. */
         lock_release(&area->lock);
-        dirty = bly->memory_advise(page_address(area, first), count * BLY_PAGE_SIZE, BLY_ADVICE_REMOVE) == 0 ? 0 : GIVE_BACK_PAGES - 1;
+        dirty = bly->memory_advise(page_address(area, first), count * BLY_PAGE_SIZE,
+                                   BLY_ADVICE_REMOVE) == 0
+                    ? 0
+                    : GIVE_BACK_PAGES - 1;
     }
     run_link(area, first, count, dirty);
     lock_release(&area->lock);

@@ -8,9 +8,9 @@
 enum { SPIN_CPU_MAX = 256, HEAP_CLASS_COUNT = 24 };
 
 struct heap_class {
-    struct lock lock;      /* guards the list and the slabs of this class */
-    uint32_t partial;      /* first slab with a free object, 0: none; linked by page.next/prev */
-    uint32_t empty_count;  /* slabs on the list without any object in use */
+    struct lock lock;     /* guards the list and the slabs of this class */
+    uint32_t partial;     /* first slab with a free object, 0: none; linked by page.next/prev */
+    uint32_t empty_count; /* slabs on the list without any object in use */
 };
 
 struct libos_shared {
@@ -22,12 +22,16 @@ struct libos_shared {
     _Atomic uint64_t used_total;
     struct page_area heap, bulk;
     struct heap_class classes[HEAP_CLASS_COUNT];
-    struct lock single_lock;                /* guards the two below: free single pages of the bulk segment, ready for reuse */
+    struct lock single_lock; /* guards the two below: free single pages of the bulk segment, ready
+                                for reuse */
     uint32_t single_count;
     uint32_t singles[512];
 };
 enum heap_account { HEAP_ACCOUNT_HEAP, HEAP_ACCOUNT_BULK, HEAP_ACCOUNT_PRIVATE };
 
-static inline struct libos_shared *libos_shared(void) { return (struct libos_shared *)BLY_HEAP_START; }
+static inline struct libos_shared *libos_shared(void)
+{
+    return (struct libos_shared *)BLY_HEAP_START;
+}
 
 #endif

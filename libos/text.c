@@ -1,10 +1,12 @@
 /* Memory and string functions of the freestanding C library.
  *
- * General registers only: a system call must leave the program's vector registers alone. Short blocks are moved by words,
- * long ones by `rep movsb`, whose start-up of about 35 cycles pays from some hundred bytes upwards. */
+ * General registers only: a system call must leave the program's vector registers alone. Short
+ * blocks are moved by words, long ones by `rep movsb`, whose start-up of about 35 cycles pays from
+ * some hundred bytes upwards. */
 #include "libos/text.h"
 
-/* The compiler would otherwise recognise the loops below and replace them by calls to the very functions they define. */
+/* The compiler would otherwise recognise the loops below and replace them by calls to the very
+ * functions they define. */
 #define OWN_LOOP __attribute__((optimize("no-tree-loop-distribute-patterns")))
 
 enum { REP_THRESHOLD = 256 };

@@ -1,13 +1,15 @@
 /* Sleeping and waking by ticket.
  *
- * A sleeper publishes its state, then looks at work_pending and at its wake word; a waker changes those first, then looks at
- * the state. With sequentially consistent accesses on both sides one of the two always sees the other, so no wake-up is lost.
+ * A sleeper publishes its state, then looks at work_pending and at its wake word; a waker changes
+ * those first, then looks at the state. With sequentially consistent accesses on both sides one of
+ * the two always sees the other, so no wake-up is lost.
  *
- * Before sleeping on the host a thread may spin: a cross-CPU wake-up costs 60-120 us in a virtual machine, a spinning
- * reader sees a store in 0.1 us. It does so only while another CPU is left to do the waking (fewer spinners than
- * CPUs), and only while spinning pays: a success earns credit, a failure costs three times as much (the time was taken from whoever
- * could have used the CPU, perhaps the very waker), and a thread without credit tries again once in a while. How long it spins follows
- * from how long successful spins took lately. */
+ * Before sleeping on the host a thread may spin: a cross-CPU wake-up costs 60-120 us in a virtual
+ * machine, a spinning reader sees a store in 0.1 us. It does so only while another CPU is left to
+ * do the waking (fewer spinners than CPUs), and only while spinning pays: a success earns credit, a
+ * failure costs three times as much (the time was taken from whoever could have used the CPU,
+ * perhaps the very waker), and a thread without credit tries again once in a while. How long it
+ * spins follows from how long successful spins took lately. */
 #include "libos/thread.h"
 
 #include <asm/errno.h>
@@ -19,11 +21,11 @@
 
 enum {
     SPIN_CREDIT_MAX = 12,
-    SPIN_CREDIT_LOST = 3,      /* by a failure; a success earns 1 */
-    SPIN_RETRY_INTERVAL = 32,  /* sleeps without credit between two trials */
-    SPIN_CYCLES_MIN = 10000,   /* about 4 us */
-    SPIN_CYCLES_MAX = 120000,  /* about 50 us, what a wake-up through the host costs */
-    SPIN_GRACE_CYCLES = 5000,  /* spinners may outnumber the CPUs this long */
+    SPIN_CREDIT_LOST = 3,     /* by a failure; a success earns 1 */
+    SPIN_RETRY_INTERVAL = 32, /* sleeps without credit between two trials */
+    SPIN_CYCLES_MIN = 10000,  /* about 4 us */
+    SPIN_CYCLES_MAX = 120000, /* about 50 us, what a wake-up through the host costs */
+    SPIN_GRACE_CYCLES = 5000, /* spinners may outnumber the CPUs this long */
 };
 
 uint32_t thread_ticket(void)
@@ -76,7 +78,8 @@ static bool spin(struct thread *thread, uint32_t ticket, bool interruptible)
         __builtin_ia32_pause();
         woken = thread->wake_word != ticket || (interruptible && thread->work_pending);
         spent = cycle_counter() - start;
-        /* In a ping-pong the other side may not yet have noticed our wake-up: look only after a moment. */
+        /* In a ping-pong the other side may not yet have noticed our wake-up: look only after a
+         * moment. */
         if (!woken && spent > SPIN_GRACE_CYCLES && everyone_spins(shared, cpu))
             break;
     } while (!woken && spent < most);
@@ -89,7 +92,8 @@ static bool spin(struct thread *thread, uint32_t ticket, bool interruptible)
             spent = SPIN_CYCLES_MAX;
         thread->spin_cycles = (uint32_t)((thread->spin_cycles * 7ull + spent) / 8);
     } else {
-        thread->spin_credit -= thread->spin_credit < SPIN_CREDIT_LOST ? thread->spin_credit : SPIN_CREDIT_LOST;
+        thread->spin_credit -=
+            thread->spin_credit < SPIN_CREDIT_LOST ? thread->spin_credit : SPIN_CREDIT_LOST;
     }
     return woken;
 }
@@ -101,11 +105,14 @@ static int sleep_by_ticket(uint32_t ticket, uint64_t deadline_ns, bool interrupt
     int result = 0;
 
     if (deadline_ns == 0)
-        return interruptible && thread->work_pending ? -EINTR : thread->wake_word != ticket ? 0 : -ETIMEDOUT;
+        return interruptible && thread->work_pending ? -EINTR
+               : thread->wake_word != ticket         ? 0
+                                                     : -ETIMEDOUT;
     if (interruptible)
         thread->state = THREAD_SLEEPING;
     /* Not interruptible: the state stays IN_KERNEL, where thread_notify only sets work_pending. */
-    if (thread->wake_word == ticket && !(interruptible && thread->work_pending) && !(spin_allowed(thread) && spin(thread, ticket, interruptible))) {
+    if (thread->wake_word == ticket && !(interruptible && thread->work_pending) &&
+        !(spin_allowed(thread) && spin(thread, ticket, interruptible))) {
         bool interrupted = false;
         thread->asleep = 1;
         for (;;) {
@@ -150,7 +157,8 @@ void thread_wake(struct thread *thread)
     thread->wake_word++;
     if (!thread->asleep)
         return;
-    /* The word may be gone when the host is told: it lies in the heap all the same, and a wake-up too many harms nobody. */
+    /* The word may be gone when the host is told: it lies in the heap all the same, and a wake-up
+     * too many harms nobody. */
     if (self && self->lock_depth && self->deferred_wake_count < THREAD_WAKE_MAX)
         self->deferred_wakes[self->deferred_wake_count++] = word;
     else

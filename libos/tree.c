@@ -1,7 +1,11 @@
-/* AVL tree. Invariant: the heights of a node's two subtrees differ by at most one, and node->height is exact. */
+/* AVL tree. Invariant: the heights of a node's two subtrees differ by at most one, and node->height
+ * is exact. */
 #include "libos/tree.h"
 
-static int32_t height_of(const struct tree_node *node) { return node ? node->height : 0; }
+static int32_t height_of(const struct tree_node *node)
+{
+    return node ? node->height : 0;
+}
 
 static void update_height(struct tree_node *node)
 {
@@ -10,7 +14,8 @@ static void update_height(struct tree_node *node)
     node->height = (left > right ? left : right) + 1;
 }
 
-static void replace_child(struct tree *tree, struct tree_node *parent, struct tree_node *old, struct tree_node *new)
+static void replace_child(struct tree *tree, struct tree_node *parent, struct tree_node *old,
+                          struct tree_node *new)
 {
     if (!parent)
         tree->root = new;
@@ -162,7 +167,8 @@ struct tree_node *tree_prev(const struct tree_node *node)
     return node->parent;
 }
 
-struct tree_node *tree_lower_bound(const struct tree *tree, const struct tree_node *key, tree_compare compare)
+struct tree_node *tree_lower_bound(const struct tree *tree, const struct tree_node *key,
+                                   tree_compare compare)
 {
     struct tree_node *node = tree->root, *found = NULL;
 

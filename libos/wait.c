@@ -1,5 +1,6 @@
-/* Wait queues. Invariant: waiter->queue is set exactly while the waiter is on that queue's list; both change under the
- * queue's lock. The last thing a wake does with a waiter is to wake it: afterwards it may be gone. */
+/* Wait queues. Invariant: waiter->queue is set exactly while the waiter is on that queue's list;
+ * both change under the queue's lock. The last thing a wake does with a waiter is to wake it:
+ * afterwards it may be gone. */
 #include "libos/wait.h"
 
 #include <asm/errno.h>
@@ -18,7 +19,8 @@ void wait_queue_add(struct wait_queue *queue, struct waiter *waiter)
     assert(!waiter->queue);
     lock_acquire(&queue->lock);
     waiter->queue = queue;
-    /* Exclusive waiters at the end: one wake then meets all the plain ones before it has used up its count. */
+    /* Exclusive waiters at the end: one wake then meets all the plain ones before it has used up
+     * its count. */
     if (waiter->exclusive)
         list_push(&queue->waiters, &waiter->node);
     else
@@ -42,14 +44,15 @@ int wait_queue_wake(struct wait_queue *queue, uint32_t events, int count)
 {
     int exclusive_woken = 0;
 
-    /* The waiter joined under the lock that guards the condition, or tests the condition after joining; the fence makes
-     * the unlocked look safe in the second case too. */
+    /* The waiter joined under the lock that guards the condition, or tests the condition after
+     * joining; the fence makes the unlocked look safe in the second case too. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (list_empty(&queue->waiters))
         return 0;
 
     lock_acquire(&queue->lock);
-    list_for_each_safe(node, after, &queue->waiters) {
+    list_for_each_safe(node, after, &queue->waiters)
+    {
         struct waiter *waiter = container_of(node, struct waiter, node);
         if (waiter->events && !(waiter->events & events))
             continue;

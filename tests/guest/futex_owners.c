@@ -11,11 +11,15 @@
 #include <time.h>
 #include <unistd.h>
 
-static long futex(void *word, int operation, uint32_t value, const void *time, void *word2, uint32_t value3)
+static long futex(void *word, int operation, uint32_t value, const void *time, void *word2,
+                  uint32_t value3)
 {
     return syscall(SYS_futex, word, operation, value, time, word2, value3);
 }
-static uint32_t tid(void) { return (uint32_t)syscall(SYS_gettid); }
+static uint32_t tid(void)
+{
+    return (uint32_t)syscall(SYS_gettid);
+}
 
 static void pi_words_tell_their_owner(void)
 {
@@ -35,18 +39,25 @@ static void pi_words_tell_their_owner(void)
     CHECK_ERROR(futex((void *)4096, FUTEX_LOCK_PI_PRIVATE, 0, NULL, NULL, 0), EFAULT);
 }
 
-struct contest { uint32_t word; uint64_t count; int order[8]; int position; };
+struct contest {
+    uint32_t word;
+    uint64_t count;
+    int order[8];
+    int position;
+};
 static void *compete(void *argument)
 {
     struct contest *contest = argument;
     for (int i = 0; i < 5000; i++) {
         uint32_t expected = 0;
-        if (!__atomic_compare_exchange_n(&contest->word, &expected, tid(), 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        if (!__atomic_compare_exchange_n(&contest->word, &expected, tid(), 0, __ATOMIC_ACQUIRE,
+                                         __ATOMIC_RELAXED))
             CHECK_EQUAL(futex(&contest->word, FUTEX_LOCK_PI_PRIVATE, 0, NULL, NULL, 0), 0);
         CHECK_EQUAL(contest->word & FUTEX_TID_MASK, tid());
         contest->count++;
         expected = tid();
-        if (!__atomic_compare_exchange_n(&contest->word, &expected, 0, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+        if (!__atomic_compare_exchange_n(&contest->word, &expected, 0, 0, __ATOMIC_RELEASE,
+                                         __ATOMIC_RELAXED))
             CHECK_EQUAL(futex(&contest->word, FUTEX_UNLOCK_PI_PRIVATE, 0, NULL, NULL, 0), 0);
     }
     return NULL;
@@ -153,10 +164,14 @@ static void waiters_are_requeued_to_a_pi_lock(void)
     for (int i = 0; i < 3; i++)
         CHECK_EQUAL(pthread_create(&threads[i], NULL, wait_requeue, NULL), 0);
     usleep(50000);
-    CHECK_ERROR(futex(&condition_word, FUTEX_CMP_REQUEUE_PI_PRIVATE, 2, (void *)10, &lock_word, 0), EINVAL);
-    CHECK_ERROR(futex(&condition_word, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1, (void *)10, &lock_word, 1), EAGAIN);
-    CHECK_ERROR(futex(&condition_word, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1, (void *)10, &held_word, 0), EINVAL);
-    CHECK_EQUAL(futex(&condition_word, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1, (void *)10, &lock_word, 0), 3);
+    CHECK_ERROR(futex(&condition_word, FUTEX_CMP_REQUEUE_PI_PRIVATE, 2, (void *)10, &lock_word, 0),
+                EINVAL);
+    CHECK_ERROR(futex(&condition_word, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1, (void *)10, &lock_word, 1),
+                EAGAIN);
+    CHECK_ERROR(futex(&condition_word, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1, (void *)10, &held_word, 0),
+                EINVAL);
+    CHECK_EQUAL(futex(&condition_word, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1, (void *)10, &lock_word, 0),
+                3);
     usleep(30000);
     CHECK_EQUAL(got_lock, 0);
     CHECK_EQUAL(futex(&lock_word, FUTEX_UNLOCK_PI_PRIVATE, 0, NULL, NULL, 0), 0);
@@ -167,7 +182,8 @@ static void waiters_are_requeued_to_a_pi_lock(void)
 
 static pthread_mutex_t *shared_mutex(int protocol)
 {
-    pthread_mutex_t *mutex = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pthread_mutex_t *mutex =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     pthread_mutexattr_t attributes;
     CHECK(mutex != MAP_FAILED);
     pthread_mutexattr_init(&attributes);
@@ -209,10 +225,22 @@ static void robust_mutexes_survive(int protocol, int by_signal)
     CHECK_EQUAL(pthread_mutex_lock(mutex), ENOTRECOVERABLE);
     munmap(mutex, 4096);
 }
-static void robust_mutexes_survive_an_exit(void) { robust_mutexes_survive(PTHREAD_PRIO_NONE, 0); }
-static void robust_mutexes_survive_a_kill(void) { robust_mutexes_survive(PTHREAD_PRIO_NONE, 1); }
-static void robust_pi_mutexes_survive_an_exit(void) { robust_mutexes_survive(PTHREAD_PRIO_INHERIT, 0); }
-static void robust_pi_mutexes_survive_a_kill(void) { robust_mutexes_survive(PTHREAD_PRIO_INHERIT, 1); }
+static void robust_mutexes_survive_an_exit(void)
+{
+    robust_mutexes_survive(PTHREAD_PRIO_NONE, 0);
+}
+static void robust_mutexes_survive_a_kill(void)
+{
+    robust_mutexes_survive(PTHREAD_PRIO_NONE, 1);
+}
+static void robust_pi_mutexes_survive_an_exit(void)
+{
+    robust_mutexes_survive(PTHREAD_PRIO_INHERIT, 0);
+}
+static void robust_pi_mutexes_survive_a_kill(void)
+{
+    robust_mutexes_survive(PTHREAD_PRIO_INHERIT, 1);
+}
 
 static void *thread_dies_holding(void *argument)
 {
@@ -244,7 +272,8 @@ static void lists_are_registered(void)
     pid_t child = fork();
     if (child == 0) {
         struct robust_list loop = {&loop};
-        struct robust_list_head bad = {.list = {&loop}, .futex_offset = 8, .list_op_pending = (void *)0x1000};
+        struct robust_list_head bad = {
+            .list = {&loop}, .futex_offset = 8, .list_op_pending = (void *)0x1000};
         syscall(SYS_set_robust_list, &bad, sizeof bad);
         syscall(SYS_exit_group, 3);
     }
@@ -253,9 +282,17 @@ static void lists_are_registered(void)
 }
 
 static const struct guest_case cases[] = {
-    GUEST_CASE(pi_words_tell_their_owner), GUEST_CASE(pi_excludes_under_contention), GUEST_CASE(the_owners_death_hands_pi_locks_on),
-    GUEST_CASE(circles_are_found), GUEST_CASE(pi_waits_end_in_time), GUEST_CASE(waiters_are_requeued_to_a_pi_lock),
-    GUEST_CASE(robust_mutexes_survive_an_exit), GUEST_CASE(robust_mutexes_survive_a_kill), GUEST_CASE(robust_pi_mutexes_survive_an_exit),
-    GUEST_CASE(robust_pi_mutexes_survive_a_kill), GUEST_CASE(a_threads_end_frees_robust_mutexes), GUEST_CASE(lists_are_registered),
+    GUEST_CASE(pi_words_tell_their_owner),
+    GUEST_CASE(pi_excludes_under_contention),
+    GUEST_CASE(the_owners_death_hands_pi_locks_on),
+    GUEST_CASE(circles_are_found),
+    GUEST_CASE(pi_waits_end_in_time),
+    GUEST_CASE(waiters_are_requeued_to_a_pi_lock),
+    GUEST_CASE(robust_mutexes_survive_an_exit),
+    GUEST_CASE(robust_mutexes_survive_a_kill),
+    GUEST_CASE(robust_pi_mutexes_survive_an_exit),
+    GUEST_CASE(robust_pi_mutexes_survive_a_kill),
+    GUEST_CASE(a_threads_end_frees_robust_mutexes),
+    GUEST_CASE(lists_are_registered),
 };
 GUEST_MAIN(cases)

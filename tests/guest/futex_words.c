@@ -1,4 +1,5 @@
-/* futex(2): waiting, waking, requeueing, times, errors; words shared between processes; futex_waitv. */
+/* futex(2): waiting, waking, requeueing, times, errors; words shared between processes;
+ * futex_waitv. */
 #define _GNU_SOURCE
 #include "guest.h"
 #include <linux/futex.h>
@@ -11,7 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static long futex(void *word, int operation, uint32_t value, const void *time, void *word2, uint32_t value3)
+static long futex(void *word, int operation, uint32_t value, const void *time, void *word2,
+                  uint32_t value3)
 {
     return syscall(SYS_futex, word, operation, value, time, word2, value3);
 }
@@ -23,7 +25,10 @@ static uint64_t now(clockid_t clock)
     return time.tv_sec * 1000000000ull + time.tv_nsec;
 }
 
-static struct timespec from_ns(uint64_t ns) { return (struct timespec){ns / 1000000000, ns % 1000000000}; }
+static struct timespec from_ns(uint64_t ns)
+{
+    return (struct timespec){ns / 1000000000, ns % 1000000000};
+}
 
 static void simple_errors(void)
 {
@@ -62,11 +67,19 @@ static void timeouts_are_kept(void)
     CHECK(now(CLOCK_MONOTONIC) - start >= 30000000);
     start = now(CLOCK_REALTIME);
     time = from_ns(start + 30000000);
-    CHECK_ERROR(futex(&word, FUTEX_WAIT_BITSET_PRIVATE | FUTEX_CLOCK_REALTIME, 0, &time, NULL, ~0u), ETIMEDOUT);
+    CHECK_ERROR(futex(&word, FUTEX_WAIT_BITSET_PRIVATE | FUTEX_CLOCK_REALTIME, 0, &time, NULL, ~0u),
+                ETIMEDOUT);
     CHECK(now(CLOCK_REALTIME) - start >= 30000000);
 }
 
-struct sleeper { pthread_t thread; uint32_t *word; uint32_t bits; long result; int error; volatile int done; };
+struct sleeper {
+    pthread_t thread;
+    uint32_t *word;
+    uint32_t bits;
+    long result;
+    int error;
+    volatile int done;
+};
 static void *sleep_on(void *argument)
 {
     struct sleeper *sleeper = argument;
@@ -149,15 +162,23 @@ static void wake_op_operates_and_wakes_both(void)
     struct sleeper sleepers[2];
     start_sleeper(&sleepers[0], words, ~0u);
     start_sleeper(&sleepers[1], words + 1, ~0u);
-    CHECK_EQUAL(futex(words, FUTEX_WAKE_OP_PRIVATE, 1, (void *)1, words + 1, FUTEX_OP(FUTEX_OP_ADD, 5, FUTEX_OP_CMP_GT, 0)), 1);
+    CHECK_EQUAL(futex(words, FUTEX_WAKE_OP_PRIVATE, 1, (void *)1, words + 1,
+                      FUTEX_OP(FUTEX_OP_ADD, 5, FUTEX_OP_CMP_GT, 0)),
+                1);
     CHECK_EQUAL(words[1], 5);
     words[1] = 0;
     start_sleeper(&sleepers[0], words, ~0u);
-    CHECK_EQUAL(futex(words, FUTEX_WAKE_OP_PRIVATE, 1, (void *)1, words + 1, FUTEX_OP(FUTEX_OP_SET, 7, FUTEX_OP_CMP_EQ, 0)), 2);
+    CHECK_EQUAL(futex(words, FUTEX_WAKE_OP_PRIVATE, 1, (void *)1, words + 1,
+                      FUTEX_OP(FUTEX_OP_SET, 7, FUTEX_OP_CMP_EQ, 0)),
+                2);
     CHECK_EQUAL(words[1], 7);
-    CHECK_EQUAL(futex(words, FUTEX_WAKE_OP_PRIVATE, 1, (void *)1, words + 1, FUTEX_OP(FUTEX_OP_ANDN, 3, FUTEX_OP_CMP_NE, 7)), 0);
+    CHECK_EQUAL(futex(words, FUTEX_WAKE_OP_PRIVATE, 1, (void *)1, words + 1,
+                      FUTEX_OP(FUTEX_OP_ANDN, 3, FUTEX_OP_CMP_NE, 7)),
+                0);
     CHECK_EQUAL(words[1], 4);
-    CHECK_EQUAL(futex(words, FUTEX_WAKE_OP_PRIVATE, 1, (void *)1, words + 1, FUTEX_OP((FUTEX_OP_OR | FUTEX_OP_OPARG_SHIFT), 4, FUTEX_OP_CMP_LT, 0)), 0);
+    CHECK_EQUAL(futex(words, FUTEX_WAKE_OP_PRIVATE, 1, (void *)1, words + 1,
+                      FUTEX_OP((FUTEX_OP_OR | FUTEX_OP_OPARG_SHIFT), 4, FUTEX_OP_CMP_LT, 0)),
+                0);
     CHECK_EQUAL(words[1], 20);
     pthread_join(sleepers[0].thread, NULL);
     pthread_join(sleepers[1].thread, NULL);
@@ -188,7 +209,7 @@ static void words_are_shared_between_processes(void)
     CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
-static void on_signal(int signal) { }
+static void on_signal(int signal) {}
 static void signals_interrupt_or_restart(void)
 {
     uint32_t word = 0;
@@ -237,7 +258,8 @@ static void *take_turns(void *argument)
 {
     for (int i = 0; i < 20000; i++) {
         uint32_t expected = 0;
-        if (!__atomic_compare_exchange_n(&lock_word, &expected, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        if (!__atomic_compare_exchange_n(&lock_word, &expected, 1, 0, __ATOMIC_ACQUIRE,
+                                         __ATOMIC_RELAXED))
             while (__atomic_exchange_n(&lock_word, 2, __ATOMIC_ACQUIRE) != 0)
                 futex(&lock_word, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
         lock_count++;
@@ -270,7 +292,8 @@ static void waitv_waits_for_any(void)
     struct futex_waitv wanted[4];
     memset(wanted, 0, sizeof wanted);
     for (int i = 0; i < 4; i++)
-        wanted[i] = (struct futex_waitv){.val = 0, .uaddr = (uint64_t)&words[i], .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG};
+        wanted[i] = (struct futex_waitv){
+            .val = 0, .uaddr = (uint64_t)&words[i], .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG};
     long probe = syscall(SYS_futex_waitv, wanted, 0, 0, NULL, 0);
     if (probe == -1 && errno == ENOSYS)
         return; /* Linux 5.16 */
@@ -319,8 +342,15 @@ static void conditions_of_libc_work(void)
 }
 
 static const struct guest_case cases[] = {
-    GUEST_CASE(simple_errors), GUEST_CASE(timeouts_are_kept), GUEST_CASE(wakes_are_counted_and_select_by_bits), GUEST_CASE(requeue_moves_waiters),
-    GUEST_CASE(wake_op_operates_and_wakes_both), GUEST_CASE(words_are_shared_between_processes), GUEST_CASE(signals_interrupt_or_restart),
-    GUEST_CASE(no_wake_is_lost), GUEST_CASE(waitv_waits_for_any), GUEST_CASE(conditions_of_libc_work),
+    GUEST_CASE(simple_errors),
+    GUEST_CASE(timeouts_are_kept),
+    GUEST_CASE(wakes_are_counted_and_select_by_bits),
+    GUEST_CASE(requeue_moves_waiters),
+    GUEST_CASE(wake_op_operates_and_wakes_both),
+    GUEST_CASE(words_are_shared_between_processes),
+    GUEST_CASE(signals_interrupt_or_restart),
+    GUEST_CASE(no_wake_is_lost),
+    GUEST_CASE(waitv_waits_for_any),
+    GUEST_CASE(conditions_of_libc_work),
 };
 GUEST_MAIN(cases)

@@ -14,7 +14,11 @@
 
 static sigjmp_buf escape;
 static volatile int caught;
-static void on_fault(int signal) { caught = signal; siglongjmp(escape, 1); }
+static void on_fault(int signal)
+{
+    caught = signal;
+    siglongjmp(escape, 1);
+}
 
 /* The signal that touching `address` raises, 0: none. */
 static int touch(volatile char *address, int write)
@@ -105,23 +109,37 @@ static void mprotect_errors_are_linuxs(void)
 
 static void mmap_errors_are_linuxs(void)
 {
-    int fd = temporary_file(PAGE), reader = open("/proc/self/exe", O_RDONLY), writer = open("/dev/null", O_WRONLY), pipe_fd[2];
+    int fd = temporary_file(PAGE), reader = open("/proc/self/exe", O_RDONLY),
+        writer = open("/dev/null", O_WRONLY), pipe_fd[2];
     CHECK_EQUAL(pipe(pipe_fd), 0);
-    CHECK(mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == EINVAL);
+    CHECK(mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
+          errno == EINVAL);
     CHECK(mmap(NULL, PAGE, PROT_READ, MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == EINVAL);
     CHECK(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, -1, 0) == MAP_FAILED && errno == EBADF);
     CHECK(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, 1) == MAP_FAILED && errno == EINVAL);
     CHECK(mmap(NULL, PAGE, PROT_READ, 0, fd, 0) == MAP_FAILED && errno == EINVAL);
-    CHECK(mmap(NULL, ~0ul, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == ENOMEM);
-    CHECK(mmap(NULL, 1ul << 48, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == ENOMEM);
-    CHECK(mmap((void *)0x10001, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED && errno == EINVAL);
-    CHECK(mmap((void *)(1ul << 47), PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED && errno == ENOMEM);
-    CHECK(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, reader, 0) == MAP_FAILED && errno == EACCES);
+    CHECK(mmap(NULL, ~0ul, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
+          errno == ENOMEM);
+    CHECK(mmap(NULL, 1ul << 48, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
+          errno == ENOMEM);
+    CHECK(mmap((void *)0x10001, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+              MAP_FAILED &&
+          errno == EINVAL);
+    CHECK(mmap((void *)(1ul << 47), PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+               0) == MAP_FAILED &&
+          errno == ENOMEM);
+    CHECK(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, reader, 0) == MAP_FAILED &&
+          errno == EACCES);
     CHECK(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, writer, 0) == MAP_FAILED && errno == EACCES);
     CHECK(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, pipe_fd[0], 0) == MAP_FAILED && errno == ENODEV);
-    CHECK(mmap(NULL, PAGE, PROT_READ, MAP_SHARED_VALIDATE | 0x80000 /* MAP_SYNC */, fd, 0) == MAP_FAILED && errno == EOPNOTSUPP);
-    CHECK(mmap(NULL, PAGE, PROT_READ, MAP_SHARED | MAP_ANONYMOUS | MAP_GROWSDOWN, -1, 0) == MAP_FAILED && errno == EINVAL);
-    CHECK(mmap(NULL, 2 * PAGE, PROT_READ, MAP_PRIVATE, fd, 0x7ffffffffffff000l) == MAP_FAILED && errno == EOVERFLOW);
+    CHECK(mmap(NULL, PAGE, PROT_READ, MAP_SHARED_VALIDATE | 0x80000 /* MAP_SYNC */, fd, 0) ==
+              MAP_FAILED &&
+          errno == EOPNOTSUPP);
+    CHECK(mmap(NULL, PAGE, PROT_READ, MAP_SHARED | MAP_ANONYMOUS | MAP_GROWSDOWN, -1, 0) ==
+              MAP_FAILED &&
+          errno == EINVAL);
+    CHECK(mmap(NULL, 2 * PAGE, PROT_READ, MAP_PRIVATE, fd, 0x7ffffffffffff000l) == MAP_FAILED &&
+          errno == EOVERFLOW);
     CHECK_ERROR(munmap((void *)1, PAGE), EINVAL);
     CHECK_ERROR(munmap((void *)PAGE, 0), EINVAL);
     CHECK_ERROR(munmap((void *)PAGE, 1ul << 48), EINVAL);
@@ -140,9 +158,13 @@ static void places_are_honoured(void)
     CHECK(at == area + PAGE); /* a hint that is free is taken */
     char *other = mmap(area + PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(other != at && other != MAP_FAILED);
-    CHECK(mmap(at, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED && errno == EEXIST);
-    CHECK(mmap(at + PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == at + PAGE);
-    CHECK(mmap(at, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == at);
+    CHECK(mmap(at, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) ==
+              MAP_FAILED &&
+          errno == EEXIST);
+    CHECK(mmap(at + PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
+               0) == at + PAGE);
+    CHECK(mmap(at, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+          at);
     CHECK_EQUAL(touch(at, 1), 0);
     munmap(area, 8 * PAGE);
     munmap(other, PAGE);
@@ -150,7 +172,8 @@ static void places_are_honoured(void)
     CHECK(low != MAP_FAILED && (unsigned long)low < 1ul << 31);
     munmap(low, PAGE);
     /* Holes are used again. */
-    char *first = map(PAGE, PROT_READ, 0), *second = map(PAGE, PROT_READ, 0), *third = map(PAGE, PROT_READ, 0);
+    char *first = map(PAGE, PROT_READ, 0), *second = map(PAGE, PROT_READ, 0),
+         *third = map(PAGE, PROT_READ, 0);
     munmap(second, PAGE);
     char *again = map(PAGE, PROT_READ, 0);
     munmap(first, PAGE);
@@ -160,7 +183,8 @@ static void places_are_honoured(void)
 
 static void shared_memory_is_shared_with_a_child(void)
 {
-    int *shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), *private = (int *)map(PAGE, PROT_READ | PROT_WRITE, 0);
+    int *shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0),
+        *private = (int *)map(PAGE, PROT_READ | PROT_WRITE, 0);
     CHECK(shared != MAP_FAILED);
     *shared = *private = 1;
     if (fork() == 0) {
@@ -248,11 +272,14 @@ static void limits_of_resources_hold(void)
     if (child == 0) {
         struct rlimit limit = {64 << 20, 64 << 20};
         CHECK_EQUAL(setrlimit(RLIMIT_AS, &limit), 0);
-        CHECK(mmap(NULL, 128 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == ENOMEM);
+        CHECK(mmap(NULL, 128 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
+              errno == ENOMEM);
         CHECK(mmap(NULL, 1 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
         struct rlimit data = {1 << 20, 1 << 20};
         CHECK_EQUAL(setrlimit(RLIMIT_DATA, &data), 0);
-        CHECK(mmap(NULL, 8 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == ENOMEM);
+        CHECK(mmap(NULL, 8 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+                  MAP_FAILED &&
+              errno == ENOMEM);
         _exit(0);
     }
     int status;
@@ -264,11 +291,13 @@ static void a_stack_grows_by_itself(void)
 {
     char *area = map(1024 * PAGE, PROT_NONE, 0);
     munmap(area, 1024 * PAGE);
-    char *stack = mmap(area + 1000 * PAGE, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED, -1, 0);
+    char *stack = mmap(area + 1000 * PAGE, 4 * PAGE, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED, -1, 0);
     CHECK(stack != MAP_FAILED);
     for (int i = 1; i < 400; i++)
         CHECK_EQUAL(touch(stack - i * PAGE, 1), 0);
-    CHECK_EQUAL(read(open("/dev/zero", O_RDONLY), stack - 500 * PAGE, 10), 10); /* by a copy of the kernel, too */
+    CHECK_EQUAL(read(open("/dev/zero", O_RDONLY), stack - 500 * PAGE, 10),
+                10); /* by a copy of the kernel, too */
     CHECK_EQUAL(mprotect(stack, PAGE, PROT_READ | PROT_GROWSDOWN), 0);
     CHECK_EQUAL(touch(stack - 10 * PAGE, 1), SIGSEGV);
     munmap(area, 1024 * PAGE);
@@ -278,7 +307,8 @@ static void maps_file_shows_regions(void)
 {
     char *area = map(3 * PAGE, PROT_READ | PROT_WRITE, 0), expected[64], line[512];
     CHECK_EQUAL(mprotect(area + PAGE, PAGE, PROT_READ | PROT_EXEC), 0);
-    snprintf(expected, sizeof expected, "%lx-%lx r-xp 00000000 00:00 0", (unsigned long)area + PAGE, (unsigned long)area + 2 * PAGE);
+    snprintf(expected, sizeof expected, "%lx-%lx r-xp 00000000 00:00 0", (unsigned long)area + PAGE,
+             (unsigned long)area + 2 * PAGE);
     FILE *maps = fopen("/proc/self/maps", "r");
     CHECK(maps != NULL);
     int found = 0, stack = 0;
@@ -305,10 +335,19 @@ static void many_regions_come_and_go(void)
 }
 
 static const struct guest_case cases[] = {
-    GUEST_CASE(anonymous_memory_is_zero_and_writable), GUEST_CASE(protection_is_enforced), GUEST_CASE(mprotect_errors_are_linuxs),
-    GUEST_CASE(mmap_errors_are_linuxs), GUEST_CASE(places_are_honoured), GUEST_CASE(shared_memory_is_shared_with_a_child),
-    GUEST_CASE(file_maps_agree_with_the_file), GUEST_CASE(beyond_the_end_of_a_file_is_a_bus_error), GUEST_CASE(kernel_copies_report_faults),
-    GUEST_CASE(brk_grows_and_shrinks), GUEST_CASE(limits_of_resources_hold), GUEST_CASE(a_stack_grows_by_itself),
-    GUEST_CASE(maps_file_shows_regions), GUEST_CASE(many_regions_come_and_go),
+    GUEST_CASE(anonymous_memory_is_zero_and_writable),
+    GUEST_CASE(protection_is_enforced),
+    GUEST_CASE(mprotect_errors_are_linuxs),
+    GUEST_CASE(mmap_errors_are_linuxs),
+    GUEST_CASE(places_are_honoured),
+    GUEST_CASE(shared_memory_is_shared_with_a_child),
+    GUEST_CASE(file_maps_agree_with_the_file),
+    GUEST_CASE(beyond_the_end_of_a_file_is_a_bus_error),
+    GUEST_CASE(kernel_copies_report_faults),
+    GUEST_CASE(brk_grows_and_shrinks),
+    GUEST_CASE(limits_of_resources_hold),
+    GUEST_CASE(a_stack_grows_by_itself),
+    GUEST_CASE(maps_file_shows_regions),
+    GUEST_CASE(many_regions_come_and_go),
 };
 GUEST_MAIN(cases)

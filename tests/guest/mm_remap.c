@@ -41,7 +41,8 @@ static void mremap_grows_shrinks_and_moves(void)
     CHECK(!mapped(area + 8 * PAGE));
     CHECK(mremap(area, 8 * PAGE, 12 * PAGE, 0) == area);
     CHECK_EQUAL(area[8 * PAGE], 0);
-    char *wall = mmap(area + 12 * PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    char *wall =
+        mmap(area + 12 * PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     CHECK(wall == area + 12 * PAGE);
     CHECK(mremap(area, 12 * PAGE, 20 * PAGE, 0) == MAP_FAILED && errno == ENOMEM);
     char *moved = mremap(area, 12 * PAGE, 300 * PAGE, MREMAP_MAYMOVE);
@@ -60,7 +61,8 @@ static void mremap_to_a_fixed_place_replaces_it(void)
     char *area = map(4 * PAGE, MAP_PRIVATE), *target = map(8 * PAGE, MAP_PRIVATE);
     memset(area, 1, 4 * PAGE);
     memset(target, 2, 8 * PAGE);
-    CHECK(mremap(area, 4 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, target + PAGE) == target + PAGE);
+    CHECK(mremap(area, 4 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, target + PAGE) ==
+          target + PAGE);
     CHECK(target[0] == 2 && target[PAGE] == 1 && target[2 * PAGE] == 1 && target[3 * PAGE] == 2);
     CHECK(!mapped(area) && !mapped(area + 2 * PAGE));
     munmap(target, 8 * PAGE);
@@ -73,11 +75,15 @@ static void mremap_errors_are_linuxs(void)
     CHECK(mremap(area, PAGE, 0, 0) == MAP_FAILED && errno == EINVAL);
     CHECK(mremap(area, PAGE, PAGE, 8) == MAP_FAILED && errno == EINVAL);
     CHECK(mremap(area, PAGE, PAGE, MREMAP_FIXED, area) == MAP_FAILED && errno == EINVAL);
-    CHECK(mremap(area, 2 * PAGE, 2 * PAGE, MREMAP_FIXED | MREMAP_MAYMOVE, area + PAGE) == MAP_FAILED && errno == EINVAL);
-    CHECK(mremap(area, 2 * PAGE, 2 * PAGE, MREMAP_FIXED | MREMAP_MAYMOVE, area + 1) == MAP_FAILED && errno == EINVAL);
+    CHECK(mremap(area, 2 * PAGE, 2 * PAGE, MREMAP_FIXED | MREMAP_MAYMOVE, area + PAGE) ==
+              MAP_FAILED &&
+          errno == EINVAL);
+    CHECK(mremap(area, 2 * PAGE, 2 * PAGE, MREMAP_FIXED | MREMAP_MAYMOVE, area + 1) == MAP_FAILED &&
+          errno == EINVAL);
     CHECK(mremap(area, 8 * PAGE, 9 * PAGE, MREMAP_MAYMOVE) == MAP_FAILED && errno == EFAULT);
     CHECK(mremap(area, 0, PAGE, MREMAP_MAYMOVE) == MAP_FAILED && errno == EINVAL);
-    CHECK(mremap(area, PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP) == MAP_FAILED && errno == EINVAL);
+    CHECK(mremap(area, PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP) == MAP_FAILED &&
+          errno == EINVAL);
     munmap(area, 4 * PAGE);
     CHECK(mremap(area, PAGE, 2 * PAGE, MREMAP_MAYMOVE) == MAP_FAILED && errno == EFAULT);
 }
@@ -90,7 +96,8 @@ static void mremap_of_shared_memory_stays_shared(void)
     CHECK(view != MAP_FAILED && view != area && view[PAGE] == 5);
     view[PAGE] = 6;
     CHECK_EQUAL(area[PAGE], 6);
-    char *moved = mremap(area, 4 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, map(4 * PAGE, MAP_PRIVATE));
+    char *moved =
+        mremap(area, 4 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, map(4 * PAGE, MAP_PRIVATE));
     CHECK(moved != MAP_FAILED && moved[PAGE] == 6);
     if (fork() == 0) {
         moved[PAGE] = 7;
@@ -142,7 +149,8 @@ static void madvise_discards(void)
 
 static void madvise_says_what_fork_does(void)
 {
-    char *gone = map(PAGE, MAP_PRIVATE), *wiped = map(PAGE, MAP_PRIVATE), *kept = map(PAGE, MAP_PRIVATE), *shared = map(PAGE, MAP_SHARED);
+    char *gone = map(PAGE, MAP_PRIVATE), *wiped = map(PAGE, MAP_PRIVATE),
+         *kept = map(PAGE, MAP_PRIVATE), *shared = map(PAGE, MAP_SHARED);
     *gone = *wiped = *kept = 4;
     CHECK_EQUAL(madvise(gone, PAGE, MADV_DONTFORK), 0);
     CHECK_EQUAL(madvise(wiped, PAGE, MADV_WIPEONFORK), 0);
@@ -250,7 +258,8 @@ static void seals_hold(void)
     munmap(area, PAGE);
     CHECK_EQUAL(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
     CHECK_ERROR(pwrite(fd, "x", 1, 0), EPERM);
-    CHECK(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED && errno == EPERM);
+    CHECK(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED &&
+          errno == EPERM);
     area = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
     CHECK(area != MAP_FAILED);
     area[0] = 1;
@@ -268,7 +277,8 @@ static void process_vm_copies_within_and_between(void)
     char from[300], to[300];
     for (int i = 0; i < 300; i++)
         from[i] = (char)i;
-    struct iovec local[2] = {{to, 100}, {to + 100, 200}}, remote[3] = {{from, 10}, {from + 10, 0}, {from + 10, 290}};
+    struct iovec local[2] = {{to, 100}, {to + 100, 200}},
+                 remote[3] = {{from, 10}, {from + 10, 0}, {from + 10, 290}};
     CHECK_EQUAL(process_vm_readv(getpid(), local, 2, remote, 3, 0), 300);
     CHECK(memcmp(from, to, 300) == 0);
     memset(from, 1, 300);
@@ -303,9 +313,17 @@ static void membarrier_wants_registration(void)
 }
 
 static const struct guest_case cases[] = {
-    GUEST_CASE(mremap_grows_shrinks_and_moves), GUEST_CASE(mremap_to_a_fixed_place_replaces_it), GUEST_CASE(mremap_errors_are_linuxs),
-    GUEST_CASE(mremap_of_shared_memory_stays_shared), GUEST_CASE(mremap_dontunmap_leaves_empty_pages), GUEST_CASE(madvise_discards),
-    GUEST_CASE(madvise_says_what_fork_does), GUEST_CASE(locking_has_limits_and_errors), GUEST_CASE(memfd_is_a_file_in_memory),
-    GUEST_CASE(seals_hold), GUEST_CASE(process_vm_copies_within_and_between), GUEST_CASE(membarrier_wants_registration),
+    GUEST_CASE(mremap_grows_shrinks_and_moves),
+    GUEST_CASE(mremap_to_a_fixed_place_replaces_it),
+    GUEST_CASE(mremap_errors_are_linuxs),
+    GUEST_CASE(mremap_of_shared_memory_stays_shared),
+    GUEST_CASE(mremap_dontunmap_leaves_empty_pages),
+    GUEST_CASE(madvise_discards),
+    GUEST_CASE(madvise_says_what_fork_does),
+    GUEST_CASE(locking_has_limits_and_errors),
+    GUEST_CASE(memfd_is_a_file_in_memory),
+    GUEST_CASE(seals_hold),
+    GUEST_CASE(process_vm_copies_within_and_between),
+    GUEST_CASE(membarrier_wants_registration),
 };
 GUEST_MAIN(cases)

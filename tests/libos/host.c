@@ -1,5 +1,5 @@
-/* Hosted stand-in for the host layer, so that libos can be tested as an ordinary program: same addresses, same vtable,
- * Linux calls beneath. */
+/* Hosted stand-in for the host layer, so that libos can be tested as an ordinary program: same
+ * addresses, same vtable, Linux calls beneath. */
 #define _GNU_SOURCE
 #include "tests/libos/host.h"
 
@@ -40,12 +40,15 @@ static int fake_wait_address(uint32_t *address, uint32_t expected, uint64_t dead
     struct bly_thread_block *block = thread_block();
 
     for (;;) {
-        /* The real host layer closes the window between this test and the wait; here a short timeout bounds it. */
+        /* The real host layer closes the window between this test and the wait; here a short
+         * timeout bounds it. */
         if (block->interrupt_pending)
             return -EINTR;
         uint64_t end = test_now_ns() + 5000000;
-        struct timespec until = {(time_t)((end < deadline_ns ? end : deadline_ns) / 1000000000u), (long)((end < deadline_ns ? end : deadline_ns) % 1000000000u)};
-        if (syscall(SYS_futex, address, FUTEX_WAIT_BITSET, expected, &until, NULL, FUTEX_BITSET_MATCH_ANY) == 0)
+        struct timespec until = {(time_t)((end < deadline_ns ? end : deadline_ns) / 1000000000u),
+                                 (long)((end < deadline_ns ? end : deadline_ns) % 1000000000u)};
+        if (syscall(SYS_futex, address, FUTEX_WAIT_BITSET, expected, &until, NULL,
+                    FUTEX_BITSET_MATCH_ANY) == 0)
             return 0;
         if (errno == EAGAIN)
             return -EAGAIN;
@@ -68,7 +71,9 @@ static int fake_interrupt(uint32_t process, uint32_t thread)
 
 static int fake_advise(void *address, size_t size, unsigned advice)
 {
-    return madvise(address, size, advice == BLY_ADVICE_REMOVE ? MADV_REMOVE : MADV_DONTNEED) < 0 ? -errno : 0;
+    return madvise(address, size, advice == BLY_ADVICE_REMOVE ? MADV_REMOVE : MADV_DONTNEED) < 0
+               ? -errno
+               : 0;
 }
 
 static int fake_affinity(uint32_t thread, void *mask, size_t size)
@@ -78,10 +83,23 @@ static int fake_affinity(uint32_t thread, void *mask, size_t size)
     return result < 0 ? -errno : (int)result;
 }
 
-static uint32_t fake_cpu(void) { return (uint32_t)sched_getcpu(); }
-static void fake_log(unsigned level, const char *text, size_t size) { fprintf(stderr, "# %.*s\n", (int)size, text); }
-static void fake_exit(int status) { _exit(status); }
-static int64_t fake_write(bly_handle stream, const struct bly_iovec *vector, size_t count, uint64_t offset, unsigned flags) { return 0; }
+static uint32_t fake_cpu(void)
+{
+    return (uint32_t)sched_getcpu();
+}
+static void fake_log(unsigned level, const char *text, size_t size)
+{
+    fprintf(stderr, "# %.*s\n", (int)size, text);
+}
+static void fake_exit(int status)
+{
+    _exit(status);
+}
+static int64_t fake_write(bly_handle stream, const struct bly_iovec *vector, size_t count,
+                          uint64_t offset, unsigned flags)
+{
+    return 0;
+}
 
 static const struct bly_abi fake_abi = {
     .version = BLY_ABI_VERSION,
@@ -97,7 +115,10 @@ static const struct bly_abi fake_abi = {
     .stream_write = fake_write,
 };
 
-static void on_interrupt(int signal) { thread_block()->interrupt_pending = 1; }
+static void on_interrupt(int signal)
+{
+    thread_block()->interrupt_pending = 1;
+}
 
 static void on_fault(int signal, siginfo_t *info, void *frame)
 {
@@ -129,7 +150,8 @@ static void adopt_thread(struct test_thread *thread)
 
 static void map_fixed(uint64_t address, uint64_t size, int flags)
 {
-    void *got = mmap((void *)address, size, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0);
+    void *got = mmap((void *)address, size, PROT_READ | PROT_WRITE,
+                     flags | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0);
     if (got != (void *)address) {
         perror("mmap");
         exit(1);
@@ -139,7 +161,8 @@ static void map_fixed(uint64_t address, uint64_t size, int flags)
 void test_host_start(uint64_t memory_limit)
 {
     static struct test_thread main_thread;
-    struct sigaction interrupt = {.sa_handler = on_interrupt}, fault = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
+    struct sigaction interrupt = {.sa_handler = on_interrupt},
+                     fault = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
 
     map_fixed(BLY_START_INFO, BLY_PAGE_SIZE, MAP_PRIVATE);
     map_fixed(BLY_HEAP_START, BLY_HEAP_SIZE, MAP_SHARED);

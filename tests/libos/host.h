@@ -1,4 +1,5 @@
-/* The hosted stand-in for the host layer: the heap segments, a vtable over Linux calls, threads with thread blocks. */
+/* The hosted stand-in for the host layer: the heap segments, a vtable over Linux calls, threads
+ * with thread blocks. */
 #ifndef TESTS_LIBOS_HOST_H
 #define TESTS_LIBOS_HOST_H
 
@@ -14,11 +15,17 @@ uint64_t test_now_ns(void);
 bool test_panics(void (*function)(void));
 void test_say(const char *pattern, ...) __attribute__((format(printf, 1, 2)));
 
-struct test { const char *name; void (*function)(void); };
+struct test {
+    const char *name;
+    void (*function)(void);
+};
 /* Runs the table, prints TAP, returns the exit status. */
 int test_run(const struct test *tests, int count);
-#define CHECK(condition) \
-    do { if (!(condition)) test_failed(__FILE__, __LINE__, #condition); } while (0)
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition))                                                                          \
+            test_failed(__FILE__, __LINE__, #condition);                                           \
+    } while (0)
 void test_failed(const char *file, int line, const char *what);
 
 #endif

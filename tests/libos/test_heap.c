@@ -18,7 +18,10 @@ static bool filled_with(const unsigned char *area, size_t size, unsigned char va
 
 static void objects_are_zeroed_aligned_and_apart(void)
 {
-    static struct { unsigned char *address; size_t size; } objects[2000];
+    static struct {
+        unsigned char *address;
+        size_t size;
+    } objects[2000];
     uint32_t state = 1;
 
     for (int round = 0; round < 40000; round++) {
@@ -49,7 +52,8 @@ static void realloc_keeps_contents_and_zeroes_the_rest(void)
 
     for (size_t next = 1; next < 100000; next = next * 3 / 2 + 1) {
         object = heap_realloc(object, size, next);
-        CHECK(object && filled_with(object, size, 0xaa) && filled_with(object + size, next - size, 0));
+        CHECK(object && filled_with(object, size, 0xaa) &&
+              filled_with(object + size, next - size, 0));
         memset(object, 0xaa, next);
         size = next;
     }
@@ -77,7 +81,8 @@ static void bulk_pages_are_zero_and_given_back(void)
     for (int round = 0; round < 2; round++) {
         for (int i = 0; i < 3000; i++) {
             singles[i] = bulk_alloc(1);
-            CHECK(singles[i] > 0 && filled_with((unsigned char *)BLY_BULK_START + singles[i], 4096, 0));
+            CHECK(singles[i] > 0 &&
+                  filled_with((unsigned char *)BLY_BULK_START + singles[i], 4096, 0));
             memset((unsigned char *)BLY_BULK_START + singles[i], 2, 4096);
         }
         for (int i = 0; i < 3000; i++)
@@ -110,7 +115,8 @@ static void the_limit_holds_over_all_kinds(void)
     CHECK(offset > 0 && !heap_charge_private(LIMIT / 2));
     bulk_free((uint64_t)offset, LIMIT / 2 / 4096);
     heap_usage(&after);
-    CHECK(after.heap_bytes == before.heap_bytes && after.bulk_bytes == before.bulk_bytes && after.private_bytes == before.private_bytes);
+    CHECK(after.heap_bytes == before.heap_bytes && after.bulk_bytes == before.bulk_bytes &&
+          after.private_bytes == before.private_bytes);
 }
 
 static void free_twice(void)
@@ -119,8 +125,15 @@ static void free_twice(void)
     heap_free(object);
     heap_free(object);
 }
-static void free_inside(void) { heap_free((char *)heap_alloc(100) + 16); }
-static void free_foreign(void) { static int foreign; heap_free(&foreign); }
+static void free_inside(void)
+{
+    heap_free((char *)heap_alloc(100) + 16);
+}
+static void free_foreign(void)
+{
+    static int foreign;
+    heap_free(&foreign);
+}
 static void wrong_frees_are_caught(void)
 {
     CHECK(test_panics(free_twice) && test_panics(free_inside) && test_panics(free_foreign));

@@ -49,7 +49,8 @@ static void locks_exclude_and_lose_no_wakeup(void)
 {
     CHECK(run_four(count_locked) == 800000);
     CHECK(!lock_held(&lock) && thread_current()->lock_depth == 0);
-    CHECK(lock_try(&lock) && lock_held(&lock) && !lock_try(&lock) && thread_current()->lock_depth == 1);
+    CHECK(lock_try(&lock) && lock_held(&lock) && !lock_try(&lock) &&
+          thread_current()->lock_depth == 1);
     lock_release(&lock);
 }
 
@@ -62,10 +63,21 @@ static void mutexes_exclude_and_may_sleep(void)
     mutex_release(&mutex);
 }
 
-static void take_twice(void) { lock_acquire(&lock); lock_acquire(&lock); }
-static void taking_a_lock_twice_is_caught(void) { CHECK(test_panics(take_twice)); }
+static void take_twice(void)
+{
+    lock_acquire(&lock);
+    lock_acquire(&lock);
+}
+static void taking_a_lock_twice_is_caught(void)
+{
+    CHECK(test_panics(take_twice));
+}
 
-struct channel { struct lock lock; struct wait_queue queue; uint64_t sent, taken, limit; };
+struct channel {
+    struct lock lock;
+    struct wait_queue queue;
+    uint64_t sent, taken, limit;
+};
 
 static void produce(void *argument)
 {
@@ -74,7 +86,8 @@ static void produce(void *argument)
     for (;;) {
         lock_acquire(&channel->lock);
         int result;
-        wait_until(&channel->queue, &channel->lock, channel->sent - channel->taken < 4, BLY_FOREVER, result);
+        wait_until(&channel->queue, &channel->lock, channel->sent - channel->taken < 4, BLY_FOREVER,
+                   result);
         bool done = channel->sent == channel->limit;
         if (!done)
             channel->sent++;
@@ -93,7 +106,9 @@ static void consume(void *argument)
     for (;;) {
         lock_acquire(&channel->lock);
         int result;
-        wait_until(&channel->queue, &channel->lock, channel->sent > channel->taken || channel->taken == channel->limit, BLY_FOREVER, result);
+        wait_until(&channel->queue, &channel->lock,
+                   channel->sent > channel->taken || channel->taken == channel->limit, BLY_FOREVER,
+                   result);
         bool done = channel->taken == channel->limit;
         if (!done)
             channel->taken++;
@@ -186,7 +201,10 @@ static void notify_ends_interruptible_sleeps_only(void)
 }
 
 static uint32_t woken_events;
-static void note_wake(struct waiter *waiter, uint32_t events) { woken_events |= events; }
+static void note_wake(struct waiter *waiter, uint32_t events)
+{
+    woken_events |= events;
+}
 
 static void wakes_respect_events_and_counts(void)
 {

@@ -9,14 +9,18 @@
 #include "tests/libos/host.h"
 
 static uint32_t random_state = 12345;
-static uint32_t next_random(void) { return random_state = random_state * 1664525u + 1013904223u; }
+static uint32_t next_random(void)
+{
+    return random_state = random_state * 1664525u + 1013904223u;
+}
 
 static void copies_of_every_size_and_overlap_are_exact(void)
 {
     static unsigned char from[1200], to[1200], expected[1200];
 
     for (int round = 0; round < 20000; round++) {
-        size_t size = next_random() % 600, source = next_random() % 500, target = next_random() % 500;
+        size_t size = next_random() % 600, source = next_random() % 500,
+               target = next_random() % 500;
         for (size_t i = 0; i < sizeof from; i++)
             expected[i] = to[i] = (unsigned char)(i * 7 + (size_t)round);
         if (round % 2) {
@@ -39,7 +43,8 @@ static void copies_of_every_size_and_overlap_are_exact(void)
         memset(to + target, 0x5a, size);
         for (size_t i = 0; i < size; i++)
             same = same && to[target + i] == 0x5a;
-        CHECK(same && (target == 0 || to[target - 1] == expected[target - 1]) && to[target + size] == expected[target + size]);
+        CHECK(same && (target == 0 || to[target - 1] == expected[target - 1]) &&
+              to[target + size] == expected[target + size]);
     }
 }
 
@@ -58,7 +63,8 @@ static void format_writes_what_printf_would(void)
 {
     CHECK(formats("-12 0012 12   |   12", "%d %04d %-5d|%5d", -12, 12, 12, 12));
     CHECK(formats("ff 0xff 0377 FF", "%x %#x %#o %X", 255, 255, 255, 255));
-    CHECK(formats("18446744073709551615 -9223372036854775808", "%lu %lld", ~0ul, (long long)(1ull << 63)));
+    CHECK(formats("18446744073709551615 -9223372036854775808", "%lu %lld", ~0ul,
+                  (long long)(1ull << 63)));
     CHECK(formats("[ab][  abc][abc  ][c]%", "[%.2s][%5s][%-5s][%c]%%", "abc", "abc", "abc", 'c'));
     CHECK(formats("[007][  x][0x10]", "[%.3d][%*s][%p]", 7, 3, "x", (void *)16));
     char small[4];
@@ -79,10 +85,15 @@ static void searches_find_what_they_should(void)
     CHECK(strnlen("abc", 2) == 2 && strncmp("abc", "abd", 2) == 0 && strcmp("a", "b") < 0);
 }
 
-struct item { struct tree_node node; uint32_t key; bool inside; };
+struct item {
+    struct tree_node node;
+    uint32_t key;
+    bool inside;
+};
 static int compare_items(const struct tree_node *a, const struct tree_node *b)
 {
-    uint32_t left = container_of(a, struct item, node)->key, right = container_of(b, struct item, node)->key;
+    uint32_t left = container_of(a, struct item, node)->key,
+             right = container_of(b, struct item, node)->key;
 
     return left < right ? -1 : left > right;
 }
@@ -156,14 +167,16 @@ static void guest_copies_stop_at_the_exact_byte(void)
     CHECK(guest_read_string(buffer, page, 100) == -ENAMETOOLONG);
     page[4095] = 0;
     CHECK(guest_read_string(buffer, page + 4090, 100) == 5 && strcmp(buffer, "aaaaa") == 0);
-    CHECK(guest_read_string(buffer, page + 4090, 6) == 5 && guest_read_string(buffer, page + 4090, 5) == -ENAMETOOLONG);
+    CHECK(guest_read_string(buffer, page + 4090, 6) == 5 &&
+          guest_read_string(buffer, page + 4090, 5) == -ENAMETOOLONG);
 
     uint32_t value = 0, *word = (uint32_t *)page;
     CHECK(guest_store32(word, 7) == 0 && guest_load32(&value, word) == 0 && value == 7);
     uint32_t expected = 6;
     CHECK(guest_compare_exchange32(word, &expected, 8) == 0 && expected == 7 && *word == 7);
     CHECK(guest_compare_exchange32(word, &expected, 8) == 0 && expected == 7 && *word == 8);
-    CHECK(guest_load32(&value, NULL) == -EFAULT && guest_store32(NULL, 0) == -EFAULT && guest_compare_exchange32(NULL, &expected, 1) == -EFAULT);
+    CHECK(guest_load32(&value, NULL) == -EFAULT && guest_store32(NULL, 0) == -EFAULT &&
+          guest_compare_exchange32(NULL, &expected, 1) == -EFAULT);
 }
 
 static void guest_copies_refuse_baileys_window(void)

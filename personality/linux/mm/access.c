@@ -1,4 +1,5 @@
-/* Memory of processes seen from outside: process_vm_readv(2), process_vm_writev(2); and membarrier(2). */
+/* Memory of processes seen from outside: process_vm_readv(2), process_vm_writev(2); and
+ * membarrier(2). */
 #include "personality/linux/mm/internal.h"
 
 #include <linux/membarrier.h>
@@ -42,11 +43,14 @@ static int check_vector(const struct bly_iovec *guest_vector, uint64_t count)
     return 0;
 }
 
-int64_t mm_access_process(struct lx_process *process, uint64_t address, void *buffer, size_t size, bool write)
+int64_t mm_access_process(struct lx_process *process, uint64_t address, void *buffer, size_t size,
+                          bool write)
 {
     if (process->mm == lx_process()->mm)
-        return (int64_t)(write ? guest_write_some((void *)address, buffer, size) : guest_read_some(buffer, (void *)address, size));
-    return process_access_memory ? process_access_memory(process, address, buffer, size, write) : -EPERM;
+        return (int64_t)(write ? guest_write_some((void *)address, buffer, size)
+                               : guest_read_some(buffer, (void *)address, size));
+    return process_access_memory ? process_access_memory(process, address, buffer, size, write)
+                                 : -EPERM;
 }
 
 /* May the caller look into `process`? ptrace(2), "Ptrace access mode checking". */
@@ -56,11 +60,13 @@ static bool may_access(struct lx_process *process)
 
     if (process == lx_process() || lx_capable(19 /* CAP_SYS_PTRACE */))
         return true;
-    return own->uid == other->uid && own->uid == other->euid && own->uid == other->suid && own->gid == other->gid && own->gid == other->egid &&
-           own->gid == other->sgid && process->dumpable;
+    return own->uid == other->uid && own->uid == other->euid && own->uid == other->suid &&
+           own->gid == other->gid && own->gid == other->egid && own->gid == other->sgid &&
+           process->dumpable;
 }
 
-static int64_t transfer(struct lx_process *process, struct vector_walk *local, struct vector_walk *remote, bool write, char *bounce)
+static int64_t transfer(struct lx_process *process, struct vector_walk *local,
+                        struct vector_walk *remote, bool write, char *bounce)
 {
     int64_t done = 0;
 
@@ -78,7 +84,9 @@ static int64_t transfer(struct lx_process *process, struct vector_walk *local, s
         int64_t moved;
         if (write) {
             size_t taken = guest_read_some(bounce, local->part.base, size);
-            moved = taken ? mm_access_process(process, (uint64_t)remote->part.base, bounce, taken, true) : 0;
+            moved =
+                taken ? mm_access_process(process, (uint64_t)remote->part.base, bounce, taken, true)
+                      : 0;
         } else {
             moved = mm_access_process(process, (uint64_t)remote->part.base, bounce, size, false);
             if (moved > 0)
@@ -94,10 +102,12 @@ static int64_t transfer(struct lx_process *process, struct vector_walk *local, s
     }
 }
 
-static int64_t access_process(int pid, const struct bly_iovec *local, uint64_t local_count, const struct bly_iovec *remote, uint64_t remote_count,
-                              uint64_t flags, bool write)
+static int64_t access_process(int pid, const struct bly_iovec *local, uint64_t local_count,
+                              const struct bly_iovec *remote, uint64_t remote_count, uint64_t flags,
+                              bool write)
 {
-    struct vector_walk local_walk = {local, local_count, 0, {0}}, remote_walk = {remote, remote_count, 0, {0}};
+    struct vector_walk local_walk = {local, local_count, 0, {0}},
+                       remote_walk = {remote, remote_count, 0, {0}};
 
     if (flags)
         return -EINVAL;
@@ -112,27 +122,32 @@ static int64_t access_process(int pid, const struct bly_iovec *local, uint64_t l
     int64_t result = -ESRCH;
     if (process->mm && process->state != PROCESS_ZOMBIE) {
         char *bounce = heap_alloc(BOUNCE_SIZE);
-        result = !may_access(process) ? -EPERM : !bounce ? -ENOMEM : transfer(process, &local_walk, &remote_walk, write, bounce);
+        result = !may_access(process) ? -EPERM
+                 : !bounce            ? -ENOMEM
+                                      : transfer(process, &local_walk, &remote_walk, write, bounce);
         heap_free(bounce);
     }
     process_unref(process);
     return result;
 }
 
-LX_SYSCALL(process_vm_readv, int pid, const struct bly_iovec *local, uint64_t local_count, const struct bly_iovec *remote, uint64_t remote_count, uint64_t flags)
+LX_SYSCALL(process_vm_readv, int pid, const struct bly_iovec *local, uint64_t local_count,
+           const struct bly_iovec *remote, uint64_t remote_count, uint64_t flags)
 {
     return access_process(pid, local, local_count, remote, remote_count, flags, false);
 }
 
-LX_SYSCALL(process_vm_writev, int pid, const struct bly_iovec *local, uint64_t local_count, const struct bly_iovec *remote, uint64_t remote_count, uint64_t flags)
+LX_SYSCALL(process_vm_writev, int pid, const struct bly_iovec *local, uint64_t local_count,
+           const struct bly_iovec *remote, uint64_t remote_count, uint64_t flags)
 {
     return access_process(pid, local, local_count, remote, remote_count, flags, true);
 }
 
-/* Barriers reach the threads of the caller's process, which is what run-time systems use. The kinds that reach other
- * processes are not offered (MEMBARRIER_CMD_QUERY says so). */
-#define BARRIERS \
-    (MEMBARRIER_CMD_PRIVATE_EXPEDITED | MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED | MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE | \
+/* Barriers reach the threads of the caller's process, which is what run-time systems use. The kinds
+ * that reach other processes are not offered (MEMBARRIER_CMD_QUERY says so). */
+#define BARRIERS                                                                                   \
+    (MEMBARRIER_CMD_PRIVATE_EXPEDITED | MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED |                \
+     MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE |                                                  \
      MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE)
 
 LX_SYSCALL(membarrier, int command, unsigned flags, int cpu)

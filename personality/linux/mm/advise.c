@@ -1,12 +1,13 @@
-/* madvise(2) and process_madvise(2): a table of what each advice means for the records and for the host. */
+/* madvise(2) and process_madvise(2): a table of what each advice means for the records and for the
+ * host. */
 #include "personality/linux/mm/internal.h"
 
 #include "personality/linux/process/pidfd.h"
 
 enum advice_kind {
-    ADVICE_NONE,    /* a hint without consequence here */
-    ADVICE_HOST,    /* told to the host; its refusal does not matter */
-    ADVICE_FLAGS,   /* changes what fork does with the region */
+    ADVICE_NONE,  /* a hint without consequence here */
+    ADVICE_HOST,  /* told to the host; its refusal does not matter */
+    ADVICE_FLAGS, /* changes what fork does with the region */
     ADVICE_DISCARD,
     ADVICE_FREE,
     ADVICE_REMOVE,
@@ -17,8 +18,8 @@ enum { NO_ADVICE = BLY_ADVICE_COUNT };
 
 struct advice {
     uint8_t guest, kind, host;
-    bool not_locked;      /* -EINVAL for locked regions */
-    uint16_t set, clear;  /* region flags */
+    bool not_locked;     /* -EINVAL for locked regions */
+    uint16_t set, clear; /* region flags */
 };
 
 static const struct advice advices[] = {
@@ -70,18 +71,22 @@ static int remove_pages(struct region *region, uint64_t start, uint64_t size)
     return bly->memory_advise((void *)start, size, BLY_ADVICE_REMOVE);
 }
 
-static int populate(struct region *region, uint64_t start, uint64_t size, const struct advice *advice)
+static int populate(struct region *region, uint64_t start, uint64_t size,
+                    const struct advice *advice)
 {
     unsigned needed = advice->host == BLY_ADVICE_POPULATE_WRITE ? BLY_PROT_WRITE : BLY_PROT_READ;
 
-    if (!(region->protection & (needed | BLY_PROT_WRITE)) || (needed == BLY_PROT_WRITE && !(region->protection & BLY_PROT_WRITE)))
+    if (!(region->protection & (needed | BLY_PROT_WRITE)) ||
+        (needed == BLY_PROT_WRITE && !(region->protection & BLY_PROT_WRITE)))
         return -EINVAL;
     return bly->memory_advise((void *)start, size, advice->host);
 }
 
-static int change_flags(struct mm *mm, struct region *region, const struct advice *advice, uint64_t start, uint64_t end)
+static int change_flags(struct mm *mm, struct region *region, const struct advice *advice,
+                        uint64_t start, uint64_t end)
 {
-    if (((advice->set | advice->clear) & REGION_WIPE_ON_FORK) && advice->set && (region->object || (region->flags & REGION_SHARED)))
+    if (((advice->set | advice->clear) & REGION_WIPE_ON_FORK) && advice->set &&
+        (region->object || (region->flags & REGION_SHARED)))
         return -EINVAL;
     int error = region_carve(mm, start, end);
     if (error)
@@ -92,7 +97,8 @@ static int change_flags(struct mm *mm, struct region *region, const struct advic
 }
 
 /* The part [start, end) of one region. */
-static int advise_region(struct mm *mm, struct region *region, const struct advice *advice, uint64_t start, uint64_t end)
+static int advise_region(struct mm *mm, struct region *region, const struct advice *advice,
+                         uint64_t start, uint64_t end)
 {
     if (region->flags & REGION_TRAMPOLINE)
         return 0;
@@ -161,9 +167,11 @@ LX_SYSCALL(madvise, uint64_t start, uint64_t size, int advice)
     return advise(lx_process()->mm, start, size, advice);
 }
 
-LX_SYSCALL(process_madvise, int pidfd, const struct bly_iovec *vector, uint64_t count, int advice, unsigned flags)
+LX_SYSCALL(process_madvise, int pidfd, const struct bly_iovec *vector, uint64_t count, int advice,
+           unsigned flags)
 {
-    static const uint8_t allowed[] = {MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED, 25 /* MADV_COLLAPSE */};
+    static const uint8_t allowed[] = {MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED,
+                                      25 /* MADV_COLLAPSE */};
     struct bly_iovec entry;
     uint64_t done = 0;
 
@@ -184,7 +192,10 @@ LX_SYSCALL(process_madvise, int pidfd, const struct bly_iovec *vector, uint64_t 
     /* Advice to another process is only ever a hint: it is taken note of by checking it. */
     for (uint64_t i = 0; i < count; i++) {
         int error = guest_read(&entry, vector + i, sizeof entry);
-        long result = error ? error : own ? advise(lx_process()->mm, (uint64_t)entry.base, entry.size, advice) : (uint64_t)entry.base % PAGE ? -EINVAL : 0;
+        long result = error ? error
+                      : own ? advise(lx_process()->mm, (uint64_t)entry.base, entry.size, advice)
+                      : (uint64_t)entry.base % PAGE ? -EINVAL
+                                                    : 0;
         if (result)
             return done ? (long)done : result;
         done += entry.size;

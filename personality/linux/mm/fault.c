@@ -1,4 +1,5 @@
-/* Faults that the personality cures: stacks that grow, files that have grown since they were mapped. */
+/* Faults that the personality cures: stacks that grow, files that have grown since they were
+ * mapped. */
 #include "personality/linux/mm/internal.h"
 
 static bool grow(struct mm *mm, struct region *region, uint64_t address)
@@ -6,12 +7,15 @@ static bool grow(struct mm *mm, struct region *region, uint64_t address)
     uint64_t start = page_down(address), added = region->start - start;
     struct region *below = region_prev(region);
 
-    if (start < BLY_GUEST_MIN || !place_valid(start, added) || region->end - start > mm_limit(RLIMIT_STACK))
+    if (start < BLY_GUEST_MIN || !place_valid(start, added) ||
+        region->end - start > mm_limit(RLIMIT_STACK))
         return false;
-    /* The gap need not be kept towards another stack or inaccessible pages (Linux: acct_stack_growth). */
+    /* The gap need not be kept towards another stack or inaccessible pages (Linux:
+     * acct_stack_growth). */
     if (below && below->end > start)
         return false;
-    if (below && below->protection && !(below->flags & REGION_GROWS_DOWN) && start - below->end < STACK_GAP)
+    if (below && below->protection && !(below->flags & REGION_GROWS_DOWN) &&
+        start - below->end < STACK_GAP)
         return false;
     if (!mm_may_expand(mm, added, region->protection, region->flags))
         return false;
@@ -36,11 +40,13 @@ bool mm_handle_fault(uint64_t address, bool write)
         return false;
     scoped_mutex(&mm->mutex);
     struct region *region = mm_find_next(mm, address);
-    if (!region || !(region->flags & REGION_GROWS_DOWN) || !(region->protection & (write ? BLY_PROT_WRITE : BLY_PROT_READ)))
+    if (!region || !(region->flags & REGION_GROWS_DOWN) ||
+        !(region->protection & (write ? BLY_PROT_WRITE : BLY_PROT_READ)))
         return false;
     if (region->start > address)
         return grow(mm, region, address);
-    /* Another thread may have grown the stack for the same page meanwhile: then, once, the fault is stale. */
+    /* Another thread may have grown the stack for the same page meanwhile: then, once, the fault is
+     * stale. */
     if (address < mm->grown_start || address >= mm->grown_end)
         return false;
     mm->grown_start = mm->grown_end = 0;
@@ -60,5 +66,6 @@ bool mm_handle_bus_error(uint64_t address)
     uint64_t page = page_down(address), offset = region->offset + (page - region->start);
     if (!region->object->ops->covers(region->object, offset))
         return false;
-    return host_map_region(region->object, page, PAGE, region->protection, region->flags, offset) == 0;
+    return host_map_region(region->object, page, PAGE, region->protection, region->flags, offset) ==
+           0;
 }

@@ -1,7 +1,8 @@
-/* futex(2), futex_waitv(2): waiting, waking and moving waiters. Priority-inheriting ones are in futex_pi.c.
+/* futex(2), futex_waitv(2): waiting, waking and moving waiters. Priority-inheriting ones are in
+ * futex_pi.c.
  *
- * Keys: private memory is known by (mm, address), shared memory by (object, offset), so that words shared between processes
- * meet wherever they are mapped. */
+ * Keys: private memory is known by (mm, address), shared memory by (object, offset), so that words
+ * shared between processes meet wherever they are mapped. */
 #include "personality/linux/mm/futex.h"
 
 #include <linux/time_types.h>
@@ -20,7 +21,9 @@ int lx_futex_init(void)
     return 0;
 }
 
-/* ---- Keys ----------------------------------------------------------------------------------------------------- */
+/* ---- Keys
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 int mm_futex_key(uint64_t address, bool shared, struct futex_key *out_key)
 {
@@ -33,9 +36,11 @@ int mm_futex_key(uint64_t address, bool shared, struct futex_key *out_key)
     struct region *region = mm_find(mm, address);
     if (!region || !(region->protection & BLY_PROT_READ))
         return -EFAULT;
-    /* Objects are told from address spaces by the lowest bit: heap objects are aligned, words are too. */
+    /* Objects are told from address spaces by the lowest bit: heap objects are aligned, words are
+     * too. */
     if (region->object && (region->flags & REGION_SHARED)) {
-        out_key->object = (region->object->inode ? (uint64_t)region->object->inode : region->object->id << 4) | 1;
+        out_key->object =
+            (region->object->inode ? (uint64_t)region->object->inode : region->object->id << 4) | 1;
         out_key->offset = region->offset + (address - region->start);
     }
     return 0;
@@ -59,7 +64,9 @@ struct futex_bucket *futex_bucket(const struct futex_key *key)
     return &futex_table()->buckets[hash >> 56];
 }
 
-/* ---- Waiters -------------------------------------------------------------------------------------------------- */
+/* ---- Waiters
+ * --------------------------------------------------------------------------------------------------
+ */
 
 struct futex_waiter *futex_own_waiter(void)
 {
@@ -144,7 +151,9 @@ int futex_sleep(struct futex_waiter *waiter, uint64_t deadline_ns)
     return futex_leave(waiter) ? result : 0;
 }
 
-/* ---- Times ---------------------------------------------------------------------------------------------------- */
+/* ---- Times
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 int futex_deadline(const void *guest_timespec, enum futex_clock clock, uint64_t *out_deadline_ns)
 {
@@ -171,14 +180,18 @@ int futex_deadline(const void *guest_timespec, enum futex_clock clock, uint64_t 
     case FUTEX_ABSOLUTE_MONOTONIC:
         break;
     }
-    *out_deadline_ns = ns ? ns : 1; /* 0 means "do not wait" to the sleeper: here it is merely past */
+    *out_deadline_ns =
+        ns ? ns : 1; /* 0 means "do not wait" to the sleeper: here it is merely past */
     return 0;
 }
 
-/* ---- Waiting -------------------------------------------------------------------------------------------------- */
+/* ---- Waiting
+ * --------------------------------------------------------------------------------------------------
+ */
 
 /* 0: woken; -EAGAIN: the word differs; -EINTR, -ETIMEDOUT, -EFAULT. */
-static int wait_once(struct futex_word *word, uint32_t expected, uint32_t bitset, uint64_t deadline_ns)
+static int wait_once(struct futex_word *word, uint32_t expected, uint32_t bitset,
+                     uint64_t deadline_ns)
 {
     uint32_t value;
     struct futex_waiter *waiter = futex_own_waiter();
@@ -205,9 +218,12 @@ static long wait(struct futex_word *word, uint32_t expected, uint32_t bitset, ui
 static long continue_wait(struct lx_thread *thread)
 {
     struct futex_word word;
-    int error = futex_word((uint32_t *)thread->restart.argument[0], thread->restart.argument[1], &word);
+    int error =
+        futex_word((uint32_t *)thread->restart.argument[0], thread->restart.argument[1], &word);
 
-    return error ? error : wait(&word, (uint32_t)thread->restart.argument[2], (uint32_t)thread->restart.argument[3], thread->restart.argument[4]);
+    return error ? error
+                 : wait(&word, (uint32_t)thread->restart.argument[2],
+                        (uint32_t)thread->restart.argument[3], thread->restart.argument[4]);
 }
 
 static long wait(struct futex_word *word, uint32_t expected, uint32_t bitset, uint64_t deadline_ns)
@@ -229,14 +245,19 @@ static long wait(struct futex_word *word, uint32_t expected, uint32_t bitset, ui
     return -ERESTART_RESTARTBLOCK;
 }
 
-/* ---- Waking --------------------------------------------------------------------------------------------------- */
+/* ---- Waking
+ * ---------------------------------------------------------------------------------------------------
+ */
 
-/* Wakes at most `count` waiters on `key` that share a bit with `bitset`; the bucket's lock is held. -EINVAL when one is a PI waiter. */
-static int wake_in_bucket(struct futex_bucket *bucket, const struct futex_key *key, int count, uint32_t bitset)
+/* Wakes at most `count` waiters on `key` that share a bit with `bitset`; the bucket's lock is held.
+ * -EINVAL when one is a PI waiter. */
+static int wake_in_bucket(struct futex_bucket *bucket, const struct futex_key *key, int count,
+                          uint32_t bitset)
 {
     int woken = 0;
 
-    list_for_each_safe(node, after, &bucket->waiters) {
+    list_for_each_safe(node, after, &bucket->waiters)
+    {
         struct futex_waiter *waiter = container_of(node, struct futex_waiter, node);
         if (!futex_key_equal(&waiter->key, key))
             continue;
@@ -275,7 +296,8 @@ int futex_wake_address(uint64_t address, int count)
     return error ? error : (int)wake(&word.key, count, FUTEX_BITSET_MATCH_ANY);
 }
 
-static long requeue(struct futex_word *from, struct futex_word *to, int wake_count, int requeue_count)
+static long requeue(struct futex_word *from, struct futex_word *to, int wake_count,
+                    int requeue_count)
 {
     struct futex_bucket *source = futex_bucket(&from->key), *target = futex_bucket(&to->key);
     int touched = 0;
@@ -284,7 +306,8 @@ static long requeue(struct futex_word *from, struct futex_word *to, int wake_cou
     if (wake_count < 0 || requeue_count < 0)
         return -EINVAL;
     futex_lock_two(source, target);
-    list_for_each_safe(node, after, &source->waiters) {
+    list_for_each_safe(node, after, &source->waiters)
+    {
         struct futex_waiter *waiter = container_of(node, struct futex_waiter, node);
         if (touched - wake_count >= requeue_count)
             break;
@@ -323,12 +346,23 @@ static int operate(uint32_t *address, uint32_t encoded, int32_t *out_old)
     while (!error) {
         uint32_t new, seen = old;
         switch (operation) {
-        case FUTEX_OP_SET: new = (uint32_t)argument; break;
-        case FUTEX_OP_ADD: new = old + (uint32_t)argument; break;
-        case FUTEX_OP_OR: new = old | (uint32_t)argument; break;
-        case FUTEX_OP_ANDN: new = old & ~(uint32_t)argument; break;
-        case FUTEX_OP_XOR: new = old ^ (uint32_t)argument; break;
-        default: return -ENOSYS;
+        case FUTEX_OP_SET:
+            new = (uint32_t)argument;
+            break;
+        case FUTEX_OP_ADD:
+            new = old + (uint32_t)argument;
+            break;
+        case FUTEX_OP_OR:
+            new = old | (uint32_t)argument;
+            break;
+        case FUTEX_OP_ANDN:
+            new = old & ~(uint32_t)argument;
+            break;
+        case FUTEX_OP_XOR:
+            new = old ^ (uint32_t)argument;
+            break;
+        default:
+            return -ENOSYS;
         }
         error = guest_compare_exchange32(address, &seen, new);
         if (!error && seen == old)
@@ -344,17 +378,25 @@ static int comparison_holds(int32_t old, uint32_t encoded)
     int32_t argument = (int32_t)(encoded << 20) >> 20;
 
     switch (encoded >> 24 & 15) {
-    case FUTEX_OP_CMP_EQ: return old == argument;
-    case FUTEX_OP_CMP_NE: return old != argument;
-    case FUTEX_OP_CMP_LT: return old < argument;
-    case FUTEX_OP_CMP_GE: return old >= argument;
-    case FUTEX_OP_CMP_LE: return old <= argument;
-    case FUTEX_OP_CMP_GT: return old > argument;
-    default: return -ENOSYS;
+    case FUTEX_OP_CMP_EQ:
+        return old == argument;
+    case FUTEX_OP_CMP_NE:
+        return old != argument;
+    case FUTEX_OP_CMP_LT:
+        return old < argument;
+    case FUTEX_OP_CMP_GE:
+        return old >= argument;
+    case FUTEX_OP_CMP_LE:
+        return old <= argument;
+    case FUTEX_OP_CMP_GT:
+        return old > argument;
+    default:
+        return -ENOSYS;
     }
 }
 
-static long wake_op(struct futex_word *first, struct futex_word *second, int first_count, int second_count, uint32_t encoded)
+static long wake_op(struct futex_word *first, struct futex_word *second, int first_count,
+                    int second_count, uint32_t encoded)
 {
     int32_t old;
     int error = operate(second->address, encoded, &old);
@@ -371,7 +413,9 @@ static long wake_op(struct futex_word *first, struct futex_word *second, int fir
     return more < 0 ? more : woken + more;
 }
 
-/* ---- futex(2) ------------------------------------------------------------------------------------------------- */
+/* ---- futex(2)
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static int check_value(struct futex_word *word, uint32_t expected)
 {
@@ -399,7 +443,8 @@ static const uint8_t operations[] = {
     [13 /* FUTEX_LOCK_PI2 */] = TAKES_TIME | ABSOLUTE | REALTIME_CHOICE,
 };
 
-LX_SYSCALL(futex, uint32_t *address, int operation, uint32_t value, uint64_t fourth, uint32_t *address2, uint32_t value3)
+LX_SYSCALL(futex, uint32_t *address, int operation, uint32_t value, uint64_t fourth,
+           uint32_t *address2, uint32_t value3)
 {
     unsigned command = (unsigned)operation & (unsigned)FUTEX_CMD_MASK;
     bool shared = !(operation & FUTEX_PRIVATE_FLAG), realtime = operation & FUTEX_CLOCK_REALTIME;
@@ -412,7 +457,12 @@ LX_SYSCALL(futex, uint32_t *address, int operation, uint32_t value, uint64_t fou
     if (realtime && !(takes & REALTIME_CHOICE))
         return -ENOSYS;
     if (takes & TAKES_TIME) {
-        int error = futex_deadline((void *)fourth, !(takes & ABSOLUTE) ? FUTEX_RELATIVE : realtime || (takes & REALTIME_ALWAYS) ? FUTEX_ABSOLUTE_REALTIME : FUTEX_ABSOLUTE_MONOTONIC, &deadline);
+        int error =
+            futex_deadline((void *)fourth,
+                           !(takes & ABSOLUTE)                     ? FUTEX_RELATIVE
+                           : realtime || (takes & REALTIME_ALWAYS) ? FUTEX_ABSOLUTE_REALTIME
+                                                                   : FUTEX_ABSOLUTE_MONOTONIC,
+                           &deadline);
         if (error)
             return error;
     }
@@ -458,7 +508,8 @@ LX_SYSCALL(futex, uint32_t *address, int operation, uint32_t value, uint64_t fou
     return -ENOSYS;
 }
 
-/* ---- futex_waitv(2) -------------------------------------------------------------------------------------------- */
+/* ---- futex_waitv(2)
+ * -------------------------------------------------------------------------------------------- */
 
 /* Leaves all buckets; the index of the first waiter that was woken, or -1. */
 static long leave_all(struct futex_waiter *waiters, uint32_t count)
@@ -471,14 +522,16 @@ static long leave_all(struct futex_waiter *waiters, uint32_t count)
     return woken;
 }
 
-static long wait_any(const struct futex_waitv *wanted, struct futex_waiter *waiters, uint32_t count, uint64_t deadline_ns)
+static long wait_any(const struct futex_waitv *wanted, struct futex_waiter *waiters, uint32_t count,
+                     uint64_t deadline_ns)
 {
     struct futex_word word;
     uint32_t joined = 0, value;
     int error = 0;
 
     for (; joined < count && !error; joined += !error) {
-        error = futex_word((uint32_t *)wanted[joined].uaddr, !(wanted[joined].flags & FUTEX_PRIVATE_FLAG), &word);
+        error = futex_word((uint32_t *)wanted[joined].uaddr,
+                           !(wanted[joined].flags & FUTEX_PRIVATE_FLAG), &word);
         if (!error) {
             waiters[joined].thread = lx_current();
             waiters[joined].bitset = FUTEX_BITSET_MATCH_ANY;
@@ -504,7 +557,8 @@ static long wait_any(const struct futex_waitv *wanted, struct futex_waiter *wait
     return error == -EINTR ? -ERESTARTSYS : error;
 }
 
-LX_SYSCALL(futex_waitv, const struct futex_waitv *guest_waiters, unsigned count, unsigned flags, const void *timeout, int clock)
+LX_SYSCALL(futex_waitv, const struct futex_waitv *guest_waiters, unsigned count, unsigned flags,
+           const void *timeout, int clock)
 {
     uint64_t deadline = BLY_FOREVER;
 
@@ -513,16 +567,20 @@ LX_SYSCALL(futex_waitv, const struct futex_waitv *guest_waiters, unsigned count,
     if (timeout) {
         if (clock != 0 /* CLOCK_REALTIME */ && clock != 1 /* CLOCK_MONOTONIC */)
             return -EINVAL;
-        int error = futex_deadline(timeout, clock == 0 ? FUTEX_ABSOLUTE_REALTIME : FUTEX_ABSOLUTE_MONOTONIC, &deadline);
+        int error = futex_deadline(
+            timeout, clock == 0 ? FUTEX_ABSOLUTE_REALTIME : FUTEX_ABSOLUTE_MONOTONIC, &deadline);
         if (error)
             return error;
     }
     struct futex_waitv *wanted = heap_alloc(count * sizeof *wanted);
     struct futex_waiter *waiters = heap_alloc(count * sizeof *waiters);
     struct futex_waiter *own = futex_own_waiter();
-    long result = wanted && waiters && own ? guest_read(wanted, guest_waiters, count * sizeof *wanted) : -ENOMEM;
+    long result = wanted && waiters && own
+                      ? guest_read(wanted, guest_waiters, count * sizeof *wanted)
+                      : -ENOMEM;
     for (unsigned i = 0; i < count && !result; i++)
-        if ((wanted[i].flags & ~(uint32_t)(FUTEX_32 | FUTEX_PRIVATE_FLAG)) || !(wanted[i].flags & FUTEX_32) || wanted[i].__reserved)
+        if ((wanted[i].flags & ~(uint32_t)(FUTEX_32 | FUTEX_PRIVATE_FLAG)) ||
+            !(wanted[i].flags & FUTEX_32) || wanted[i].__reserved)
             result = -EINVAL;
     if (!result) {
         own->vector = waiters;

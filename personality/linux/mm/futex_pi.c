@@ -1,12 +1,14 @@
 /* Futexes with an owner: FUTEX_LOCK_PI and its relatives.
  *
- * The word holds the owner's tid, FUTEX_WAITERS when unlocking must come here, and FUTEX_OWNER_DIED. Threads have no
- * priorities of their own to inherit inside the sandbox; what programs rely on is ownership: the lock is handed to the waiter that
- * came first, the owner's death hands it on, and a cycle is -EDEADLK.
+ * The word holds the owner's tid, FUTEX_WAITERS when unlocking must come here, and
+ * FUTEX_OWNER_DIED. Threads have no priorities of their own to inherit inside the sandbox; what
+ * programs rely on is ownership: the lock is handed to the waiter that came first, the owner's
+ * death hands it on, and a cycle is -EDEADLK.
  *
- * A waiter joins its bucket, then sets FUTEX_WAITERS in the word of a living owner, then sleeps. The unlocker chooses the first waiter under the bucket's
- * lock (PI_CHOSEN: it can no longer give up), writes its tid into the word, and wakes it (PI_OWNS). If the word changed in
- * between, a newcomer has set FUTEX_WAITERS: the unlocker looks again. */
+ * A waiter joins its bucket, then sets FUTEX_WAITERS in the word of a living owner, then sleeps.
+ * The unlocker chooses the first waiter under the bucket's lock (PI_CHOSEN: it can no longer give
+ * up), writes its tid into the word, and wakes it (PI_OWNS). If the word changed in between, a
+ * newcomer has set FUTEX_WAITERS: the unlocker looks again. */
 #include "personality/linux/mm/futex.h"
 
 enum { DEADLOCK_DEPTH_MAX = 1024 };
@@ -16,8 +18,9 @@ static int32_t own_tid(void)
     return lx_current()->tid;
 }
 
-/* Does waiting for `owner` close a circle of PI waiters? -EDEADLK; -ESRCH when there is no such thread; -EBUSY while it is ending and
- * has looked for waiters already: it will mark the word, or be gone. */
+/* Does waiting for `owner` close a circle of PI waiters? -EDEADLK; -ESRCH when there is no such
+ * thread; -EBUSY while it is ending and has looked for waiters already: it will mark the word, or
+ * be gone. */
 static int check_owner(int32_t owner)
 {
     int32_t self = own_tid(), tid = owner;
@@ -42,8 +45,10 @@ static int check_owner(int32_t owner)
     return 0;
 }
 
-/* One try: 1 when the caller owns the word now, 0 when somebody else does: *out_value is the word, with FUTEX_WAITERS set when `waiter` is given. */
-static int take_or_mark(struct futex_word *word, struct futex_waiter *waiter, bool others_wait, uint32_t *out_value)
+/* One try: 1 when the caller owns the word now, 0 when somebody else does: *out_value is the word,
+ * with FUTEX_WAITERS set when `waiter` is given. */
+static int take_or_mark(struct futex_word *word, struct futex_waiter *waiter, bool others_wait,
+                        uint32_t *out_value)
 {
     uint32_t value;
     int error = guest_load32(&value, word->address);
@@ -51,9 +56,11 @@ static int take_or_mark(struct futex_word *word, struct futex_waiter *waiter, bo
     while (!error) {
         uint32_t wanted, seen = value;
         if (waiter)
-            waiter->owner = (int32_t)(value & FUTEX_TID_MASK); /* before the mark: an owner that ends later finds us by it */
+            waiter->owner = (int32_t)(value & FUTEX_TID_MASK); /* before the mark: an owner that
+                                                                  ends later finds us by it */
         if (!(value & FUTEX_TID_MASK))
-            wanted = (value & FUTEX_OWNER_DIED) | (uint32_t)own_tid() | (others_wait ? FUTEX_WAITERS : 0);
+            wanted = (value & FUTEX_OWNER_DIED) | (uint32_t)own_tid() |
+                     (others_wait ? FUTEX_WAITERS : 0);
         else if (!waiter || (value & FUTEX_WAITERS))
             wanted = value;
         else
@@ -72,12 +79,14 @@ static int take_or_mark(struct futex_word *word, struct futex_waiter *waiter, bo
 }
 
 /* The first PI waiter on `key`; *out_more when there are others. Bucket lock held. */
-static struct futex_waiter *first_waiter(struct futex_bucket *bucket, const struct futex_key *key, bool *out_more)
+static struct futex_waiter *first_waiter(struct futex_bucket *bucket, const struct futex_key *key,
+                                         bool *out_more)
 {
     struct futex_waiter *first = NULL;
 
     *out_more = false;
-    list_for_each(node, &bucket->waiters) {
+    list_for_each(node, &bucket->waiters)
+    {
         struct futex_waiter *waiter = container_of(node, struct futex_waiter, node);
         if (waiter->kind != FUTEX_PI_WAITER || !futex_key_equal(&waiter->key, key))
             continue;
@@ -93,14 +102,16 @@ static struct futex_waiter *first_waiter(struct futex_bucket *bucket, const stru
 /* Who now waits for whom. Bucket lock held. */
 static void note_owner(struct futex_bucket *bucket, const struct futex_key *key, int32_t tid)
 {
-    list_for_each(node, &bucket->waiters) {
+    list_for_each(node, &bucket->waiters)
+    {
         struct futex_waiter *waiter = container_of(node, struct futex_waiter, node);
         if (waiter->kind == FUTEX_PI_WAITER && futex_key_equal(&waiter->key, key))
             waiter->owner = tid;
     }
 }
 
-/* Gives the word, which holds *value, to the first waiter or to nobody. 1: the word has changed meanwhile, *value is what it is now. */
+/* Gives the word, which holds *value, to the first waiter or to nobody. 1: the word has changed
+ * meanwhile, *value is what it is now. */
 static int hand_over(struct futex_word *word, uint32_t *value, uint32_t died)
 {
     struct futex_bucket *bucket = futex_bucket(&word->key);
@@ -133,8 +144,8 @@ static int hand_over(struct futex_word *word, uint32_t *value, uint32_t died)
     return error ? error : !done;
 }
 
-/* Sleeps as a waiter: 0 when the lock was handed over, 1 to look at the word again, -EINTR, -ETIMEDOUT. The waiter stays on its bucket unless
- * it owns the lock. */
+/* Sleeps as a waiter: 0 when the lock was handed over, 1 to look at the word again, -EINTR,
+ * -ETIMEDOUT. The waiter stays on its bucket unless it owns the lock. */
 static int sleep_for_handover(struct futex_waiter *waiter, uint64_t deadline_ns)
 {
     for (;;) {
@@ -142,7 +153,8 @@ static int sleep_for_handover(struct futex_waiter *waiter, uint64_t deadline_ns)
         uint32_t state = waiter->handover;
         if (state == PI_OWNS)
             return 0;
-        int result = state == PI_CHOSEN ? thread_sleep_uninterruptible(ticket, BLY_FOREVER) : thread_sleep(ticket, deadline_ns);
+        int result = state == PI_CHOSEN ? thread_sleep_uninterruptible(ticket, BLY_FOREVER)
+                                        : thread_sleep(ticket, deadline_ns);
         if (result) {
             scoped_lock(&waiter->home->lock);
             if (waiter->handover == PI_WAITING)
@@ -159,15 +171,18 @@ static bool others_wait(struct futex_waiter *self)
     struct futex_bucket *bucket = self->home;
 
     scoped_lock(&bucket->lock);
-    list_for_each(node, &bucket->waiters) {
+    list_for_each(node, &bucket->waiters)
+    {
         struct futex_waiter *waiter = container_of(node, struct futex_waiter, node);
-        if (waiter != self && waiter->kind == FUTEX_PI_WAITER && futex_key_equal(&waiter->key, &self->key))
+        if (waiter != self && waiter->kind == FUTEX_PI_WAITER &&
+            futex_key_equal(&waiter->key, &self->key))
             return true;
     }
     return false;
 }
 
-/* Leaves the bucket for good. If an unlocker has just chosen us, its verdict comes first. True: we own the lock after all. */
+/* Leaves the bucket for good. If an unlocker has just chosen us, its verdict comes first. True: we
+ * own the lock after all. */
 static bool give_up(struct futex_waiter *waiter)
 {
     for (;;) {
@@ -205,7 +220,8 @@ static long acquire(struct futex_word *word, struct futex_waiter *waiter, uint64
             continue;
         }
         if (result == -ESRCH) {
-            /* It may have handed the lock on as it ended. If the word still says so, the lock is orphaned. */
+            /* It may have handed the lock on as it ended. If the word still says so, the lock is
+             * orphaned. */
             uint32_t again;
             if (guest_load32(&again, word->address) == 0 && again != value)
                 continue;
@@ -262,7 +278,8 @@ long futex_trylock_pi(struct futex_word *word)
     if (owner == own_tid())
         return -EDEADLK;
     result = check_owner(owner);
-    return result == -ESRCH ? -ESRCH : -EAGAIN; /* a circle of waiters matters only to those who wait */
+    return result == -ESRCH ? -ESRCH
+                            : -EAGAIN; /* a circle of waiters matters only to those who wait */
 }
 
 long futex_unlock_pi(struct futex_word *word)
@@ -282,9 +299,11 @@ long futex_unlock_pi(struct futex_word *word)
     return error;
 }
 
-/* ---- Waiting on a condition and then for its lock --------------------------------------------------------------- */
+/* ---- Waiting on a condition and then for its lock
+ * --------------------------------------------------------------- */
 
-long futex_wait_requeue_pi(struct futex_word *word, uint32_t expected, uint32_t bitset, uint64_t deadline_ns, struct futex_word *target)
+long futex_wait_requeue_pi(struct futex_word *word, uint32_t expected, uint32_t bitset,
+                           uint64_t deadline_ns, struct futex_word *target)
 {
     uint32_t value;
 
@@ -315,13 +334,15 @@ long futex_wait_requeue_pi(struct futex_word *word, uint32_t expected, uint32_t 
     return result == -ERESTARTNOINTR ? -EAGAIN : result;
 }
 
-long futex_requeue_pi(struct futex_word *from, struct futex_word *to, int wake_count, int requeue_count)
+long futex_requeue_pi(struct futex_word *from, struct futex_word *to, int wake_count,
+                      int requeue_count)
 {
     struct futex_bucket *bucket = futex_bucket(&from->key);
     int64_t most = (int64_t)wake_count + requeue_count, moved = 0;
 
     scoped_lock(&bucket->lock);
-    list_for_each_safe(node, after, &bucket->waiters) {
+    list_for_each_safe(node, after, &bucket->waiters)
+    {
         struct futex_waiter *waiter = container_of(node, struct futex_waiter, node);
         if (!futex_key_equal(&waiter->key, &from->key))
             continue;
@@ -337,7 +358,8 @@ long futex_requeue_pi(struct futex_word *from, struct futex_word *to, int wake_c
     return moved;
 }
 
-/* ---- The owner's end ------------------------------------------------------------------------------------------- */
+/* ---- The owner's end
+ * ------------------------------------------------------------------------------------------- */
 
 /* A PI waiter (of this process: its address is ours) that waits for `thread`. */
 static bool find_waiting_for(struct lx_thread *thread, struct futex_word *out_word)
@@ -349,15 +371,19 @@ static bool find_waiting_for(struct lx_thread *thread, struct futex_word *out_wo
         if (list_empty(&bucket->waiters))
             continue;
         scoped_lock(&bucket->lock);
-        list_for_each(node, &bucket->waiters) {
+        list_for_each(node, &bucket->waiters)
+        {
             struct futex_waiter *waiter = container_of(node, struct futex_waiter, node);
-            if (waiter->kind == FUTEX_PI_WAITER && waiter->owner == thread->tid && waiter->handover == PI_WAITING) {
+            if (waiter->kind == FUTEX_PI_WAITER && waiter->owner == thread->tid &&
+                waiter->handover == PI_WAITING) {
                 waiter->owner = 0; /* not found again */
                 if (waiter->thread->process->mm == thread->process->mm) {
-                    *out_word = (struct futex_word){(uint32_t *)waiter->address, false, waiter->key};
+                    *out_word =
+                        (struct futex_word){(uint32_t *)waiter->address, false, waiter->key};
                     return true;
                 }
-                /* The word is mapped elsewhere there: the waiter looks at it again itself and finds its owner gone. */
+                /* The word is mapped elsewhere there: the waiter looks at it again itself and finds
+                 * its owner gone. */
                 thread_wake(&waiter->thread->base);
             }
         }
@@ -377,7 +403,8 @@ void futex_pi_thread_exit(struct lx_thread *thread)
     if (!futex_table()->pi_waiters)
         return;
     while (find_waiting_for(thread, &word)) {
-        while (guest_load32(&value, word.address) == 0 && (value & FUTEX_TID_MASK) == (uint32_t)thread->tid) {
+        while (guest_load32(&value, word.address) == 0 &&
+               (value & FUTEX_TID_MASK) == (uint32_t)thread->tid) {
             int result = hand_over(&word, &value, FUTEX_OWNER_DIED);
             if (result <= 0)
                 break;

@@ -1,5 +1,6 @@
-/* Robust futexes: what a thread still holds when it ends is marked FUTEX_OWNER_DIED and a waiter is woken
- * (Documentation/locking/robust-futexes.rst). The list is the program's own memory: bad pointers end the walk. */
+/* Robust futexes: what a thread still holds when it ends is marked FUTEX_OWNER_DIED and a waiter is
+ * woken (Documentation/locking/robust-futexes.rst). The list is the program's own memory: bad
+ * pointers end the walk. */
 #include "personality/linux/mm/futex.h"
 
 enum { ROBUST_LIST_MAX = 2048 };
@@ -24,12 +25,15 @@ LX_SYSCALL(get_robust_list, int tid, uint64_t *out_head, uint64_t *out_size)
         struct lx_thread *thread = tid ? thread_find(tid) : lx_current();
         if (!thread)
             return -ESRCH;
-        const struct credentials *own = &lx_process()->credentials, *other = &thread->process->credentials;
-        if (thread->process != lx_process() && own->euid && (own->uid != other->uid || own->uid != other->euid))
+        const struct credentials *own = &lx_process()->credentials,
+                                 *other = &thread->process->credentials;
+        if (thread->process != lx_process() && own->euid &&
+            (own->uid != other->uid || own->uid != other->euid))
             return -EPERM;
         head = thread->robust_list;
     }
-    if (guest_write(out_size, &size, sizeof size) < 0 || guest_write(out_head, &head, sizeof head) < 0)
+    if (guest_write(out_size, &size, sizeof size) < 0 ||
+        guest_write(out_head, &head, sizeof head) < 0)
         return -EFAULT;
     return 0;
 }
@@ -41,14 +45,16 @@ static bool owner_died(struct lx_thread *thread, uint64_t address, bool pi, bool
 
     if (address % sizeof(uint32_t) || guest_load32(&value, (uint32_t *)address) < 0)
         return false;
-    /* It may have unlocked the futex, and been killed before it woke the next: then the wake is done for it. */
+    /* It may have unlocked the futex, and been killed before it woke the next: then the wake is
+     * done for it. */
     if (pending && !pi && !value) {
         futex_wake_address(address, 1);
         return true;
     }
     while ((value & FUTEX_TID_MASK) == (uint32_t)thread->tid) {
         uint32_t seen = value;
-        if (guest_compare_exchange32((uint32_t *)address, &seen, (value & FUTEX_WAITERS) | FUTEX_OWNER_DIED) < 0)
+        if (guest_compare_exchange32((uint32_t *)address, &seen,
+                                     (value & FUTEX_WAITERS) | FUTEX_OWNER_DIED) < 0)
             return false;
         if (seen == value) {
             if (!pi && (value & FUTEX_WAITERS))
@@ -72,7 +78,8 @@ static void walk_robust_list(struct lx_thread *thread)
     entry = (uint64_t)head.list.next;
     for (int count = 0; (entry & ~1ull) != list_address && count < ROBUST_LIST_MAX; count++) {
         int error = guest_read(&next, (void *)(entry & ~1ull), sizeof next);
-        if (entry != pending && !owner_died(thread, (entry & ~1ull) + (uint64_t)head.futex_offset, entry & 1, false))
+        if (entry != pending &&
+            !owner_died(thread, (entry & ~1ull) + (uint64_t)head.futex_offset, entry & 1, false))
             return;
         if (error)
             return;

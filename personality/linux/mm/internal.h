@@ -10,29 +10,51 @@
 #include <linux/resource.h>
 
 #define PAGE BLY_PAGE_SIZE
-#define STACK_GAP (256 * PAGE) /* kept free below a region that grows downwards (Linux: stack_guard_gap) */
+#define STACK_GAP                                                                                  \
+    (256 * PAGE) /* kept free below a region that grows downwards (Linux: stack_guard_gap) */
 enum { REGION_COUNT_MAX = 65530 /* Linux: vm.max_map_count */ };
 
-static inline uint64_t page_down(uint64_t address) { return address & ~(PAGE - 1); }
-static inline uint64_t page_up(uint64_t size) { return (size + PAGE - 1) & ~(PAGE - 1); }
-static inline uint64_t region_size(const struct region *region) { return region->end - region->start; }
-static inline struct region *region_of(const struct tree_node *node) { return node ? container_of(node, struct region, node) : NULL; }
-static inline struct region *region_next(const struct region *region) { return region_of(tree_next(&region->node)); }
-static inline struct region *region_prev(const struct region *region) { return region_of(tree_prev(&region->node)); }
+static inline uint64_t page_down(uint64_t address)
+{
+    return address & ~(PAGE - 1);
+}
+static inline uint64_t page_up(uint64_t size)
+{
+    return (size + PAGE - 1) & ~(PAGE - 1);
+}
+static inline uint64_t region_size(const struct region *region)
+{
+    return region->end - region->start;
+}
+static inline struct region *region_of(const struct tree_node *node)
+{
+    return node ? container_of(node, struct region, node) : NULL;
+}
+static inline struct region *region_next(const struct region *region)
+{
+    return region_of(tree_next(&region->node));
+}
+static inline struct region *region_prev(const struct region *region)
+{
+    return region_of(tree_prev(&region->node));
+}
 
 /* region.c */
 void region_insert(struct mm *mm, struct region *region);
-void region_remove(struct mm *mm, struct region *region);  /* from the tree and the sums; keeps the object */
-void region_free(struct region *region);                   /* drops the charge and the object */
+void region_remove(struct mm *mm,
+                   struct region *region); /* from the tree and the sums; keeps the object */
+void region_free(struct region *region);   /* drops the charge and the object */
 void region_account(struct mm *mm, const struct region *region, int sign);
-/* Makes region borders at start and end where a region crosses them. -ENOMEM: nothing that matters changed. */
+/* Makes region borders at start and end where a region crosses them. -ENOMEM: nothing that matters
+ * changed. */
 int region_carve(struct mm *mm, uint64_t start, uint64_t end) __attribute__((warn_unused_result));
 /* Joins neighbours that are alike, for all borders in [start, end]. */
 void region_merge(struct mm *mm, uint64_t start, uint64_t end);
 bool region_chargeable(unsigned protection, unsigned flags);
 /* Counts the region against the memory limit if it must be and is not yet. */
 int region_charge(struct region *region) __attribute__((warn_unused_result));
-/* Removes all records in the range (borders must be carved), unmapping each on the host when `host`. */
+/* Removes all records in the range (borders must be carved), unmapping each on the host when
+ * `host`. */
 void region_remove_range(struct mm *mm, uint64_t start, uint64_t end, bool host);
 /* True when every page of the range is mapped. */
 bool region_covered(struct mm *mm, uint64_t start, uint64_t end);
@@ -48,8 +70,10 @@ bool place_valid(uint64_t start, uint64_t size);               /* the guest's to
 void place_freed(struct mm *mm, uint64_t start, uint64_t end);
 
 /* map.c */
-int host_map_region(struct memory_object *object, uint64_t address, uint64_t size, unsigned protection, unsigned flags, uint64_t offset);
-void host_apply_sticky(const struct region *region, uint64_t start, uint64_t end); /* fork advice and the like */
+int host_map_region(struct memory_object *object, uint64_t address, uint64_t size,
+                    unsigned protection, unsigned flags, uint64_t offset);
+void host_apply_sticky(const struct region *region, uint64_t start,
+                       uint64_t end); /* fork advice and the like */
 uint64_t mm_limit(unsigned resource);
 bool mm_may_expand(struct mm *mm, uint64_t size, unsigned protection, unsigned flags);
 /* -EPERM, -EAGAIN: mlock limits for `size` more bytes. */

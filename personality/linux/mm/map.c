@@ -1,7 +1,8 @@
 /* Mapping, unmapping and protecting: records and host mappings changed together, under mm.mutex.
  *
- * The personality chooses every address, so the host is always told to replace what lies there: the records, not the host,
- * know whether something does. Trampolines of patched call sites are Bailey's: no request of the program touches them. */
+ * The personality chooses every address, so the host is always told to replace what lies there: the
+ * records, not the host, know whether something does. Trampolines of patched call sites are
+ * Bailey's: no request of the program touches them. */
 #include "personality/linux/mm/internal.h"
 #include "personality/linux/process/patch.h"
 
@@ -29,7 +30,8 @@ bool mm_may_expand(struct mm *mm, uint64_t size, unsigned protection, unsigned f
 {
     if (mm->mapped_bytes + size > mm_limit(RLIMIT_AS))
         return false;
-    bool data = (protection & BLY_PROT_WRITE) && !(flags & (REGION_SHARED | REGION_STACK | REGION_GROWS_DOWN));
+    bool data = (protection & BLY_PROT_WRITE) &&
+                !(flags & (REGION_SHARED | REGION_STACK | REGION_GROWS_DOWN));
     return !data || mm->data_bytes + size <= mm_limit(RLIMIT_DATA);
 }
 
@@ -44,10 +46,12 @@ int mm_may_lock(struct mm *mm, uint64_t size)
     return mm->locked_bytes + size > limit ? -EAGAIN : 0;
 }
 
-int host_map_region(struct memory_object *object, uint64_t address, uint64_t size, unsigned protection, unsigned flags, uint64_t offset)
+int host_map_region(struct memory_object *object, uint64_t address, uint64_t size,
+                    unsigned protection, unsigned flags, uint64_t offset)
 {
     if (object)
-        return object->ops->map(object, (void *)address, size, protection, (flags & REGION_SHARED) != 0, offset);
+        return object->ops->map(object, (void *)address, size, protection,
+                                (flags & REGION_SHARED) != 0, offset);
     unsigned host_flags = BLY_MAP_REPLACE;
     if ((flags & (REGION_NO_RESERVE | REGION_STACK | REGION_GROWS_DOWN)) || !protection)
         host_flags |= BLY_MAP_RESERVE;
@@ -56,7 +60,8 @@ int host_map_region(struct memory_object *object, uint64_t address, uint64_t siz
 
 void host_apply_sticky(const struct region *region, uint64_t start, uint64_t end)
 {
-    /* Refused where the host knows better (no transparent huge pages): then nothing is lost but speed. */
+    /* Refused where the host knows better (no transparent huge pages): then nothing is lost but
+     * speed. */
     if (region->flags & REGION_DONT_FORK)
         bly->memory_advise((void *)start, end - start, BLY_ADVICE_DO_NOT_CLONE);
     if (region->flags & REGION_WIPE_ON_FORK)
@@ -65,7 +70,8 @@ void host_apply_sticky(const struct region *region, uint64_t start, uint64_t end
 
 static bool has_trampolines(struct mm *mm, uint64_t start, uint64_t end)
 {
-    for (struct region *region = mm_find_next(mm, start); region && region->start < end; region = region_next(region))
+    for (struct region *region = mm_find_next(mm, start); region && region->start < end;
+         region = region_next(region))
         if (region->flags & REGION_TRAMPOLINE)
             return true;
     return false;
@@ -76,12 +82,15 @@ static uint64_t mapped_within(struct mm *mm, uint64_t start, uint64_t end)
 {
     uint64_t sum = 0;
 
-    for (struct region *region = mm_find_next(mm, start); region && region->start < end; region = region_next(region))
-        sum += (region->end < end ? region->end : end) - (region->start > start ? region->start : start);
+    for (struct region *region = mm_find_next(mm, start); region && region->start < end;
+         region = region_next(region))
+        sum += (region->end < end ? region->end : end) -
+               (region->start > start ? region->start : start);
     return sum;
 }
 
-static int64_t map_object(struct mm *mm, uint64_t hint, uint64_t size, unsigned protection, unsigned maximum_protection, unsigned region_flags,
+static int64_t map_object(struct mm *mm, uint64_t hint, uint64_t size, unsigned protection,
+                          unsigned maximum_protection, unsigned region_flags,
                           struct memory_object *object, uint64_t offset, unsigned mm_flags)
 {
     uint64_t start = hint;
@@ -106,7 +115,9 @@ static int64_t map_object(struct mm *mm, uint64_t hint, uint64_t size, unsigned 
             return -ENOMEM;
     }
     uint64_t replaced = mapped_within(mm, start, start + size);
-    if (!(region_flags & REGION_TRAMPOLINE) && (mm->region_count >= REGION_COUNT_MAX || !mm_may_expand(mm, size - replaced, protection, region_flags)))
+    if (!(region_flags & REGION_TRAMPOLINE) &&
+        (mm->region_count >= REGION_COUNT_MAX ||
+         !mm_may_expand(mm, size - replaced, protection, region_flags)))
         return -ENOMEM;
 
     struct region *region = heap_alloc(sizeof *region);
@@ -131,8 +142,8 @@ static int64_t map_object(struct mm *mm, uint64_t hint, uint64_t size, unsigned 
     }
     if (object) {
         memory_object_ref(object);
-        if ((region_flags & REGION_SHARED) && (maximum_protection & BLY_PROT_WRITE) && object->ops->map_writable &&
-            (error = object->ops->map_writable(object, 1)) < 0) {
+        if ((region_flags & REGION_SHARED) && (maximum_protection & BLY_PROT_WRITE) &&
+            object->ops->map_writable && (error = object->ops->map_writable(object, 1)) < 0) {
             memory_object_unref(object);
             region->object = NULL;
             region_free(region);
@@ -143,7 +154,8 @@ static int64_t map_object(struct mm *mm, uint64_t hint, uint64_t size, unsigned 
         region_remove_range(mm, start, start + size, /*host=*/false);
     error = host_map_region(object, start, size, protection, region_flags, offset);
     if (error < 0) {
-        /* Whatever was mapped here before is no longer recorded: it must be gone on the host too, as on Linux. */
+        /* Whatever was mapped here before is no longer recorded: it must be gone on the host too,
+         * as on Linux. */
         bly->memory_unmap((void *)start, size);
         region_free(region);
         return error;
@@ -152,31 +164,40 @@ static int64_t map_object(struct mm *mm, uint64_t hint, uint64_t size, unsigned 
     host_apply_sticky(region, start, start + size);
     if (protection && ((mm_flags & MM_POPULATE) || (region_flags & REGION_LOCKED)))
         /* mmap(2): failing to populate is not an error. */
-        bly->memory_advise((void *)start, size, (protection & BLY_PROT_WRITE) && !(region_flags & REGION_SHARED) ? BLY_ADVICE_POPULATE_WRITE : BLY_ADVICE_POPULATE_READ);
+        bly->memory_advise((void *)start, size,
+                           (protection & BLY_PROT_WRITE) && !(region_flags & REGION_SHARED)
+                               ? BLY_ADVICE_POPULATE_WRITE
+                               : BLY_ADVICE_POPULATE_READ);
     region_merge(mm, start, start + size);
     return (int64_t)start;
 }
 
-int64_t mm_map_limited(struct mm *mm, uint64_t hint, uint64_t size, unsigned protection, unsigned maximum_protection, unsigned region_flags,
+int64_t mm_map_limited(struct mm *mm, uint64_t hint, uint64_t size, unsigned protection,
+                       unsigned maximum_protection, unsigned region_flags,
                        struct memory_object *object, uint64_t offset, unsigned mm_flags)
 {
     /* Code comes with the call sites that were patched before. */
     struct memory_object *view = patch_view(object, protection, region_flags);
-    int64_t result = map_object(mm, hint, size, protection, maximum_protection, region_flags, view ? view : object, offset, mm_flags);
+    int64_t result = map_object(mm, hint, size, protection, maximum_protection, region_flags,
+                                view ? view : object, offset, mm_flags);
     if (view)
         memory_object_unref(view);
     return result;
 }
 
-int64_t mm_map(struct mm *mm, uint64_t hint, uint64_t size, unsigned protection, unsigned region_flags, struct memory_object *object, uint64_t offset, unsigned mm_flags)
+int64_t mm_map(struct mm *mm, uint64_t hint, uint64_t size, unsigned protection,
+               unsigned region_flags, struct memory_object *object, uint64_t offset,
+               unsigned mm_flags)
 {
     unsigned maximum = BLY_PROT_READ | BLY_PROT_WRITE | BLY_PROT_EXECUTE;
 
-    if (object && (region_flags & REGION_SHARED) && !(object->flags & MEMORY_OBJECT_WRITABLE_SHARED))
+    if (object && (region_flags & REGION_SHARED) &&
+        !(object->flags & MEMORY_OBJECT_WRITABLE_SHARED))
         maximum &= ~(unsigned)BLY_PROT_WRITE;
     if (protection & ~maximum)
         return -EACCES;
-    return mm_map_limited(mm, hint, size, protection, maximum, region_flags, object, offset, mm_flags);
+    return mm_map_limited(mm, hint, size, protection, maximum, region_flags, object, offset,
+                          mm_flags);
 }
 
 int mm_unmap(struct mm *mm, uint64_t start, uint64_t size)
@@ -201,7 +222,8 @@ static int protect_region(struct mm *mm, struct region *region, unsigned protect
     unsigned old = region->protection;
     /* Becoming writable costs room in RLIMIT_DATA; the address space is used already. */
     bool data = !(region->flags & (REGION_SHARED | REGION_STACK | REGION_GROWS_DOWN));
-    if (data && (protection & ~old & BLY_PROT_WRITE) && mm->data_bytes + region_size(region) > mm_limit(RLIMIT_DATA))
+    if (data && (protection & ~old & BLY_PROT_WRITE) &&
+        mm->data_bytes + region_size(region) > mm_limit(RLIMIT_DATA))
         return -ENOMEM;
     region_account(mm, region, -1);
     region->protection = protection;
@@ -240,7 +262,8 @@ int mm_protect(struct mm *mm, uint64_t start, uint64_t size, unsigned protection
     /* As Linux: what lies before the first obstacle is changed. */
     struct region *region = mm_find(mm, start);
     for (; region && region->start == at && at < end; region = region_next(region)) {
-        error = region->flags & REGION_TRAMPOLINE ? -EACCES : protect_region(mm, region, protection);
+        error =
+            region->flags & REGION_TRAMPOLINE ? -EACCES : protect_region(mm, region, protection);
         if (error)
             break;
         at = region->end;

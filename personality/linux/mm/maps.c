@@ -1,6 +1,8 @@
-/* What /proc shows of an address space. The mm may be another process's: only records are read, never its memory.
+/* What /proc shows of an address space. The mm may be another process's: only records are read,
+ * never its memory.
  *
- * The host does not tell which pages are resident; what is shown as such is an estimate from the records (see resident_estimate). */
+ * The host does not tell which pages are resident; what is shown as such is an estimate from the
+ * records (see resident_estimate). */
 #include "personality/linux/mm/internal.h"
 
 #include "personality/linux/fs/vfs.h"
@@ -41,10 +43,13 @@ static size_t escape_newlines(char *to, size_t size, const char *from, size_t le
     return used;
 }
 
-static void emit_header(struct mm *mm, const struct region *region, struct mm_text *text, char *line, char *path)
+static void emit_header(struct mm *mm, const struct region *region, struct mm_text *text,
+                        char *line, char *path)
 {
     const struct inode *inode = region->object ? region->object->inode : NULL;
-    uint64_t device = inode && inode->superblock ? inode->superblock->device : region->object ? 1 : 0;
+    uint64_t device = inode && inode->superblock ? inode->superblock->device
+                      : region->object           ? 1
+                                                 : 0;
     uint64_t number = inode ? inode->number : region->object ? region->object->id : 0;
     const char *name = special_name(mm, region);
     size_t name_size = name ? strlen(name) : 0;
@@ -55,10 +60,13 @@ static void emit_header(struct mm *mm, const struct region *region, struct mm_te
             name_size = LX_PATH_MAX - 1;
         name = path;
     }
-    int length = format(line, LINE_MAX, "%08lx-%08lx %c%c%c%c %08lx %02x:%02x %lu ", region->start, region->end,
-                        region->protection & BLY_PROT_READ ? 'r' : '-', region->protection & BLY_PROT_WRITE ? 'w' : '-',
-                        region->protection & BLY_PROT_EXECUTE ? 'x' : '-', region->flags & REGION_SHARED ? 's' : 'p',
-                        region->object ? region->offset : 0ul, lx_major(device), lx_minor(device), number);
+    int length =
+        format(line, LINE_MAX, "%08lx-%08lx %c%c%c%c %08lx %02x:%02x %lu ", region->start,
+               region->end, region->protection & BLY_PROT_READ ? 'r' : '-',
+               region->protection & BLY_PROT_WRITE ? 'w' : '-',
+               region->protection & BLY_PROT_EXECUTE ? 'x' : '-',
+               region->flags & REGION_SHARED ? 's' : 'p', region->object ? region->offset : 0ul,
+               lx_major(device), lx_minor(device), number);
     if (name_size) {
         /* Names begin at column 74, as the kernel pads them. */
         while (length < 73)
@@ -83,19 +91,30 @@ static uint64_t resident_estimate(const struct region *region)
 static void emit_details(const struct region *region, struct mm_text *text, char *line)
 {
     uint64_t size = region_size(region) >> 10, resident = resident_estimate(region) >> 10;
-    bool shared = region->flags & REGION_SHARED, private_dirty = !shared && (region->protection & BLY_PROT_WRITE);
-    static const struct { uint32_t flag; const char *name; } flags[] = {
-        {REGION_GROWS_DOWN, "gd "}, {REGION_LOCKED, "lo "}, {REGION_DONT_FORK, "dc "}, {REGION_WIPE_ON_FORK, "wf "}, {REGION_NO_RESERVE, "nr "},
+    bool shared = region->flags & REGION_SHARED,
+         private_dirty = !shared && (region->protection & BLY_PROT_WRITE);
+    static const struct {
+        uint32_t flag;
+        const char *name;
+    } flags[] = {
+        {REGION_GROWS_DOWN, "gd "},   {REGION_LOCKED, "lo "},     {REGION_DONT_FORK, "dc "},
+        {REGION_WIPE_ON_FORK, "wf "}, {REGION_NO_RESERVE, "nr "},
     };
 
     format(line, LINE_MAX,
-           "Size:           %8lu kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\nRss:            %8lu kB\n"
-           "Pss:            %8lu kB\nPss_Dirty:      %8lu kB\nShared_Clean:   %8lu kB\nShared_Dirty:   %8lu kB\nPrivate_Clean:  %8lu kB\n"
-           "Private_Dirty:  %8lu kB\nReferenced:     %8lu kB\nAnonymous:      %8lu kB\nKSM:                   0 kB\nLazyFree:              0 kB\n"
-           "AnonHugePages:         0 kB\nShmemPmdMapped:        0 kB\nFilePmdMapped:         0 kB\nShared_Hugetlb:        0 kB\n"
-           "Private_Hugetlb:       0 kB\nSwap:                  0 kB\nSwapPss:               0 kB\nLocked:         %8lu kB\nTHPeligible:           0\n",
-           size, resident, resident, private_dirty ? resident : 0, shared ? resident : 0, 0ul, !shared && !private_dirty ? resident : 0,
-           private_dirty ? resident : 0, resident, region->object ? 0 : resident, region->flags & REGION_LOCKED ? size : 0);
+           "Size:           %8lu kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 "
+           "kB\nRss:            %8lu kB\n"
+           "Pss:            %8lu kB\nPss_Dirty:      %8lu kB\nShared_Clean:   %8lu "
+           "kB\nShared_Dirty:   %8lu kB\nPrivate_Clean:  %8lu kB\n"
+           "Private_Dirty:  %8lu kB\nReferenced:     %8lu kB\nAnonymous:      %8lu kB\nKSM:        "
+           "           0 kB\nLazyFree:              0 kB\n"
+           "AnonHugePages:         0 kB\nShmemPmdMapped:        0 kB\nFilePmdMapped:         0 "
+           "kB\nShared_Hugetlb:        0 kB\n"
+           "Private_Hugetlb:       0 kB\nSwap:                  0 kB\nSwapPss:               0 "
+           "kB\nLocked:         %8lu kB\nTHPeligible:           0\n",
+           size, resident, resident, private_dirty ? resident : 0, shared ? resident : 0, 0ul,
+           !shared && !private_dirty ? resident : 0, private_dirty ? resident : 0, resident,
+           region->object ? 0 : resident, region->flags & REGION_LOCKED ? size : 0);
     emit_string(text, line);
     emit_string(text, "VmFlags: ");
     if (region->protection & BLY_PROT_READ)

@@ -1,8 +1,9 @@
-/* memfd_create(2). The file is a nameless node of a hidden tmpfs (fs/layer); what is added here is sealing: every
- * operation that a seal can forbid asks here first and is then the layer's own.
+/* memfd_create(2). The file is a nameless node of a hidden tmpfs (fs/layer); what is added here is
+ * sealing: every operation that a seal can forbid asks here first and is then the layer's own.
  *
- * inode->memfd points to the seals. They are only ever added, under inode.lock; operations that they forbid look at them with the
- * content mutex held or, for maps, count themselves in `writable_maps` under the same lock. */
+ * inode->memfd points to the seals. They are only ever added, under inode.lock; operations that
+ * they forbid look at them with the content mutex held or, for maps, count themselves in
+ * `writable_maps` under the same lock. */
 #include "personality/linux/mm/memfd.h"
 
 #include "personality/linux/fs/internal.h"
@@ -12,14 +13,17 @@
 #include <linux/memfd.h>
 
 #define F_SEAL_EXEC_ 0x20
-#define ALL_SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE | F_SEAL_EXEC_)
+#define ALL_SEALS                                                                                  \
+    (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE | F_SEAL_EXEC_)
 #define NAME_MAX_BYTES 249 /* NAME_MAX - strlen("memfd:") */
 
-/* What mmap maps: the layer's object, with a count of shared writable maps. One for each file, while it is mapped or held. */
+/* What mmap maps: the layer's object, with a count of shared writable maps. One for each file,
+ * while it is mapped or held. */
 struct memfd {
     uint32_t seals;
     int32_t writable_maps;
-    struct memory_object object; /* references: one for each user; goes with the inode, whose reference each user holds */
+    struct memory_object object; /* references: one for each user; goes with the inode, whose
+                                    reference each user holds */
     struct memory_object *inner;
     struct inode *inode;
 };
@@ -31,7 +35,8 @@ static struct memfd *memfd_of(struct memory_object *object)
 
 /* ---- The memory object ---- */
 
-static int memfd_object_map(struct memory_object *object, void *address, size_t size, unsigned protection, bool shared, uint64_t offset)
+static int memfd_object_map(struct memory_object *object, void *address, size_t size,
+                            unsigned protection, bool shared, uint64_t offset)
 {
     struct memory_object *inner = memfd_of(object)->inner;
 
@@ -45,7 +50,8 @@ static void memfd_object_destroy(struct memory_object *object)
 
     {
         scoped_lock(&memfd->inode->lock);
-        if (memfd->object.references || !memfd->inner) /* mapped again meanwhile, or let go by another */
+        if (memfd->object.references ||
+            !memfd->inner) /* mapped again meanwhile, or let go by another */
             return;
         inner = memfd->inner;
         memfd->inner = NULL;
@@ -68,7 +74,8 @@ static int memfd_object_punch(struct memory_object *object, uint64_t offset, uin
     if (memfd->seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
         return -EPERM;
     scoped_mutex(&memfd->inode->content_mutex);
-    return layer_allocate(memfd->inode, BLY_ALLOCATE_PUNCH_HOLE | BLY_ALLOCATE_KEEP_SIZE, offset, size);
+    return layer_allocate(memfd->inode, BLY_ALLOCATE_PUNCH_HOLE | BLY_ALLOCATE_KEEP_SIZE, offset,
+                          size);
 }
 
 static int memfd_object_writable(struct memory_object *object, int change)
@@ -111,8 +118,11 @@ static int memfd_memory_object(struct inode *inode, struct memory_object **out_o
         } else {
             memfd->inner = inner;
             inner = NULL;
-            memfd->object = (struct memory_object){
-                .ops = &memfd_object_ops, .references = 1, .flags = MEMORY_OBJECT_WRITABLE_SHARED, .inode = inode_ref(inode), .id = memfd->inner->id};
+            memfd->object = (struct memory_object){.ops = &memfd_object_ops,
+                                                   .references = 1,
+                                                   .flags = MEMORY_OBJECT_WRITABLE_SHARED,
+                                                   .inode = inode_ref(inode),
+                                                   .id = memfd->inner->id};
         }
     }
     memory_object_unref(inner);
@@ -134,10 +144,22 @@ static int64_t memfd_write(struct open_file *file, struct io_buffer *from, int64
     return layer_file_ops.write(file, from, position);
 }
 
-static int64_t memfd_read(struct open_file *file, struct io_buffer *to, int64_t *position) { return layer_file_ops.read(file, to, position); }
-static int64_t memfd_seek(struct open_file *file, int64_t offset, int whence) { return layer_file_ops.seek(file, offset, whence); }
-static int memfd_map(struct open_file *file, struct memory_object **out_object) { return memfd_memory_object(file->inode, out_object); }
-static int memfd_flush(struct open_file *file, bool data_only) { return 0; }
+static int64_t memfd_read(struct open_file *file, struct io_buffer *to, int64_t *position)
+{
+    return layer_file_ops.read(file, to, position);
+}
+static int64_t memfd_seek(struct open_file *file, int64_t offset, int whence)
+{
+    return layer_file_ops.seek(file, offset, whence);
+}
+static int memfd_map(struct open_file *file, struct memory_object **out_object)
+{
+    return memfd_memory_object(file->inode, out_object);
+}
+static int memfd_flush(struct open_file *file, bool data_only)
+{
+    return 0;
+}
 static void memfd_close(struct open_file *file)
 {
     if (layer_file_ops.close)
@@ -158,7 +180,8 @@ static int memfd_truncate(struct inode *inode, uint64_t size)
 {
     uint32_t seals = inode->memfd->seals;
 
-    if ((size < inode->size && (seals & F_SEAL_SHRINK)) || (size > inode->size && (seals & F_SEAL_GROW)))
+    if ((size < inode->size && (seals & F_SEAL_SHRINK)) ||
+        (size > inode->size && (seals & F_SEAL_GROW)))
         return -EPERM;
     return layer_truncate(inode, size);
 }
@@ -185,7 +208,8 @@ static int memfd_open(struct inode *inode, struct open_file *file)
 
 static int memfd_set_attributes(struct inode *inode, const struct attribute_change *change)
 {
-    if ((change->mask & BLY_SET_MODE) && (inode->memfd->seals & F_SEAL_EXEC_) && ((change->mode ^ inode->mode) & 0111))
+    if ((change->mask & BLY_SET_MODE) && (inode->memfd->seals & F_SEAL_EXEC_) &&
+        ((change->mode ^ inode->mode) & 0111))
         return -EPERM;
     return 0;
 }
@@ -217,7 +241,8 @@ static const struct inode_ops memfd_inode_ops = {
 /* The hidden tmpfs, made when the first memfd is. */
 static int memfd_superblock(struct superblock **out_superblock)
 {
-    struct superblock *superblock = __atomic_load_n((struct superblock **)&lx_kernel->memfd, __ATOMIC_ACQUIRE);
+    struct superblock *superblock =
+        __atomic_load_n((struct superblock **)&lx_kernel->memfd, __ATOMIC_ACQUIRE);
 
     if (!superblock) {
         struct superblock *mine = NULL, *expected = NULL;
@@ -225,7 +250,8 @@ static int memfd_superblock(struct superblock **out_superblock)
         if (error)
             return error;
         superblock = mine;
-        if (!__atomic_compare_exchange_n((struct superblock **)&lx_kernel->memfd, &expected, mine, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        if (!__atomic_compare_exchange_n((struct superblock **)&lx_kernel->memfd, &expected, mine,
+                                         false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
             superblock_unref(mine);
             superblock = expected;
         }
@@ -258,7 +284,8 @@ static int memfd_make(const char *name, unsigned mode, uint32_t seals, struct op
     inode->group = lx_process()->credentials.fsgid;
 
     struct dentry *dentry = anonymous_dentry(name, inode);
-    struct open_file *file = dentry ? file_create(&memfd_file_ops, dentry, inode, O_RDWR | O_LARGEFILE) : NULL;
+    struct open_file *file =
+        dentry ? file_create(&memfd_file_ops, dentry, inode, O_RDWR | O_LARGEFILE) : NULL;
     dentry_unref(dentry);
     if (file && (error = memfd_open(inode, file)) < 0) {
         file_unref(file);
@@ -275,7 +302,8 @@ LX_SYSCALL(memfd_create, const char *guest_name, unsigned flags)
     char name[sizeof prefix + NAME_MAX_BYTES + sizeof suffix];
     size_t prefix_size = sizeof prefix - 1;
 
-    if (flags & ~(MFD_CLOEXEC | MFD_ALLOW_SEALING | 8u /* MFD_NOEXEC_SEAL */ | 0x10u /* MFD_EXEC */))
+    if (flags &
+        ~(MFD_CLOEXEC | MFD_ALLOW_SEALING | 8u /* MFD_NOEXEC_SEAL */ | 0x10u /* MFD_EXEC */))
         return -EINVAL;
     if ((flags & 0x18) == 0x18)
         return -EINVAL;
@@ -311,7 +339,8 @@ long memfd_fcntl(struct open_file *file, unsigned command, uint64_t argument)
         return -EPERM;
     if (argument & ~(uint64_t)ALL_SEALS)
         return -EINVAL;
-    scoped_mutex(&file->inode->content_mutex); /* no write that has passed its check is still under way afterwards */
+    scoped_mutex(&file->inode->content_mutex); /* no write that has passed its check is still under
+                                                  way afterwards */
     scoped_lock(&file->inode->lock);
     if (memfd->seals & F_SEAL_SEAL)
         return -EPERM;

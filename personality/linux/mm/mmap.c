@@ -6,20 +6,24 @@
 
 #define MS_NOEXEC 8
 /* What MAP_SHARED_VALIDATE accepts (Linux: LEGACY_MAP_MASK). */
-#define KNOWN_FLAGS \
-    (MAP_TYPE | MAP_FIXED | MAP_ANONYMOUS | MAP_DENYWRITE | MAP_EXECUTABLE | MAP_GROWSDOWN | MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | \
-     MAP_NONBLOCK | MAP_STACK | MAP_HUGETLB | MAP_32BIT | MAP_UNINITIALIZED | MAP_FIXED_NOREPLACE | MAP_HUGE_2MB | MAP_HUGE_1GB)
+#define KNOWN_FLAGS                                                                                \
+    (MAP_TYPE | MAP_FIXED | MAP_ANONYMOUS | MAP_DENYWRITE | MAP_EXECUTABLE | MAP_GROWSDOWN |       \
+     MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_STACK | MAP_HUGETLB |          \
+     MAP_32BIT | MAP_UNINITIALIZED | MAP_FIXED_NOREPLACE | MAP_HUGE_2MB | MAP_HUGE_1GB)
 
 struct map_call {
     uint64_t address, size, flags, offset;
-    unsigned protection, maximum;      /* BLY_PROT_* */
+    unsigned protection, maximum; /* BLY_PROT_* */
     unsigned region_flags, mm_flags;
-    struct memory_object *object;      /* with a reference */
+    struct memory_object *object; /* with a reference */
 };
 
 static void translate_flags(struct map_call *call)
 {
-    static const struct { uint64_t guest; unsigned region, mm; } table[] = {
+    static const struct {
+        uint64_t guest;
+        unsigned region, mm;
+    } table[] = {
         {MAP_FIXED, 0, MM_FIXED},
         {MAP_FIXED_NOREPLACE, 0, MM_FIXED_NOREPLACE},
         {MAP_32BIT, 0, MM_LOW_32},
@@ -64,7 +68,8 @@ static int prepare_anonymous(struct map_call *call)
 static int prepare_file(struct map_call *call, struct open_file *file)
 {
     unsigned access = file->flags & O_ACCMODE;
-    bool readable = access == O_RDONLY || access == O_RDWR, writable = access == O_WRONLY || access == O_RDWR;
+    bool readable = access == O_RDONLY || access == O_RDWR,
+         writable = access == O_WRONLY || access == O_RDWR;
 
     if (call->flags & MAP_HUGETLB)
         return -EINVAL;
@@ -98,13 +103,15 @@ static int prepare_file(struct map_call *call, struct open_file *file)
         return -ENODEV;
     if (call->region_flags & REGION_GROWS_DOWN)
         return -EINVAL;
-    int error = memfd_check_map(file, call->region_flags & REGION_SHARED, call->protection, &call->maximum);
+    int error =
+        memfd_check_map(file, call->region_flags & REGION_SHARED, call->protection, &call->maximum);
     if (error)
         return error;
     error = file->ops->map(file, &call->object);
     if (error)
         return error;
-    if ((call->region_flags & REGION_SHARED) && !(call->object->flags & MEMORY_OBJECT_WRITABLE_SHARED)) {
+    if ((call->region_flags & REGION_SHARED) &&
+        !(call->object->flags & MEMORY_OBJECT_WRITABLE_SHARED)) {
         if (call->protection & BLY_PROT_WRITE)
             return -EACCES;
         call->maximum &= ~(unsigned)BLY_PROT_WRITE;
@@ -119,7 +126,8 @@ static int check_range(const struct map_call *call)
 
     if (!call->size)
         return -ENOMEM; /* overflowed when rounded up */
-    if ((call->offset >> 12) + (call->size >> 12) < (call->offset >> 12) || call->offset + call->size < call->offset)
+    if ((call->offset >> 12) + (call->size >> 12) < (call->offset >> 12) ||
+        call->offset + call->size < call->offset)
         return -EOVERFLOW;
     if (call->size > BLY_GUEST_MAX)
         return -ENOMEM;
@@ -132,7 +140,8 @@ static int check_range(const struct map_call *call)
 
 static int64_t map_prepared(struct mm *mm, struct map_call *call, struct open_file *file)
 {
-    if ((call->mm_flags & MM_FIXED_NOREPLACE) && place_valid(call->address, call->size) && !place_free(mm, call->address, call->size))
+    if ((call->mm_flags & MM_FIXED_NOREPLACE) && place_valid(call->address, call->size) &&
+        !place_free(mm, call->address, call->size))
         return -EEXIST;
     if (mm->lock_future)
         call->region_flags |= REGION_LOCKED;
@@ -144,17 +153,20 @@ static int64_t map_prepared(struct mm *mm, struct map_call *call, struct open_fi
     int error = file ? prepare_file(call, file) : prepare_anonymous(call);
     if (error)
         return error;
-    return mm_map_limited(mm, call->address, call->size, call->protection, call->maximum, call->region_flags, call->object, call->offset, call->mm_flags);
+    return mm_map_limited(mm, call->address, call->size, call->protection, call->maximum,
+                          call->region_flags, call->object, call->offset, call->mm_flags);
 }
 
-LX_SYSCALL(mmap, uint64_t address, uint64_t size, uint64_t protection, uint64_t flags, int fd, uint64_t offset)
+LX_SYSCALL(mmap, uint64_t address, uint64_t size, uint64_t protection, uint64_t flags, int fd,
+           uint64_t offset)
 {
     struct map_call call = {
         .address = address,
         .size = page_up(size),
         .flags = (uint32_t)flags,
         .offset = offset,
-        .protection = (unsigned)mm_translate_protection(protection & (PROT_READ | PROT_WRITE | PROT_EXEC)),
+        .protection =
+            (unsigned)mm_translate_protection(protection & (PROT_READ | PROT_WRITE | PROT_EXEC)),
         .maximum = BLY_PROT_READ | BLY_PROT_WRITE | BLY_PROT_EXECUTE,
     };
     scoped_file file = NULL;
@@ -192,7 +204,8 @@ LX_SYSCALL(munmap, uint64_t address, uint64_t size)
 static long protect(uint64_t address, uint64_t size, uint64_t guest_protection)
 {
     uint64_t grows = guest_protection & (PROT_GROWSDOWN | PROT_GROWSUP);
-    int protection = mm_translate_protection(guest_protection & ~(uint64_t)(PROT_GROWSDOWN | PROT_GROWSUP));
+    int protection =
+        mm_translate_protection(guest_protection & ~(uint64_t)(PROT_GROWSDOWN | PROT_GROWSUP));
     struct mm *mm = lx_process()->mm;
 
     if (grows == (PROT_GROWSDOWN | PROT_GROWSUP) || address % PAGE)
@@ -249,7 +262,8 @@ static bool grow_heap(struct mm *mm, uint64_t old_end, uint64_t new_end)
         return false;
     if (mm->lock_future && mm_may_lock(mm, new_end - old_end) < 0)
         return false;
-    return mm_map(mm, old_end, new_end - old_end, BLY_PROT_READ | BLY_PROT_WRITE, flags, NULL, 0, MM_FIXED_NOREPLACE) >= 0;
+    return mm_map(mm, old_end, new_end - old_end, BLY_PROT_READ | BLY_PROT_WRITE, flags, NULL, 0,
+                  MM_FIXED_NOREPLACE) >= 0;
 }
 
 LX_SYSCALL(brk, uint64_t wanted)
@@ -273,7 +287,8 @@ LX_SYSCALL(brk, uint64_t wanted)
     return (long)wanted;
 }
 
-LX_SYSCALL(remap_file_pages, uint64_t start, uint64_t size, uint64_t protection, uint64_t page_offset, uint64_t flags)
+LX_SYSCALL(remap_file_pages, uint64_t start, uint64_t size, uint64_t protection,
+           uint64_t page_offset, uint64_t flags)
 {
     return -ENOSYS; /* remap_file_pages(2): deprecated; no program of today needs it */
 }

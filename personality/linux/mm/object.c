@@ -1,7 +1,8 @@
-/* Memory objects, and the simplest of them: shared anonymous memory, one run of pages of the bulk segment.
+/* Memory objects, and the simplest of them: shared anonymous memory, one run of pages of the bulk
+ * segment.
  *
- * An object lives as long as a region maps it or its maker holds it. What lies past its end is mapped past the end of the
- * segment, so that touching it is a bus error, as with a file. */
+ * An object lives as long as a region maps it or its maker holds it. What lies past its end is
+ * mapped past the end of the segment, so that touching it is a bus error, as with a file. */
 #include "personality/linux/mm/internal.h"
 #include "personality/linux/mm/bulk.h"
 
@@ -18,7 +19,8 @@ void memory_object_unref(struct memory_object *object)
 
 int bulk_map(uint64_t bulk_offset, void *address, size_t size, unsigned protection, bool shared)
 {
-    return bly->stream_map(start_info->bulk, address, size, protection, BLY_MAP_REPLACE | (shared ? BLY_MAP_SHARED : 0), bulk_offset);
+    return bly->stream_map(start_info->bulk, address, size, protection,
+                           BLY_MAP_REPLACE | (shared ? BLY_MAP_SHARED : 0), bulk_offset);
 }
 
 int bulk_map_nothing(void *address, size_t size, unsigned protection, bool shared)
@@ -31,17 +33,22 @@ struct anonymous_object {
     uint64_t bulk_offset, size;
 };
 
-static int anonymous_map(struct memory_object *object, void *address, size_t size, unsigned protection, bool shared, uint64_t offset)
+static int anonymous_map(struct memory_object *object, void *address, size_t size,
+                         unsigned protection, bool shared, uint64_t offset)
 {
     struct anonymous_object *memory = container_of(object, struct anonymous_object, object);
-    uint64_t inside = offset >= memory->size ? 0 : size < memory->size - offset ? size : memory->size - offset;
+    uint64_t inside = offset >= memory->size         ? 0
+                      : size < memory->size - offset ? size
+                                                     : memory->size - offset;
 
     if (inside) {
         int error = bulk_map(memory->bulk_offset + offset, address, inside, protection, shared);
         if (error)
             return error;
     }
-    return inside < size ? bulk_map_nothing((char *)address + inside, size - inside, protection, shared) : 0;
+    return inside < size
+               ? bulk_map_nothing((char *)address + inside, size - inside, protection, shared)
+               : 0;
 }
 
 static void anonymous_destroy(struct memory_object *object)
@@ -65,7 +72,8 @@ static int anonymous_punch(struct memory_object *object, uint64_t offset, uint64
         return 0;
     if (size > memory->size - offset)
         size = memory->size - offset;
-    return bly->memory_advise((void *)(BLY_BULK_START + memory->bulk_offset + offset), size, BLY_ADVICE_REMOVE);
+    return bly->memory_advise((void *)(BLY_BULK_START + memory->bulk_offset + offset), size,
+                              BLY_ADVICE_REMOVE);
 }
 
 static const struct memory_object_ops anonymous_ops = {

@@ -1,8 +1,9 @@
-/* Where a new region goes when the program leaves the choice: top-down from mm->mmap_top, as Linux does, around Bailey's
- * window, keeping a guard gap below every region that grows downwards.
+/* Where a new region goes when the program leaves the choice: top-down from mm->mmap_top, as Linux
+ * does, around Bailey's window, keeping a guard gap below every region that grows downwards.
  *
- * The search starts where the last one ended (place_below) unless what is wanted might fit in a hole that was
- * passed over: place_hole is the size of the largest such hole. Freeing memory above moves the start up again. */
+ * The search starts where the last one ended (place_below) unless what is wanted might fit in a
+ * hole that was passed over: place_hole is the size of the largest such hole. Freeing memory above
+ * moves the start up again. */
 #include "personality/linux/mm/internal.h"
 
 bool place_valid(uint64_t start, uint64_t size)
@@ -36,7 +37,8 @@ static bool place_comfortable(struct mm *mm, uint64_t start, uint64_t size)
 
 #define HUGE_PAGE (2ull << 20)
 
-/* Where a map of `size` goes in the hole [floor, limit), which is large enough. What can be made of huge pages begins at one, if possible. */
+/* Where a map of `size` goes in the hole [floor, limit), which is large enough. What can be made of
+ * huge pages begins at one, if possible. */
 static uint64_t place_in_hole(uint64_t floor, uint64_t limit, uint64_t size)
 {
     uint64_t start = limit - size, aligned = start & ~(HUGE_PAGE - 1);
@@ -44,8 +46,10 @@ static uint64_t place_in_hole(uint64_t floor, uint64_t limit, uint64_t size)
     return size % HUGE_PAGE == 0 && aligned >= floor ? aligned : start;
 }
 
-/* Highest room of `size` in [bottom, top), or 0. Notes the largest hole that was too small in *hole. */
-static uint64_t search_down(struct mm *mm, uint64_t bottom, uint64_t top, uint64_t size, uint64_t *hole)
+/* Highest room of `size` in [bottom, top), or 0. Notes the largest hole that was too small in
+ * *hole. */
+static uint64_t search_down(struct mm *mm, uint64_t bottom, uint64_t top, uint64_t size,
+                            uint64_t *hole)
 {
     /* The lowest region at or above top limits the room from above. */
     struct region *region = mm_find_next(mm, top);
@@ -99,7 +103,8 @@ uint64_t place_find(struct mm *mm, uint64_t hint, uint64_t size, unsigned mm_fla
     if (mm_flags & MM_NEAR)
         return search_near(mm, page_down(hint), size);
     hint = page_down(hint);
-    if (hint && place_comfortable(mm, hint, size) && (!(mm_flags & MM_LOW_32) || hint + size <= 1ull << 31))
+    if (hint && place_comfortable(mm, hint, size) &&
+        (!(mm_flags & MM_LOW_32) || hint + size <= 1ull << 31))
         return hint;
     if (mm_flags & MM_LOW_32)
         return search_down(mm, 1ull << 30, 1ull << 31, size, &hole);
@@ -116,7 +121,8 @@ uint64_t place_find(struct mm *mm, uint64_t hint, uint64_t size, unsigned mm_fla
         mm->place_below = start;
         return start;
     }
-    /* Linux then searches upwards from TASK_UNMAPPED_BASE; here below the window is the larger part of what is left. */
+    /* Linux then searches upwards from TASK_UNMAPPED_BASE; here below the window is the larger part
+     * of what is left. */
     start = search_down(mm, 1ull << 32, BLY_WINDOW_START, size, &hole);
     return start ? start : search_down(mm, BLY_WINDOW_END, BLY_GUEST_MAX, size, &hole);
 }

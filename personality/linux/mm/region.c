@@ -1,7 +1,8 @@
 /* Regions: the records of what is mapped where.
  *
- * Invariant: regions never overlap; the sums in struct mm are those over all regions of the tree; a region is charged
- * in full or not at all. The host's mappings are changed by the callers, in step, under the same mutex. */
+ * Invariant: regions never overlap; the sums in struct mm are those over all regions of the tree; a
+ * region is charged in full or not at all. The host's mappings are changed by the callers, in step,
+ * under the same mutex. */
 #include "personality/linux/mm/internal.h"
 
 #include "personality/linux/fs/vfs.h"
@@ -16,7 +17,8 @@ static int compare_regions(const struct tree_node *a, const struct tree_node *b)
 
 static bool region_is_data(const struct region *region)
 {
-    return (region->protection & BLY_PROT_WRITE) && !(region->flags & (REGION_SHARED | REGION_GROWS_DOWN | REGION_STACK));
+    return (region->protection & BLY_PROT_WRITE) &&
+           !(region->flags & (REGION_SHARED | REGION_GROWS_DOWN | REGION_STACK));
 }
 
 void region_account(struct mm *mm, const struct region *region, int sign)
@@ -54,7 +56,8 @@ void region_remove(struct mm *mm, struct region *region)
 
 static bool writes_shared(const struct region *region)
 {
-    return region->object && (region->flags & REGION_SHARED) && (region->maximum_protection & BLY_PROT_WRITE);
+    return region->object && (region->flags & REGION_SHARED) &&
+           (region->maximum_protection & BLY_PROT_WRITE);
 }
 
 static void region_hold_object(const struct region *region)
@@ -153,8 +156,10 @@ int region_carve(struct mm *mm, uint64_t start, uint64_t end)
 static bool alike(const struct region *low, const struct region *high)
 {
     /* Stacks keep their own borders: growth and guard gaps depend on them. */
-    return low->end == high->start && low->protection == high->protection && low->maximum_protection == high->maximum_protection &&
-           low->flags == high->flags && low->advice == high->advice && low->object == high->object && !low->charged == !high->charged &&
+    return low->end == high->start && low->protection == high->protection &&
+           low->maximum_protection == high->maximum_protection && low->flags == high->flags &&
+           low->advice == high->advice && low->object == high->object &&
+           !low->charged == !high->charged &&
            !(low->flags & (REGION_GROWS_DOWN | REGION_TRAMPOLINE | REGION_VDSO)) &&
            (!low->object || low->offset + region_size(low) == high->offset);
 }
@@ -182,7 +187,9 @@ void region_merge(struct mm *mm, uint64_t start, uint64_t end)
 bool region_chargeable(unsigned protection, unsigned flags)
 {
     /* As Linux's VM_ACCOUNT, but stacks are not counted: most of each is never touched. */
-    return (protection & BLY_PROT_WRITE) && !(flags & (REGION_SHARED | REGION_NO_RESERVE | REGION_STACK | REGION_GROWS_DOWN | REGION_TRAMPOLINE));
+    return (protection & BLY_PROT_WRITE) &&
+           !(flags & (REGION_SHARED | REGION_NO_RESERVE | REGION_STACK | REGION_GROWS_DOWN |
+                      REGION_TRAMPOLINE));
 }
 
 int region_charge(struct region *region)
@@ -223,7 +230,8 @@ struct mm *mm_create(void)
     return mm;
 }
 
-/* Only the records; the address space they describe is another picoprocess's, or ends with this one, or has been unmapped. */
+/* Only the records; the address space they describe is another picoprocess's, or ends with this
+ * one, or has been unmapped. */
 static void drop_regions(struct mm *mm)
 {
     struct tree_node *node;

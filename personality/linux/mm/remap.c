@@ -1,7 +1,8 @@
 /* mremap(2).
  *
- * Private memory is moved by the host (page tables only). Shared maps are simply mapped again at the new place, which is the same
- * thing and works however the object is laid out. In all cases growth is a fresh map behind what was moved. */
+ * Private memory is moved by the host (page tables only). Shared maps are simply mapped again at
+ * the new place, which is the same thing and works however the object is laid out. In all cases
+ * growth is a fresh map behind what was moved. */
 #include "personality/linux/mm/internal.h"
 
 struct remap_call {
@@ -9,10 +10,12 @@ struct remap_call {
     uint64_t old, old_size, new_size, flags, new;
 };
 
-/* The host moves one of its mappings at a time, and what is one region here may be several there: then by halves. */
+/* The host moves one of its mappings at a time, and what is one region here may be several there:
+ * then by halves. */
 static int move_on_host(uint64_t from, uint64_t to, uint64_t size, bool keep)
 {
-    int error = bly->memory_move((void *)from, size, (void *)to, size, keep ? BLY_MOVE_KEEP_SOURCE : 0);
+    int error =
+        bly->memory_move((void *)from, size, (void *)to, size, keep ? BLY_MOVE_KEEP_SOURCE : 0);
 
     if (error != -EFAULT || size <= PAGE)
         return error;
@@ -21,12 +24,14 @@ static int move_on_host(uint64_t from, uint64_t to, uint64_t size, bool keep)
     return error ? error : move_on_host(from + half, to + half, size - half, keep);
 }
 
-/* [old, old + old_size), inside one region, to `to`, where room for new_size is free or is to be replaced. */
+/* [old, old + old_size), inside one region, to `to`, where room for new_size is free or is to be
+ * replaced. */
 static int64_t move_region(struct remap_call *call, struct region *region, uint64_t to)
 {
     struct mm *mm = call->mm;
     bool keep = call->flags & MREMAP_DONTUNMAP, second_view = call->old_size == 0;
-    uint64_t moved = call->old_size < call->new_size ? call->old_size : call->new_size, offset = region->offset + (call->old - region->start);
+    uint64_t moved = call->old_size < call->new_size ? call->old_size : call->new_size,
+             offset = region->offset + (call->old - region->start);
     bool shared = region->flags & REGION_SHARED;
     struct memory_object *object = region->object;
     unsigned protection = region->protection, flags = region->flags;
@@ -76,7 +81,8 @@ static int64_t move_region(struct remap_call *call, struct region *region, uint6
     } else {
         error = move_on_host(call->old, to, moved, keep);
         if (!error && call->new_size > moved)
-            error = host_map_region(object, to + moved, call->new_size - moved, protection, flags, object ? offset + moved : 0);
+            error = host_map_region(object, to + moved, call->new_size - moved, protection, flags,
+                                    object ? offset + moved : 0);
     }
     if (error) {
         bly->memory_unmap((void *)to, call->new_size);
@@ -92,7 +98,8 @@ static int64_t move_region(struct remap_call *call, struct region *region, uint6
         region_remove_range(mm, call->old, call->old + call->old_size, /*host=*/true);
     if (keep) {
         /* mremap(2): what stays behind is no longer locked. */
-        for (struct region *rest = mm_find_next(mm, call->old); rest && rest->start < call->old + call->old_size; rest = region_next(rest)) {
+        for (struct region *rest = mm_find_next(mm, call->old);
+             rest && rest->start < call->old + call->old_size; rest = region_next(rest)) {
             region_account(mm, rest, -1);
             rest->flags &= ~(uint32_t)REGION_LOCKED;
             region_account(mm, rest, 1);
@@ -165,9 +172,12 @@ static int64_t remap_to(struct remap_call *call)
     int error = check_resize(call, region);
     if (error)
         return error;
-    if ((call->flags & MREMAP_DONTUNMAP) && !mm_may_expand(mm, call->new_size, region->protection, region->flags))
+    if ((call->flags & MREMAP_DONTUNMAP) &&
+        !mm_may_expand(mm, call->new_size, region->protection, region->flags))
         return -ENOMEM;
-    uint64_t to = fixed ? call->new : place_find(mm, (call->flags & MREMAP_DONTUNMAP) ? call->new : 0, call->new_size, 0);
+    uint64_t to =
+        fixed ? call->new
+              : place_find(mm, (call->flags & MREMAP_DONTUNMAP) ? call->new : 0, call->new_size, 0);
     return to ? move_region(call, region, to) : -ENOMEM;
 }
 
@@ -190,14 +200,16 @@ static int64_t grow_in_place(struct remap_call *call, struct region *region)
         more->offset = region->offset + region_size(region);
     int error = region_charge(more);
     if (!error)
-        error = host_map_region(region->object, end, growth, region->protection, region->flags, more->offset);
+        error = host_map_region(region->object, end, growth, region->protection, region->flags,
+                                more->offset);
     if (error) {
         region_free(more);
         return error;
     }
     if (region->object) {
         more->object = memory_object_ref(region->object);
-        if ((region->flags & REGION_SHARED) && (region->maximum_protection & BLY_PROT_WRITE) && region->object->ops->map_writable)
+        if ((region->flags & REGION_SHARED) && (region->maximum_protection & BLY_PROT_WRITE) &&
+            region->object->ops->map_writable)
             (void)region->object->ops->map_writable(region->object, 1);
     }
     region_insert(mm, more);
@@ -213,7 +225,8 @@ static bool room_above(struct mm *mm, const struct region *region, uint64_t grow
     struct region *next = region_next(region);
     uint64_t gap = next && (next->flags & REGION_GROWS_DOWN) ? STACK_GAP : 0;
 
-    return region->end + growth > region->end && place_valid(region->start, region->end + growth - region->start) &&
+    return region->end + growth > region->end &&
+           place_valid(region->start, region->end + growth - region->start) &&
            (!next || region->end + growth + gap <= next->start);
 }
 
@@ -235,7 +248,8 @@ static int64_t remap(struct remap_call *call)
     int error = check_resize(call, region);
     if (error)
         return error;
-    if (call->old_size && call->old_size == region->end - call->old && room_above(mm, region, call->new_size - call->old_size))
+    if (call->old_size && call->old_size == region->end - call->old &&
+        room_above(mm, region, call->new_size - call->old_size))
         return grow_in_place(call, region);
     if (!(call->flags & MREMAP_MAYMOVE))
         return -ENOMEM;
@@ -245,7 +259,8 @@ static int64_t remap(struct remap_call *call)
 
 LX_SYSCALL(mremap, uint64_t old, uint64_t old_size, uint64_t new_size, uint64_t flags, uint64_t new)
 {
-    struct remap_call call = {lx_process()->mm, old, page_up(old_size), page_up(new_size), flags, new};
+    struct remap_call call = {lx_process()->mm,  old,   page_up(old_size),
+                              page_up(new_size), flags, new};
 
     if (flags & ~(uint64_t)(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP))
         return -EINVAL;

@@ -1,4 +1,5 @@
-/* msync(2), mincore(2), mlock(2) and its family: what is in memory and what is on its way to the file. */
+/* msync(2), mincore(2), mlock(2) and its family: what is in memory and what is on its way to the
+ * file. */
 #include "personality/linux/mm/internal.h"
 
 LX_SYSCALL(msync, uint64_t start, uint64_t size, int flags)
@@ -8,7 +9,8 @@ LX_SYSCALL(msync, uint64_t start, uint64_t size, int flags)
     bool holes = false;
     int error = 0;
 
-    if ((flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC)) || start % PAGE || ((flags & MS_ASYNC) && (flags & MS_SYNC)))
+    if ((flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC)) || start % PAGE ||
+        ((flags & MS_ASYNC) && (flags & MS_SYNC)))
         return -EINVAL;
     if (end < start || (size && !page_up(size)))
         return -ENOMEM;
@@ -33,9 +35,11 @@ LX_SYSCALL(msync, uint64_t start, uint64_t size, int flags)
         uint64_t offset = region->offset + (at - region->start);
         at = stop;
         struct memory_object *object = region->object;
-        if (!(flags & MS_SYNC) || !object || !(region->flags & REGION_SHARED) || !object->ops->flush)
+        if (!(flags & MS_SYNC) || !object || !(region->flags & REGION_SHARED) ||
+            !object->ops->flush)
             continue;
-        /* The disk may be slow: others may change the map meanwhile, the walk goes on by address. */
+        /* The disk may be slow: others may change the map meanwhile, the walk goes on by address.
+         */
         memory_object_ref(object);
         mutex_release(&mm->mutex);
         error = object->ops->flush(object, offset, part);
@@ -46,8 +50,9 @@ LX_SYSCALL(msync, uint64_t start, uint64_t size, int flags)
     return error ? error : holes ? -ENOMEM : 0;
 }
 
-/* The host does not tell which pages are resident. Files and shared memory are (the page cache is the host's), locked memory is, and
- * private memory is said not to be: the answer then costs a caller time, never correctness. */
+/* The host does not tell which pages are resident. Files and shared memory are (the page cache is
+ * the host's), locked memory is, and private memory is said not to be: the answer then costs a
+ * caller time, never correctness. */
 LX_SYSCALL(mincore, uint64_t start, uint64_t size, unsigned char *out_vector)
 {
     struct mm *mm = lx_process()->mm;
@@ -78,7 +83,8 @@ LX_SYSCALL(mincore, uint64_t start, uint64_t size, unsigned char *out_vector)
     return 0;
 }
 
-/* Sets or clears REGION_LOCKED on [start, end). Returns -ENOMEM for holes, after doing what can be done, as Linux does. */
+/* Sets or clears REGION_LOCKED on [start, end). Returns -ENOMEM for holes, after doing what can be
+ * done, as Linux does. */
 static int set_locked(struct mm *mm, uint64_t start, uint64_t end, bool locked)
 {
     uint64_t at = start;
@@ -88,7 +94,8 @@ static int set_locked(struct mm *mm, uint64_t start, uint64_t end, bool locked)
         return error;
     struct region *region = mm_find(mm, start);
     for (; region && region->start == at && at < end; region = region_next(region)) {
-        if (!(region->flags & (REGION_TRAMPOLINE | REGION_VDSO)) && !locked != !(region->flags & REGION_LOCKED)) {
+        if (!(region->flags & (REGION_TRAMPOLINE | REGION_VDSO)) &&
+            !locked != !(region->flags & REGION_LOCKED)) {
             region_account(mm, region, -1);
             region->flags ^= REGION_LOCKED;
             region_account(mm, region, 1);
@@ -108,8 +115,11 @@ static int fault_in(struct mm *mm, uint64_t start, uint64_t end, bool pass_over)
             return 0;
         at = region->start > at ? region->start : at;
         uint64_t stop = region->end < end ? region->end : end;
-        unsigned advice = (region->protection & BLY_PROT_WRITE) && !(region->flags & REGION_SHARED) ? BLY_ADVICE_POPULATE_WRITE : BLY_ADVICE_POPULATE_READ;
-        if ((!region->protection || bly->memory_advise((void *)at, stop - at, advice) < 0) && !pass_over)
+        unsigned advice = (region->protection & BLY_PROT_WRITE) && !(region->flags & REGION_SHARED)
+                              ? BLY_ADVICE_POPULATE_WRITE
+                              : BLY_ADVICE_POPULATE_READ;
+        if ((!region->protection || bly->memory_advise((void *)at, stop - at, advice) < 0) &&
+            !pass_over)
             return -ENOMEM;
         at = stop;
     }
@@ -120,9 +130,11 @@ static uint64_t locked_within(struct mm *mm, uint64_t start, uint64_t end)
 {
     uint64_t sum = 0;
 
-    for (struct region *region = mm_find_next(mm, start); region && region->start < end; region = region_next(region))
+    for (struct region *region = mm_find_next(mm, start); region && region->start < end;
+         region = region_next(region))
         if (region->flags & REGION_LOCKED)
-            sum += (region->end < end ? region->end : end) - (region->start > start ? region->start : start);
+            sum += (region->end < end ? region->end : end) -
+                   (region->start > start ? region->start : start);
     return sum;
 }
 
@@ -153,7 +165,8 @@ LX_SYSCALL(mlock, uint64_t start, uint64_t size)
 
 LX_SYSCALL(mlock2, uint64_t start, uint64_t size, unsigned flags)
 {
-    return flags & ~(unsigned)MLOCK_ONFAULT ? -EINVAL : lock_range(start, size, !(flags & MLOCK_ONFAULT));
+    return flags & ~(unsigned)MLOCK_ONFAULT ? -EINVAL
+                                            : lock_range(start, size, !(flags & MLOCK_ONFAULT));
 }
 
 LX_SYSCALL(munlock, uint64_t start, uint64_t size)
@@ -174,7 +187,8 @@ static void set_all_locked(struct mm *mm, bool locked)
 {
     for (struct tree_node *node = tree_first(&mm->regions); node; node = tree_next(node)) {
         struct region *region = region_of(node);
-        if ((region->flags & (REGION_TRAMPOLINE | REGION_VDSO)) || !locked == !(region->flags & REGION_LOCKED))
+        if ((region->flags & (REGION_TRAMPOLINE | REGION_VDSO)) ||
+            !locked == !(region->flags & REGION_LOCKED))
             continue;
         region_account(mm, region, -1);
         region->flags ^= REGION_LOCKED;
