@@ -214,7 +214,7 @@ static int add_item(struct epoll *epoll, struct open_file *file, int fd, const s
 {
     struct epoll_item *item = heap_alloc(sizeof *item);
     struct item_table registration = {
-        { table_wait, table_wait_stream, poll_interest(event->events & EVENT_BITS) }, item, 0
+        { table_wait, table_wait_stream, poll_interest(event->events & EVENT_BITS), /*lasting=*/true }, item, 0
     };
 
     if (!item)

@@ -9,6 +9,7 @@ struct poll_table {
     void (*wait)(struct poll_table *table, struct wait_queue *queue);
     void (*wait_stream)(struct poll_table *table, bly_handle stream, uint32_t events);
     uint32_t events; /* of interest in the file that is being asked, as poll_interest gives them */
+    bool lasting;    /* the registrations stay after the call, until the file is closed (epoll) */
 };
 
 /* The wake-ups that matter to who wants `events`: errors too, and both names of the same event. */

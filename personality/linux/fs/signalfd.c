@@ -9,8 +9,13 @@
 #include <linux/signalfd.h>
 
 struct signalfd {
-    struct lock lock; /* guards mask */
+    struct lock lock; /* guards all below */
     lx_sigset mask;
+    struct watched *watched; /* processes whose queue an epoll set waits on through this file */
+};
+struct watched {
+    struct watched *next;
+    struct lx_process *process; /* with a reference: its queue must last as long as the registration */
 };
 
 static lx_sigset mask_of(struct signalfd *signalfd)
@@ -106,11 +111,32 @@ static int64_t signalfd_read(struct open_file *file, struct io_buffer *to, int64
     return total;
 }
 
+static bool keep_process(struct signalfd *signalfd, struct lx_process *process)
+{
+    struct watched *fresh = heap_alloc(sizeof *fresh), *known;
+
+    if (!fresh)
+        return false;
+    lock_acquire(&signalfd->lock);
+    for (known = signalfd->watched; known && known->process != process;)
+        known = known->next;
+    if (!known) {
+        process->references++;
+        *fresh = (struct watched){ signalfd->watched, process };
+        signalfd->watched = fresh;
+        fresh = NULL;
+    }
+    lock_release(&signalfd->lock);
+    heap_free(fresh);
+    return true;
+}
+
 static uint32_t signalfd_poll(struct open_file *file, struct poll_table *table)
 {
     struct signal_state *state = &lx_process()->signals;
 
-    poll_wait(table, &state->signalfd_queue);
+    if (table && (!table->lasting || keep_process(file->object, lx_process())))
+        poll_wait(table, &state->signalfd_queue);
     lx_sigset mask = mask_of(file->object);
     scoped_lock(&state->lock);
     return any_pending(mask) ? POLLIN | POLLRDNORM : 0;
@@ -118,7 +144,15 @@ static uint32_t signalfd_poll(struct open_file *file, struct poll_table *table)
 
 static void signalfd_close(struct open_file *file)
 {
-    heap_free(file->object);
+    struct signalfd *signalfd = file->object;
+
+    while (signalfd->watched) {
+        struct watched *watched = signalfd->watched;
+        signalfd->watched = watched->next;
+        process_unref(watched->process);
+        heap_free(watched);
+    }
+    heap_free(signalfd);
 }
 
 static void signalfd_describe(struct open_file *file, char *text, size_t size)
