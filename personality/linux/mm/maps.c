@@ -130,19 +130,33 @@ static void emit_details(const struct region *region, struct mm_text *text, char
     emit_string(text, "\n");
 }
 
+/* Patched pages of code are regions of their own, of another object; to the program they are one
+ * map of one file. */
+static bool looks_continued(const struct region *shown, const struct region *next)
+{
+    return shown->end == next->start && shown->protection == next->protection &&
+           shown->flags == next->flags && shown->object && next->object && shown->object->inode &&
+           shown->object->inode == next->object->inode &&
+           shown->offset + region_size(shown) == next->offset;
+}
+
 static void format_all(struct mm *mm, struct mm_text *text, bool details)
 {
     char *line = heap_alloc(LINE_MAX), *path = heap_alloc(LX_PATH_MAX);
 
     if (line && path) {
         scoped_mutex(&mm->mutex);
-        for (struct tree_node *node = tree_first(&mm->regions); node; node = tree_next(node)) {
-            struct region *region = region_of(node);
+        for (struct region *region = region_of(tree_first(&mm->regions)); region;
+             region = region_next(region)) {
             if (region->flags & REGION_TRAMPOLINE)
                 continue;
-            emit_header(mm, region, text, line, path);
+            struct region shown = *region;
+            for (struct region *next; (next = region_next(region)) && looks_continued(&shown, next);
+                 region = next)
+                shown.end = next->end;
+            emit_header(mm, &shown, text, line, path);
             if (details)
-                emit_details(region, text, line);
+                emit_details(&shown, text, line);
         }
     }
     heap_free(line);
