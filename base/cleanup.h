@@ -1,6 +1,6 @@
-/* Scope-bound resources for the hosted programs: a variable marked with one of these gives up what it holds when its
- * scope ends, on every path. `take_pointer`/`take_descriptor` move the resource out, so that ownership is seen at
- * the call. */
+/* Scope-bound resources for the hosted programs: a variable marked with one of these gives up what
+ * it holds when its scope ends, on every path. `take_pointer`/`take_descriptor` move the resource
+ * out, so that ownership is seen at the call. */
 #ifndef BASE_CLEANUP_H
 #define BASE_CLEANUP_H
 

@@ -84,8 +84,8 @@ int error_exit_status(struct error *error, int exit_status)
     return error->code;
 }
 
-/* One write a line, so that lines of several sandboxes on one terminal do not mix. Control characters
- * (a file name may hold them) never reach the terminal. */
+/* One write a line, so that lines of several sandboxes on one terminal do not mix. Control
+ * characters (a file name may hold them) never reach the terminal. */
 static void print_line(const char *text)
 {
     char line[ERROR_MESSAGE_SIZE + 16];

@@ -1,26 +1,31 @@
-/* The error object of the hosted programs. A function that can fail takes `struct error *` last and returns 0 or a
- * negative errno; whoever notices the failure sets it, callers on the way out wrap it ("doing that: why not"), and the
- * command line prints it once. A message says what was tried, on what, why not and what to do. */
+/* The error object of the hosted programs. A function that can fail takes `struct error *` last and
+ * returns 0 or a negative errno; whoever notices the failure sets it, callers on the way out wrap
+ * it ("doing that: why not"), and the command line prints it once. A message says what was tried,
+ * on what, why not and what to do. */
 #ifndef BASE_ERROR_H
 #define BASE_ERROR_H
 
 #include <stddef.h>
 
-/* Exit codes as podman's: Bailey's own failures, programs that cannot be run, programs that are not there. */
+/* Exit codes as podman's: Bailey's own failures, programs that cannot be run, programs that are not
+ * there. */
 enum exit_status { EXIT_BAILEY = 125, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
 
 #define ERROR_MESSAGE_SIZE 4096
 
 struct error {
     int code;        /* negative errno; 0: no error is set */
-    int exit_status; /* what the command ends with: EXIT_BAILEY unless error_exit_status() changed it */
+    int exit_status; /* what the command ends with: EXIT_BAILEY unless error_exit_status() changed
+                        it */
     char message[ERROR_MESSAGE_SIZE];
 };
 
 /* All return error->code, so that `return error_set(...)` reads well. `error` may be NULL. */
-int error_set(struct error *error, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int error_set(struct error *error, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 /* As error_set, with ": " and the text of the errno `code` added. */
-int error_set_errno(struct error *error, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int error_set_errno(struct error *error, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 /* Puts "text: " before the message. */
 int error_wrap(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Adds " (text)" after the message: what to do about it. */

@@ -1,5 +1,5 @@
-/* JSON writer and flat reader. The reader walks its text from the start for every key and never past the NUL; anything it
- * does not understand makes the key absent. */
+/* JSON writer and flat reader. The reader walks its text from the start for every key and never
+ * past the NUL; anything it does not understand makes the key absent. */
 #include <base/json.h>
 
 #include <assert.h>
@@ -29,16 +29,34 @@ static void close_level(struct json *json, char bracket)
     text_add_character(json->text, bracket);
 }
 
-void json_object(struct json *json) { open_level(json, '{'); }
-void json_object_end(struct json *json) { close_level(json, '}'); }
-void json_array(struct json *json) { open_level(json, '['); }
-void json_array_end(struct json *json) { close_level(json, ']'); }
+void json_object(struct json *json)
+{
+    open_level(json, '{');
+}
+void json_object_end(struct json *json)
+{
+    close_level(json, '}');
+}
+void json_array(struct json *json)
+{
+    open_level(json, '[');
+}
+void json_array_end(struct json *json)
+{
+    close_level(json, ']');
+}
 
 /* Length of the UTF-8 sequence at `text`, or 0 when it is malformed. */
 static size_t sequence_size(const unsigned char *text, size_t size)
 {
-    static const struct { unsigned char mask, lead; size_t size; unsigned minimum; } kinds[] = {
-        {0x80, 0x00, 1, 0}, {0xe0, 0xc0, 2, 0x80}, {0xf0, 0xe0, 3, 0x800}, {0xf8, 0xf0, 4, 0x10000}};
+    static const struct {
+        unsigned char mask, lead;
+        size_t size;
+        unsigned minimum;
+    } kinds[] = {{0x80, 0x00, 1, 0},
+                 {0xe0, 0xc0, 2, 0x80},
+                 {0xf0, 0xe0, 3, 0x800},
+                 {0xf8, 0xf0, 4, 0x10000}};
     for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
         if ((text[0] & kinds[k].mask) != kinds[k].lead)
             continue;
@@ -178,7 +196,8 @@ static void add_code_point(struct text *out, unsigned value)
     }
 }
 
-/* At a quote: returns the place after the closing one, or NULL; the contents are added to `out` unless that is NULL. */
+/* At a quote: returns the place after the closing one, or NULL; the contents are added to `out`
+ * unless that is NULL. */
 static const char *read_quoted(const char *p, struct text *out)
 {
     static const char escapes[] = "\"\"\\\\//b\bf\fn\nr\rt\t";

@@ -1,5 +1,6 @@
-/* A small JSON writer over a growing text, and a reader for the flat objects that Bailey writes itself (state files,
- * audit lines). The writer puts commas and escapes; nesting up to 16 levels. */
+/* A small JSON writer over a growing text, and a reader for the flat objects that Bailey writes
+ * itself (state files, audit lines). The writer puts commas and escapes; nesting up to 16 levels.
+ */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
 
@@ -14,13 +15,17 @@ struct json {
     bool after_key;
 };
 
-static inline struct json json_to(struct text *text) { return (struct json){.text = text}; }
+static inline struct json json_to(struct text *text)
+{
+    return (struct json){.text = text};
+}
 void json_object(struct json *json); /* { */
 void json_object_end(struct json *json);
 void json_array(struct json *json); /* [ */
 void json_array_end(struct json *json);
 void json_key(struct json *json, const char *key);
-void json_string(struct json *json, const char *value); /* NULL writes null; bytes that are not UTF-8 become U+FFFD */
+void json_string(struct json *json,
+                 const char *value); /* NULL writes null; bytes that are not UTF-8 become U+FFFD */
 void json_string_size(struct json *json, const char *value, size_t size);
 void json_number(struct json *json, int64_t value);
 void json_boolean(struct json *json, bool value);

@@ -36,7 +36,8 @@ char *path_normalise(const char *path)
                 if (size > floor)
                     size--;
             } else if (!absolute) {
-                /* A relative path may climb; what it climbed cannot be taken back by a later `..`. */
+                /* A relative path may climb; what it climbed cannot be taken back by a later `..`.
+                 */
                 if (size)
                     out[size++] = '/';
                 out[size++] = '.';

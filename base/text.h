@@ -1,6 +1,6 @@
-/* Growing strings and lists of strings. Running out of memory ends the program with one line: nothing
- * that the hosted programs build is large enough for anything better. What a sandbox can make the monitor build is bounded
- * by its caller. */
+/* Growing strings and lists of strings. Running out of memory ends the program with one line:
+ * nothing that the hosted programs build is large enough for anything better. What a sandbox can
+ * make the monitor build is bounded by its caller. */
 #ifndef BASE_TEXT_H
 #define BASE_TEXT_H
 
@@ -14,10 +14,14 @@ char *text_copy(const char *text);
 char *text_copy_size(const char *text, size_t size);
 char *text_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-static inline bool text_equal(const char *a, const char *b) { return __builtin_strcmp(a, b) == 0; }
+static inline bool text_equal(const char *a, const char *b)
+{
+    return __builtin_strcmp(a, b) == 0;
+}
 bool text_starts_with(const char *text, const char *prefix);
 
-/* A string that grows. All zero is an empty one; `data` is NULL until something was added and NUL-terminated afterwards. */
+/* A string that grows. All zero is an empty one; `data` is NULL until something was added and
+ * NUL-terminated afterwards. */
 struct text {
     char *data;
     size_t size, capacity;
@@ -32,7 +36,8 @@ void text_free(struct text *text);
 char *text_take(struct text *text);
 #define cleanup_text __attribute__((cleanup(text_free)))
 
-/* A list of strings it owns. `items` ends with NULL once something was added, so that it serves as argv. */
+/* A list of strings it owns. `items` ends with NULL once something was added, so that it serves as
+ * argv. */
 struct text_list {
     char **items;
     size_t count, capacity;
@@ -46,7 +51,8 @@ void text_list_set_variable(struct text_list *list, const char *name, const char
 const char *text_list_variable(const struct text_list *list, const char *name);
 #define cleanup_text_list __attribute__((cleanup(text_list_free)))
 
-/* The candidate nearest to `word` by edit distance, if near enough to be a slip of the fingers; else NULL. */
+/* The candidate nearest to `word` by edit distance, if near enough to be a slip of the fingers;
+ * else NULL. */
 const char *text_nearest(const char *word, const char *const *candidates, size_t count);
 
 #endif

@@ -27,7 +27,8 @@ struct attachment {
     bool detach_begun; /* Ctrl-P was typed */
 };
 
-/* Looks for Ctrl-P Ctrl-Q in what was typed. Returns the bytes to pass on (in place), or -1 to leave. */
+/* Looks for Ctrl-P Ctrl-Q in what was typed. Returns the bytes to pass on (in place), or -1 to
+ * leave. */
 static ssize_t filter_keys(struct attachment *attachment, char *data, ssize_t size)
 {
     ssize_t out = 0;
@@ -130,7 +131,8 @@ static int run(int argc, char **argv, struct error *error)
     int result = client_open(&client, reader.words[0], error);
     if (result < 0)
         return result;
-    struct attachment attachment = {.client = &client, .input = input, .terminal = isatty(STDIN_FILENO)};
+    struct attachment attachment = {
+        .client = &client, .input = input, .terminal = isatty(STDIN_FILENO)};
     struct control_message message = {.kind = CONTROL_ATTACH, .value = input};
     terminal_size(STDOUT_FILENO, &message.rows, &message.columns);
     result = client_send(&client, &message, NULL, error);

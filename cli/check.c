@@ -58,9 +58,11 @@ static bool has_openat2(void)
 
 static bool has_window(void)
 {
-    /* The address that Bailey's own memory lies at must be free: it is, unless the host runs with other address-space rules. */
+    /* The address that Bailey's own memory lies at must be free: it is, unless the host runs with
+     * other address-space rules. */
     void *place = (void *)0x600000000000ull;
-    void *got = mmap(place, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    void *got =
+        mmap(place, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (got != MAP_FAILED)
         munmap(got, 4096);
     return got == place;
@@ -77,11 +79,14 @@ static bool has_low_addresses(void)
 }
 
 static const struct feature features[] = {
-    {"FSGSBASE instructions", has_fsgsbase, true, "Bailey cannot run: a kernel from 5.9 on and a processor from 2012 on are needed"},
-    {"address window", has_window, true, "Bailey cannot run: the kernel does not give 47-bit addresses"},
+    {"FSGSBASE instructions", has_fsgsbase, true,
+     "Bailey cannot run: a kernel from 5.9 on and a processor from 2012 on are needed"},
+    {"address window", has_window, true,
+     "Bailey cannot run: the kernel does not give 47-bit addresses"},
     {"sealed memory files", has_memfd, true, "Bailey cannot run: memfd_create is missing"},
     {"openat2", has_openat2, true, "Bailey cannot run: a kernel from 5.6 on is needed"},
-    {"code barriers (membarrier)", has_membarrier, false, "call sites are not patched: system calls of programs are slower"},
+    {"code barriers (membarrier)", has_membarrier, false,
+     "call sites are not patched: system calls of programs are slower"},
     {"low addresses", has_low_addresses, false, "programs linked below 64 KiB do not run"},
 };
 #define FEATURE_COUNT (sizeof(features) / sizeof(features[0]))
@@ -166,8 +171,9 @@ static int run(int argc, char **argv, struct error *error)
     printf("\nParts that Bailey uses:\n");
     for (size_t i = 0; i < FEATURE_COUNT; i++)
         print_item(features[i].name, present[i], NULL, features[i].without);
-    printf("\nLimits (--memory, --pids):\n  %s.\n", hard ? "hard: the host's kernel keeps them"
-                                                           : "soft where a hard limit is missing above: kept by the sandbox's own kernel");
+    printf("\nLimits (--memory, --pids):\n  %s.\n",
+           hard ? "hard: the host's kernel keeps them"
+                : "soft where a hard limit is missing above: kept by the sandbox's own kernel");
     printf("\n%s\n", usable ? "Bailey can run here." : "Bailey cannot run here.");
     return usable ? 0 : EXIT_BAILEY;
 }

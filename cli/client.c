@@ -39,7 +39,8 @@ int client_send(struct client *client, const struct control_message *message, co
                 struct error *error)
 {
     int result = control_send(client->socket, message, payload, NULL, 0);
-    return result < 0 ? error_set_errno(error, result, "cannot reach the sandbox %s", client->name) : 0;
+    return result < 0 ? error_set_errno(error, result, "cannot reach the sandbox %s", client->name)
+                      : 0;
 }
 
 int client_ask(struct client *client, enum control_kind kind, int32_t value, struct error *error)
@@ -54,10 +55,12 @@ int client_receive(struct client *client, struct error *error)
     if (result == 0)
         return error_set(error, -EPIPE, "the monitor of sandbox %s has gone away", client->name);
     if (result < 0)
-        return error_set_errno(error, result, "cannot read what the sandbox %s answers", client->name);
+        return error_set_errno(error, result, "cannot read what the sandbox %s answers",
+                               client->name);
     if (client->answer.kind == CONTROL_ERROR)
-        return error_set(error, client->answer.value < 0 ? client->answer.value : -EIO, "sandbox %s: %.*s",
-                         client->name, (int)client->answer.size, client->payload);
+        return error_set(error, client->answer.value < 0 ? client->answer.value : -EIO,
+                         "sandbox %s: %.*s", client->name, (int)client->answer.size,
+                         client->payload);
     return 0;
 }
 
@@ -77,8 +80,8 @@ int client_receive_until(struct client *client, enum control_kind kind, struct t
     }
 }
 
-static int ask_and_wait(const char *name, enum control_kind kind, int32_t value, int *out_exit_status,
-                        struct error *error)
+static int ask_and_wait(const char *name, enum control_kind kind, int32_t value,
+                        int *out_exit_status, struct error *error)
 {
     cleanup_client struct client client = {.socket = -1};
     int result = client_open(&client, name, error);
@@ -91,8 +94,8 @@ static int ask_and_wait(const char *name, enum control_kind kind, int32_t value,
     return result;
 }
 
-int client_wait_for_end(const char *name, enum control_kind kind, int32_t value, int *out_exit_status,
-                        struct error *error)
+int client_wait_for_end(const char *name, enum control_kind kind, int32_t value,
+                        int *out_exit_status, struct error *error)
 {
     struct error refused = {0};
     int asked = ask_and_wait(name, kind, value, out_exit_status, &refused);
@@ -103,8 +106,10 @@ int client_wait_for_end(const char *name, enum control_kind kind, int32_t value,
         if (result == -ENOENT && asked != -ENOENT) {
             /* It was there when it was asked, and is not one that stays. */
             *out_exit_status = 0;
-            return kind == CONTROL_STOP ? 0
-                                        : error_set(error, -ENOENT, "the sandbox %s has ended, and is not one that is kept", name);
+            return kind == CONTROL_STOP
+                       ? 0
+                       : error_set(error, -ENOENT,
+                                   "the sandbox %s has ended, and is not one that is kept", name);
         }
         if (result < 0)
             return result;

@@ -1,5 +1,6 @@
-/* bailey cp: copies files out of a running sandbox or into it. A `tar` inside does the work there (it sees the sandbox's files as
- * programs do); what comes out is unpacked here as the work of a stranger. */
+/* bailey cp: copies files out of a running sandbox or into it. A `tar` inside does the work there
+ * (it sees the sandbox's files as programs do); what comes out is unpacked here as the work of a
+ * stranger. */
 #include <cli/command.h>
 #include <cli/exec.h>
 #include <cli/tar.h>
@@ -30,7 +31,8 @@ static struct place parse_place(const char *text)
     const char *colon = strchr(text, ':'), *slash = strchr(text, '/');
     if (!colon || (slash && slash < colon))
         return (struct place){.path = text_copy(text)};
-    return (struct place){.sandbox = text_copy_size(text, (size_t)(colon - text)), .path = text_copy(colon + 1)};
+    return (struct place){.sandbox = text_copy_size(text, (size_t)(colon - text)),
+                          .path = text_copy(colon + 1)};
 }
 
 /* Splits into the folder and the last name; trailing slashes do not count. */
@@ -39,24 +41,29 @@ static void split(const char *path, char **out_folder, char **out_name)
     cleanup_free char *normal = path_normalise(path);
     char *slash = strrchr(normal, '/');
     *out_name = text_copy(slash ? slash + 1 : normal);
-    *out_folder = !slash ? text_copy(".") : slash == normal ? text_copy("/") : text_copy_size(normal, (size_t)(slash - normal));
+    *out_folder = !slash            ? text_copy(".")
+                  : slash == normal ? text_copy("/")
+                                    : text_copy_size(normal, (size_t)(slash - normal));
 }
 
-static int run_inside(const char *sandbox, const char *const *arguments, const int standard[3], bool no_input,
-                      struct error *error)
+static int run_inside(const char *sandbox, const char *const *arguments, const int standard[3],
+                      bool no_input, struct error *error)
 {
-    __attribute__((cleanup(exec_request_free))) struct exec_request request = {.no_input = no_input};
+    __attribute__((cleanup(exec_request_free))) struct exec_request request = {.no_input =
+                                                                                   no_input};
     for (; *arguments; arguments++)
         text_list_add(&request.arguments, *arguments);
     request.directory = text_copy("/");
     int status = exec_in_sandbox(sandbox, &request, standard, error);
     if (status == -ENOENT)
-        error_hint(error, "bailey cp needs %s in the sandbox; a folder given with -v needs no copying",
+        error_hint(error,
+                   "bailey cp needs %s in the sandbox; a folder given with -v needs no copying",
                    request.arguments.items[0]);
     return status;
 }
 
-/* The other half of a copy, in a process of its own, so that both ends of the pipe make progress. */
+/* The other half of a copy, in a process of its own, so that both ends of the pipe make progress.
+ */
 static pid_t start_half(int ends[2], bool reads, struct error *error)
 {
     if (pipe2(ends, O_CLOEXEC) < 0)
@@ -161,7 +168,8 @@ static int run(int argc, char **argv, struct error *error)
         return error_set(error, -EINVAL, "cp: one side must be NAME:PATH, the other a path here");
     const struct place *inside = from.sandbox ? &from : &to;
     if (inside->path[0] != '/')
-        return error_set(error, -EINVAL, "cp: the path in the sandbox, %s, must be absolute", inside->path);
+        return error_set(error, -EINVAL, "cp: the path in the sandbox, %s, must be absolute",
+                         inside->path);
     return from.sandbox ? copy_out(&from, &to, error) : copy_in(&from, &to, error);
 }
 

@@ -1,5 +1,6 @@
-/* bailey exec: a further program in a running sandbox. Its streams are ours, given away with the request, except terminals: those stay
- * here, in raw mode if the program has a terminal of its own, and their bytes pass through pipes. */
+/* bailey exec: a further program in a running sandbox. Its streams are ours, given away with the
+ * request, except terminals: those stay here, in raw mode if the program has a terminal of its own,
+ * and their bytes pass through pipes. */
 #include <cli/client.h>
 #include <cli/command.h>
 #include <cli/exec.h>
@@ -32,9 +33,11 @@ static char *pack(const struct exec_request *request, size_t *out_size)
     const char *directory = request->directory ? request->directory : "";
     text_add_size(&payload, directory, strlen(directory) + 1);
     for (size_t i = 0; i < request->arguments.count; i++)
-        text_add_size(&payload, request->arguments.items[i], strlen(request->arguments.items[i]) + 1);
+        text_add_size(&payload, request->arguments.items[i],
+                      strlen(request->arguments.items[i]) + 1);
     for (size_t i = 0; i < request->environment.count; i++)
-        text_add_size(&payload, request->environment.items[i], strlen(request->environment.items[i]) + 1);
+        text_add_size(&payload, request->environment.items[i],
+                      strlen(request->environment.items[i]) + 1);
     *out_size = payload.size;
     return text_take(&payload);
 }
@@ -73,7 +76,8 @@ struct pump {
     char buffer[4096];
 };
 
-static int open_pump(struct pump *pump, int terminal, bool input, int *out_theirs, struct error *error)
+static int open_pump(struct pump *pump, int terminal, bool input, int *out_theirs,
+                     struct error *error)
 {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)
@@ -154,7 +158,8 @@ static int start(struct conversation *conversation, const struct exec_request *r
     cleanup_free char *payload = pack(request, &size);
     struct control_message message = {.kind = CONTROL_EXECUTE, .size = (uint32_t)size};
     if (size > CONTROL_PAYLOAD_MAX)
-        return error_set(error, -E2BIG, "the arguments and variables are too long (%zu bytes; at most %u)", size,
+        return error_set(error, -E2BIG,
+                         "the arguments and variables are too long (%zu bytes; at most %u)", size,
                          CONTROL_PAYLOAD_MAX);
     int given[3], made[3] = {-1, -1, -1};
     size_t count = 0;
@@ -169,7 +174,8 @@ static int start(struct conversation *conversation, const struct exec_request *r
     if (result == 0) {
         result = control_send(conversation->client.socket, &message, payload, given, count);
         if (result < 0)
-            error_set_errno(error, result, "cannot reach the sandbox %s", conversation->client.name);
+            error_set_errno(error, result, "cannot reach the sandbox %s",
+                            conversation->client.name);
     }
     for (int i = 0; i < 3; i++)
         if (made[i] >= 0)
@@ -217,8 +223,8 @@ static int converse(struct conversation *conversation, struct error *error)
         for (int i = 1; i < 3; i++)
             if (waits[3 + i].revents)
                 pump_output(&pumps[i]);
-        if (waits[1].revents &&
-            pass_signal(&conversation->client, conversation->signals, conversation->has_terminal, error) < 0)
+        if (waits[1].revents && pass_signal(&conversation->client, conversation->signals,
+                                            conversation->has_terminal, error) < 0)
             return error->code;
         int result = waits[0].revents ? take_answer(conversation, error) : 0;
         if (result < 0)
@@ -247,7 +253,8 @@ int exec_in_sandbox(const char *name, const struct exec_request *request, const 
 }
 
 static const struct option_help options[] = {
-    {'e', "env", "NAME[=VALUE]", "set a variable (the others are the first program's), or pass one on from here"},
+    {'e', "env", "NAME[=VALUE]",
+     "set a variable (the others are the first program's), or pass one on from here"},
     {0, "env-file", "FILE", "variables from a file, NAME=VALUE a line"},
     {'i', "interactive", "[=BOOL]", "accepted as in podman: standard input is always forwarded"},
     {'t', "tty", "[=BOOL]", "give the program a terminal (the default when run from one)"},
@@ -256,8 +263,8 @@ static const struct option_help options[] = {
     {0, NULL, NULL, NULL},
 };
 
-static int read_option(struct exec_request *request, const struct option_help *option, const char *value,
-                       bool *terminal_given, struct error *error)
+static int read_option(struct exec_request *request, const struct option_help *option,
+                       const char *value, bool *terminal_given, struct error *error)
 {
     bool ignored;
     switch (option->letter) {
@@ -274,7 +281,8 @@ static int read_option(struct exec_request *request, const struct option_help *o
         return policy_parse_user(value, &request->user, &request->group, error);
     default:
         if (value[0] != '/')
-            return error_set(error, -EINVAL, "-w %s: an absolute path in the sandbox is expected", value);
+            return error_set(error, -EINVAL, "-w %s: an absolute path in the sandbox is expected",
+                             value);
         free(request->directory);
         request->directory = text_copy(value);
         return 0;

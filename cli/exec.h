@@ -1,4 +1,5 @@
-/* A further program in a running sandbox, for `bailey exec` and for commands that let a program inside do the work (cp). */
+/* A further program in a running sandbox, for `bailey exec` and for commands that let a program
+ * inside do the work (cp). */
 #ifndef CLI_EXEC_H
 #define CLI_EXEC_H
 
@@ -16,6 +17,7 @@ struct exec_request {
 };
 void exec_request_free(struct exec_request *request);
 /* Waits for its end. Returns its exit status, or negative with `error`. */
-int exec_in_sandbox(const char *name, const struct exec_request *request, const int standard[3], struct error *error);
+int exec_in_sandbox(const char *name, const struct exec_request *request, const int standard[3],
+                    struct error *error);
 
 #endif

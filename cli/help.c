@@ -1,4 +1,5 @@
-/* bailey help: says what the commands do; as JSON, the tables that the manual pages and the shell completions are made from. */
+/* bailey help: says what the commands do; as JSON, the tables that the manual pages and the shell
+ * completions are made from. */
 #include <cli/command.h>
 
 #include <base/json.h>
@@ -8,15 +9,20 @@
 
 void command_print_overview(FILE *out)
 {
-    fputs("Bailey runs a program in a small walled process with its own operating system as a library.\n\n"
-          "Usage: bailey COMMAND [OPTIONS] ...\n\nCommands:\n", out);
+    fputs("Bailey runs a program in a small walled process with its own operating system as a "
+          "library.\n\n"
+          "Usage: bailey COMMAND [OPTIONS] ...\n\nCommands:\n",
+          out);
     for (size_t i = 0; i < command_count; i++)
         fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
     fputs("\nExamples:\n"
-          "  bailey run bash                            a shell that sees nothing of yours and has no network\n"
-          "  bailey run -v . make                       work on the current folder, and on nothing else\n"
+          "  bailey run bash                            a shell that sees nothing of yours and has "
+          "no network\n"
+          "  bailey run -v . make                       work on the current folder, and on nothing "
+          "else\n"
           "  bailey run -d --name job -v data:/data:ro python3 /data/job.py\n"
-          "\nbailey COMMAND --help says more about one of them.\n", out);
+          "\nbailey COMMAND --help says more about one of them.\n",
+          out);
 }
 
 static void describe_option(struct json *json, const struct option_help *option)

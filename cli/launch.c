@@ -1,5 +1,5 @@
-/* From words to a policy: the options of `bailey run`. The policy file is read first, whatever its place among the options, so that the
- * command line always has the last word. */
+/* From words to a policy: the options of `bailey run`. The policy file is read first, whatever its
+ * place among the options, so that the command line always has the last word. */
 #include <cli/launch.h>
 #include <cli/state.h>
 
@@ -25,7 +25,8 @@ typedef int read_function(struct launch_reader *reader, const char *value);
 
 int launch_parse_boolean(const char *option, const char *text, bool *out_value, struct error *error)
 {
-    static const char *const yes[] = {"true", "yes", "on", "1"}, *const no[] = {"false", "no", "off", "0"};
+    static const char *const yes[] = {"true", "yes", "on", "1"}, *const no[] = {"false", "no",
+                                                                                "off", "0"};
     if (!text) {
         *out_value = true;
         return 0;
@@ -68,7 +69,8 @@ static int read_variable_file(struct launch_reader *reader, const char *value)
 static int read_directory(struct launch_reader *reader, const char *value)
 {
     if (value[0] != '/')
-        return error_set(reader->error, -EINVAL, "-w %s: an absolute path in the sandbox is expected", value);
+        return error_set(reader->error, -EINVAL,
+                         "-w %s: an absolute path in the sandbox is expected", value);
     replace(&reader->launch->policy.directory, path_normalise(value));
     reader->launch->directory_given = true;
     return 0;
@@ -77,8 +79,9 @@ static int check_name(const char *name, struct error *error)
 {
     if (state_name_is_valid(name))
         return 0;
-    return error_set(error, -EINVAL,
-                     "%s cannot be a sandbox's name: letters, digits, _ . - are expected, at most 63", name);
+    return error_set(
+        error, -EINVAL,
+        "%s cannot be a sandbox's name: letters, digits, _ . - are expected, at most 63", name);
 }
 static int read_name(struct launch_reader *reader, const char *value)
 {
@@ -91,7 +94,8 @@ static int read_detach(struct launch_reader *reader, const char *value)
 }
 static int read_interactive(struct launch_reader *reader, const char *value)
 {
-    return launch_parse_boolean("interactive", value, &reader->launch->policy.interactive, reader->error);
+    return launch_parse_boolean("interactive", value, &reader->launch->policy.interactive,
+                                reader->error);
 }
 static int read_tty(struct launch_reader *reader, const char *value)
 {
@@ -108,12 +112,13 @@ static int read_memory(struct launch_reader *reader, const char *value)
 }
 static int read_pids(struct launch_reader *reader, const char *value)
 {
-    return policy_parse_number("--pids", value, 1, MON_PROCESS_LIMIT_MAX, &reader->launch->policy.process_limit,
-                               reader->error);
+    return policy_parse_number("--pids", value, 1, MON_PROCESS_LIMIT_MAX,
+                               &reader->launch->policy.process_limit, reader->error);
 }
 static int read_read_only(struct launch_reader *reader, const char *value)
 {
-    return launch_parse_boolean("read-only", value, &reader->launch->policy.read_only, reader->error);
+    return launch_parse_boolean("read-only", value, &reader->launch->policy.read_only,
+                                reader->error);
 }
 static int read_layer(struct launch_reader *reader, const char *value)
 {
@@ -148,7 +153,8 @@ static int read_trace(struct launch_reader *reader, const char *value)
     if (value && (text_equal(value, "abi") || text_equal(value, "all")))
         policy->trace_abi = true;
     if (!policy->trace_syscalls && !policy->trace_abi)
-        return error_set(reader->error, -EINVAL, "--trace=%s: syscalls, abi or all is expected", value);
+        return error_set(reader->error, -EINVAL, "--trace=%s: syscalls, abi or all is expected",
+                         value);
     return 0;
 }
 static int read_no_patch(struct launch_reader *reader, const char *value)
@@ -162,7 +168,8 @@ static int read_policy(struct launch_reader *reader, const char *value)
 }
 
 const struct option_help launch_options[] = {
-    {'v', "volume", "HOST[:GUEST][:ro]", "give a folder or file (read-write unless :ro); -v . is the current folder, to work in"},
+    {'v', "volume", "HOST[:GUEST][:ro]",
+     "give a folder or file (read-write unless :ro); -v . is the current folder, to work in"},
     {'e', "env", "NAME[=VALUE]", "set a variable, or pass one on from here"},
     {0, "env-file", "FILE", "variables from a file, NAME=VALUE a line"},
     {'w', "workdir", "DIR", "working folder in the sandbox"},
@@ -186,16 +193,18 @@ const struct option_help launch_options[] = {
 };
 /* In the order of launch_options. */
 static read_function *const readers[] = {
-    read_volume, read_variable, read_variable_file, read_directory, read_name,    read_detach, read_interactive,
-    read_tty,    read_rm,       read_memory,        read_pids,      read_read_only, read_layer, read_user,
-    read_host_name, read_rootfs, read_policy,       read_audit,     read_trace,   read_no_patch,
+    read_volume, read_variable,    read_variable_file, read_directory, read_name,
+    read_detach, read_interactive, read_tty,           read_rm,        read_memory,
+    read_pids,   read_read_only,   read_layer,         read_user,      read_host_name,
+    read_rootfs, read_policy,      read_audit,         read_trace,     read_no_patch,
 };
-_Static_assert(sizeof(launch_options) / sizeof(launch_options[0]) == sizeof(readers) / sizeof(readers[0]) + 1,
+_Static_assert(sizeof(launch_options) / sizeof(launch_options[0]) ==
+                   sizeof(readers) / sizeof(readers[0]) + 1,
                "each option has its reader");
 
 /* The policy file, wherever it stands among the options. */
-static int read_policy_first(struct launch *launch, const struct command *command, int argc, char **argv,
-                             struct error *error)
+static int read_policy_first(struct launch *launch, const struct command *command, int argc,
+                             char **argv, struct error *error)
 {
     struct option_reader reader = {.command = command, .argc = argc, .argv = argv, .quiet = true};
     for (const struct option_help *option; (option = option_next(&reader, error));) {
@@ -255,7 +264,8 @@ int launch_complete(struct launch *launch, struct error *error)
     }
     if (!policy->terminal_given)
         policy->terminal = !policy->detach && launch_has_terminal();
-    policy_default_environment(&policy->environment, policy->user, policy->host_name, policy->terminal);
+    policy_default_environment(&policy->environment, policy->user, policy->host_name,
+                               policy->terminal);
     if (!policy->directory)
         policy->directory = text_copy("/");
     if (policy->layer_path && policy->read_only)

@@ -1,6 +1,7 @@
-/* bailey policy learn. A name of the default view that the run used becomes a grant of that file; where many files of one folder were
- * used, of the folder. Folders given with -v stay, read-only if nothing in them was changed. The result shows no more of the
- * host than the run saw, except the rest of such folders. */
+/* bailey policy learn. A name of the default view that the run used becomes a grant of that file;
+ * where many files of one folder were used, of the folder. Folders given with -v stay, read-only if
+ * nothing in them was changed. The result shows no more of the host than the run saw, except the
+ * rest of such folders. */
 #include <cli/learn.h>
 #include <cli/launch.h>
 #include <cli/run.h>
@@ -17,8 +18,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FOLDER_FILES 8      /* so many files below one folder, and the folder is granted */
-#define FOLDER_DEPTH 3      /* but none above /usr/lib/python3.11 and the like */
+#define FOLDER_FILES 8 /* so many files below one folder, and the folder is granted */
+#define FOLDER_DEPTH 3 /* but none above /usr/lib/python3.11 and the like */
 #define AUDIT_LIMIT (256u << 20)
 
 struct used_name {
@@ -42,7 +43,8 @@ static void add_name(struct used_names *names, char *guest, char *host, bool ope
         names->capacity = names->capacity ? names->capacity * 2 : 256;
         names->items = memory_resize(names->items, names->capacity * sizeof(*names->items));
     }
-    names->items[names->count++] = (struct used_name){.guest = guest, .host = host, .opened = opened};
+    names->items[names->count++] =
+        (struct used_name){.guest = guest, .host = host, .opened = opened};
 }
 
 /* The -v grant that a guest path lies in, as an entry of `learned`. */
@@ -58,7 +60,8 @@ static struct mon_mount *explicit_grant(struct mon_policy *learned, const char *
     return best;
 }
 
-/* What the sandbox itself looks up when it makes its root: the mounts, and what its own nodes hide. */
+/* What the sandbox itself looks up when it makes its root: the mounts, and what its own nodes hide.
+ */
 static bool is_of_the_root(const struct mon_policy *used, const char *guest)
 {
     for (size_t i = 0; i < used->node_count; i++)
@@ -68,13 +71,17 @@ static bool is_of_the_root(const struct mon_policy *used, const char *guest)
 }
 
 /* One audit line: notes what it used, or what it changed in a -v folder. */
-static void read_line(const char *line, const struct mon_policy *used, struct used_names *names, struct mon_policy *learned)
+static void read_line(const char *line, const struct mon_policy *used, struct used_names *names,
+                      struct mon_policy *learned)
 {
-    cleanup_free char *guest = NULL, *host = NULL, *access = NULL, *decision = NULL, *grant = NULL, *operation = NULL;
+    cleanup_free char *guest = NULL, *host = NULL, *access = NULL, *decision = NULL, *grant = NULL,
+                      *operation = NULL;
     int64_t failure = 0;
     if (!json_read_string(line, "path", &guest) || !json_read_string(line, "host", &host) ||
-        !json_read_string(line, "access", &access) || !json_read_string(line, "decision", &decision) ||
-        !json_read_string(line, "grant", &grant) || !json_read_string(line, "operation", &operation))
+        !json_read_string(line, "access", &access) ||
+        !json_read_string(line, "decision", &decision) ||
+        !json_read_string(line, "grant", &grant) ||
+        !json_read_string(line, "operation", &operation))
         return;
     if (!text_equal(decision, "allowed") || json_read_number(line, "error", &failure))
         return;
@@ -113,7 +120,8 @@ static size_t first_within(const struct used_names *names, const char *guest)
 static size_t count_below(const struct used_names *names, const char *folder)
 {
     size_t size = strlen(folder), count = 0;
-    for (size_t i = first_within(names, folder); i < names->count && strncmp(names->items[i].guest, folder, size) == 0; i++)
+    for (size_t i = first_within(names, folder);
+         i < names->count && strncmp(names->items[i].guest, folder, size) == 0; i++)
         count += names->items[i].guest[size] == '/';
     return count;
 }
@@ -130,7 +138,8 @@ static bool is_folder(const char *host)
     return stat(host, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
-/* As far down as all that was used below `folder` lies in one folder. Takes and returns a string of its own. */
+/* As far down as all that was used below `folder` lies in one folder. Takes and returns a string of
+ * its own. */
 static char *narrow(const struct used_names *names, size_t index, char *folder)
 {
     for (;;) {
@@ -190,7 +199,8 @@ static void grant_names(struct used_names *names, struct mon_policy *learned)
             mon_policy_add_mount(learned, name->host, name->guest, BLY_MOUNT_READ_ONLY);
         } else if (name->opened && depth_of(name->guest) > 1) {
             /* A folder that was listed. */
-            mon_policy_add_mount(learned, name->host, name->guest, BLY_MOUNT_LAYERED | BLY_MOUNT_READ_ONLY);
+            mon_policy_add_mount(learned, name->host, name->guest,
+                                 BLY_MOUNT_LAYERED | BLY_MOUNT_READ_ONLY);
             cover_below(names, name->guest);
         }
     }
@@ -252,9 +262,10 @@ static char *take_output(int *argc, char **argv)
     return NULL;
 }
 
-/* What the user said of variables is part of the policy; what every program gets by default is not. */
-static int write_policy(const char *output, const struct launch *launch, const struct text_list *said,
-                        char *audit, struct error *error)
+/* What the user said of variables is part of the policy; what every program gets by default is not.
+ */
+static int write_policy(const char *output, const struct launch *launch,
+                        const struct text_list *said, char *audit, struct error *error)
 {
     const struct mon_policy *used = &launch->policy;
     struct mon_policy learned = {.no_view = true,
@@ -271,7 +282,9 @@ static int write_policy(const char *output, const struct launch *launch, const s
         text_list_add(&learned.environment, said->items[i]);
     learn_from_audit(audit, used, &learned);
     cleanup_text struct text text = {0};
-    text_add(&text, "# Learned from one run: another run may need more. docs/policy.md describes the keys.\n");
+    text_add(
+        &text,
+        "# Learned from one run: another run may need more. docs/policy.md describes the keys.\n");
     policy_write_yaml(&learned, &text);
     int result = path_write_file(AT_FDCWD, output, text.data, text.size, 0644);
     size_t count = learned.mount_count;
@@ -307,7 +320,8 @@ int learn_policy(int argc, char **argv, struct error *error)
         text_list_add(&said, policy->environment.items[i]);
     status = run_sandbox(&launch, error);
     cleanup_free char *lines = NULL;
-    int result = status < 0 ? status : path_read_file(AT_FDCWD, audit_path, AUDIT_LIMIT, &lines, NULL);
+    int result =
+        status < 0 ? status : path_read_file(AT_FDCWD, audit_path, AUDIT_LIMIT, &lines, NULL);
     unlink(audit_path);
     if (status < 0)
         return status;

@@ -8,7 +8,8 @@
 #include <monitor/policy.h>
 
 int learn_policy(int argc, char **argv, struct error *error);
-/* Reads audit lines (JSON, NUL-terminated; changed on the way) and adds to `learned` the grants that cover what was used of `used`. */
+/* Reads audit lines (JSON, NUL-terminated; changed on the way) and adds to `learned` the grants
+ * that cover what was used of `used`. */
 void learn_from_audit(char *lines, const struct mon_policy *used, struct mon_policy *learned);
 void policy_write_yaml(const struct mon_policy *policy, struct text *out); /* as a policy file */
 

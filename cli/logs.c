@@ -79,7 +79,8 @@ static int follow(const char *name, const char *path, int *descriptor, struct er
         if (result < 0 || last)
             return result;
         struct stat opened, named;
-        if (stat(path, &named) == 0 && fstat(*descriptor, &opened) == 0 && opened.st_ino != named.st_ino) {
+        if (stat(path, &named) == 0 && fstat(*descriptor, &opened) == 0 &&
+            opened.st_ino != named.st_ino) {
             int next = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
             if (next >= 0) {
                 result = print_rest(*descriptor, error);

@@ -8,8 +8,9 @@
 #include <string.h>
 
 const struct command *const commands[] = {
-    &command_run,  &command_ps,   &command_exec, &command_attach,  &command_wait,  &command_stop,
-    &command_kill, &command_rm,   &command_logs, &command_cp,      &command_inspect, &command_trace,
+    &command_run,    &command_ps,    &command_exec,    &command_attach,
+    &command_wait,   &command_stop,  &command_kill,    &command_rm,
+    &command_logs,   &command_cp,    &command_inspect, &command_trace,
     &command_policy, &command_check, &command_version, &command_help,
 };
 const size_t command_count = sizeof(commands) / sizeof(commands[0]);
@@ -31,7 +32,8 @@ static int unknown_command(const char *name, struct error *error)
     const char *nearest = text_nearest(name, names, command_count);
     if (nearest)
         return error_hint(error, "did you mean %s?", nearest);
-    return error_hint(error, "bailey help lists them; a program is started with: bailey run %s", name);
+    return error_hint(error, "bailey help lists them; a program is started with: bailey run %s",
+                      name);
 }
 
 int main(int argc, char **argv)

@@ -1,5 +1,6 @@
-/* Reading options by a command's table, with getopt_long's conventions (clusters, --name=value, unambiguous beginnings of long
- * names, `--`), and printing the same table as help: what is not in the table is neither read nor shown. */
+/* Reading options by a command's table, with getopt_long's conventions (clusters, --name=value,
+ * unambiguous beginnings of long names, `--`), and printing the same table as help: what is not in
+ * the table is neither read nor shown. */
 #include <cli/command.h>
 
 #include <base/text.h>
@@ -100,7 +101,8 @@ static const struct option_help *next_in_cluster(struct option_reader *reader, s
     return with_value(reader, option, attached, error);
 }
 
-/* No options are left: the words are those gathered (in the slots of argv that were read already) and the rest. */
+/* No options are left: the words are those gathered (in the slots of argv that were read already)
+ * and the rest. */
 static void gather_rest(struct option_reader *reader)
 {
     if (reader->command->options_end_at_first) {
@@ -165,13 +167,13 @@ int command_expect_words(const struct option_reader *reader, int minimum, int ma
                          command->name, command->arguments);
     if (maximum >= 0 && count > maximum)
         return error_set(error, -EINVAL, "%s: %s is one word too many: bailey %s %s", command->name,
-                         reader->words[maximum], command->name,
-                         command->arguments);
+                         reader->words[maximum], command->name, command->arguments);
     return 0;
 }
 
-int command_for_each(const struct option_reader *reader, int (*serve)(const char *name, void *context, struct error *error),
-                    void *context, struct error *error)
+int command_for_each(const struct option_reader *reader,
+                     int (*serve)(const char *name, void *context, struct error *error),
+                     void *context, struct error *error)
 {
     struct error first = {0};
     int status = 0;

@@ -1,4 +1,5 @@
-/* bailey policy: shows what a run would be given, checks a policy file, and learns a minimal one from a run. */
+/* bailey policy: shows what a run would be given, checks a policy file, and learns a minimal one
+ * from a run. */
 #include <cli/command.h>
 #include <cli/launch.h>
 #include <cli/learn.h>
@@ -57,7 +58,8 @@ void policy_write_yaml(const struct mon_policy *policy, struct text *out)
     bool has_volumes = false;
     for (size_t i = 0; i < policy->mount_count; i++) {
         const struct mon_mount *mount = &policy->mounts[i];
-        if ((mount->flags & MON_MOUNT_DEFAULT_VIEW) || (policy->rootfs && text_equal(mount->guest_path, "/")))
+        if ((mount->flags & MON_MOUNT_DEFAULT_VIEW) ||
+            (policy->rootfs && text_equal(mount->guest_path, "/")))
             continue;
         if (!has_volumes)
             text_add(out, "volumes:\n");
@@ -150,9 +152,17 @@ static const struct {
     const char *name, *help;
     int (*run)(int argc, char **argv, struct error *error);
 } parts[] = {
-    {"show", "bailey policy show [--json] [OPTIONS OF run] [PROGRAM...]   what such a run would be given", show},
-    {"check", "bailey policy check FILE                                    reads a policy file and says what is wrong with it", check},
-    {"learn", "bailey policy learn -o FILE [OPTIONS OF run] -- PROGRAM...  runs a program and writes the policy it needed", learn_policy},
+    {"show",
+     "bailey policy show [--json] [OPTIONS OF run] [PROGRAM...]   what such a run would be given",
+     show},
+    {"check",
+     "bailey policy check FILE                                    reads a policy file and says "
+     "what is wrong with it",
+     check},
+    {"learn",
+     "bailey policy learn -o FILE [OPTIONS OF run] -- PROGRAM...  runs a program and writes the "
+     "policy it needed",
+     learn_policy},
 };
 
 static void print_help(void)

@@ -31,7 +31,8 @@ static char *age(int64_t seconds)
     return text_copy("0 seconds");
 }
 
-/* Arguments may hold anything; a table has one line for each, and a terminal obeys what it is sent. */
+/* Arguments may hold anything; a table has one line for each, and a terminal obeys what it is sent.
+ */
 static void make_printable(char *text)
 {
     for (; *text; text++)
@@ -63,15 +64,14 @@ static void print_table(const struct sandbox *list, size_t count)
         const struct sandbox *sandbox = &list[i];
         cleanup_free char *since = age(time(NULL) - sandbox->created);
         cleanup_free char *command = command_line(sandbox);
-        cleanup_free char *status =
-            sandbox->status == SANDBOX_EXITED
-                ? text_print("exited (%d)", sandbox->exit_status)
-                : text_copy(sandbox_status_name(sandbox->status));
+        cleanup_free char *status = sandbox->status == SANDBOX_EXITED
+                                        ? text_print("exited (%d)", sandbox->exit_status)
+                                        : text_copy(sandbox_status_name(sandbox->status));
         char pid[16] = "-";
         if (sandbox->pid > 0)
             snprintf(pid, sizeof(pid), "%d", (int)sandbox->pid);
-        printf("%-*s  %-16s  %-12s  %7s  %.60s%s\n", width, sandbox->name, status, since, pid, command,
-               strlen(command) > 60 ? "..." : "");
+        printf("%-*s  %-16s  %-12s  %7s  %.60s%s\n", width, sandbox->name, status, since, pid,
+               command, strlen(command) > 60 ? "..." : "");
     }
 }
 
@@ -86,7 +86,8 @@ static void print_json(const struct sandbox *list, size_t count)
     printf("%s\n", text.data);
 }
 
-/* One line of a listing, as the sandbox's init writes it: numbers and state, then the name and the command line. */
+/* One line of a listing, as the sandbox's init writes it: numbers and state, then the name and the
+ * command line. */
 struct process {
     int pid, parent, group, session;
     char state[8];
@@ -97,8 +98,9 @@ struct process {
 static bool parse_process(char *line, struct process *out)
 {
     int used = 0;
-    if (sscanf(line, "%d %d %d %d %7s %u %n", &out->pid, &out->parent, &out->group, &out->session, out->state, &out->threads,
-               &used) != 6 || !used)
+    if (sscanf(line, "%d %d %d %d %7s %u %n", &out->pid, &out->parent, &out->group, &out->session,
+               out->state, &out->threads, &used) != 6 ||
+        !used)
         return false;
     char *name = line + used, *space = strchr(name, ' ');
     out->command = space && space[1] ? space + 1 : name;
@@ -144,7 +146,8 @@ static int list_processes(const char *name, bool as_json, struct error *error)
         if (as_json)
             write_process(&process, &json);
         else
-            printf("%7d %7d %-5s %7u  %s\n", process.pid, process.parent, process.state, process.threads, process.command);
+            printf("%7d %7d %-5s %7u  %s\n", process.pid, process.parent, process.state,
+                   process.threads, process.command);
     }
     json_array_end(&json);
     if (as_json)

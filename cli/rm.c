@@ -25,7 +25,8 @@ static bool is_running(const char *name, pid_t *out_pid)
     return running;
 }
 
-/* By force: a monitor that does not end its sandbox when asked is ended itself, and the sandbox with it. */
+/* By force: a monitor that does not end its sandbox when asked is ended itself, and the sandbox
+ * with it. */
 static int end_by_force(const char *name, struct error *error)
 {
     pid_t monitor;
@@ -33,7 +34,8 @@ static int end_by_force(const char *name, struct error *error)
     struct error refused = {0};
     if (!is_running(name, &monitor))
         return 0;
-    if (client_wait_for_end(name, CONTROL_STOP, 0, &exit_status, &refused) < 0 && is_running(name, &monitor) && monitor > 0)
+    if (client_wait_for_end(name, CONTROL_STOP, 0, &exit_status, &refused) < 0 &&
+        is_running(name, &monitor) && monitor > 0)
         kill(monitor, SIGKILL);
     /* The monitor's lock goes last. */
     for (int i = 0; i < ENDING_ATTEMPTS; i++) {
@@ -93,7 +95,8 @@ static int run(int argc, char **argv, struct error *error)
         removal.force |= option->letter == 'f';
         all |= option->letter == 'a';
     }
-    if (error->code || reader.helped || command_expect_words(&reader, all ? 0 : 1, all ? 0 : -1, error) < 0)
+    if (error->code || reader.helped ||
+        command_expect_words(&reader, all ? 0 : 1, all ? 0 : -1, error) < 0)
         return error->code;
     return all ? remove_ended(error) : command_for_each(&reader, remove_one, &removal, error);
 }

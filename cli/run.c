@@ -1,5 +1,5 @@
-/* bailey run: starts a sandbox and becomes its monitor. In the background a child does so, and the command line waits
- * until the program runs or is known not to. */
+/* bailey run: starts a sandbox and becomes its monitor. In the background a child does so, and the
+ * command line waits until the program runs or is known not to. */
 #include <cli/command.h>
 #include <cli/launch.h>
 #include <cli/run.h>
@@ -34,7 +34,8 @@ static void fill_standard(void)
 static int make_layer_folder(const struct mon_policy *policy, struct error *error)
 {
     if (policy->layer_path && mkdir(policy->layer_path, 0700) < 0 && errno != EEXIST)
-        return error_set_errno(error, -errno, "cannot make the layer folder %s", policy->layer_path);
+        return error_set_errno(error, -errno, "cannot make the layer folder %s",
+                               policy->layer_path);
     return 0;
 }
 
@@ -71,8 +72,8 @@ int run_sandbox(struct launch *launch, struct error *error)
     return result < 0 ? result : end.exit_status;
 }
 
-/* What the child tells the waiting command line: the name, written by control when the program runs; or no name, and the
- * error. */
+/* What the child tells the waiting command line: the name, written by control when the program
+ * runs; or no name, and the error. */
 struct start_report {
     char name[CONTROL_READY_SIZE];
     struct error error;
@@ -157,7 +158,8 @@ static int run(int argc, char **argv, struct error *error)
         return result < 0 ? result : 0;
     if (!launch.policy.program) {
         error_set(error, -EINVAL, "run: no program is named");
-        return error_hint(error, "bailey run [OPTIONS] PROGRAM [ARGUMENTS...]; see bailey run --help");
+        return error_hint(error,
+                          "bailey run [OPTIONS] PROGRAM [ARGUMENTS...]; see bailey run --help");
     }
     return launch.policy.detach ? run_detached(&launch, error) : run_sandbox(&launch, error);
 }
@@ -169,7 +171,9 @@ const struct command command_run = {
     .run = run,
     .options = launch_options,
     .options_end_at_first = true,
-    .examples = "  bailey run bash                       a shell that sees nothing of yours and has no network\n"
-                "  bailey run -v . make                  work on the current folder, and on nothing else\n"
-                "  bailey run -v ~/data:/data:ro -e LIMIT=3 --memory 1g python3 /data/report.py\n",
+    .examples =
+        "  bailey run bash                       a shell that sees nothing of yours and has no "
+        "network\n"
+        "  bailey run -v . make                  work on the current folder, and on nothing else\n"
+        "  bailey run -v ~/data:/data:ro -e LIMIT=3 --memory 1g python3 /data/report.py\n",
 };

@@ -1,5 +1,5 @@
-/* The state folder. Invariant: folders of sandboxes are made and removed under `.lock`, and a folder whose state.json
- * nobody has locked belongs to no living monitor. */
+/* The state folder. Invariant: folders of sandboxes are made and removed under `.lock`, and a
+ * folder whose state.json nobody has locked belongs to no living monitor. */
 #include <cli/state.h>
 
 #include <base/cleanup.h>
@@ -47,7 +47,8 @@ static char *state_path(void)
     const char *runtime = getenv("XDG_RUNTIME_DIR");
     if (runtime && runtime[0] == '/' && is_private_folder(runtime, 022))
         return path_join(runtime, "bailey");
-    return text_print("%s/bailey-%u", access("/dev/shm", W_OK | X_OK) == 0 ? "/dev/shm" : "/tmp", (unsigned)geteuid());
+    return text_print("%s/bailey-%u", access("/dev/shm", W_OK | X_OK) == 0 ? "/dev/shm" : "/tmp",
+                      (unsigned)geteuid());
 }
 
 static int open_state_folder(struct error *error)
@@ -93,15 +94,16 @@ bool state_name_is_valid(const char *name)
 {
     size_t size = strlen(name);
     return size > 0 && size <= 63 && name[0] != '.' && name[0] != '-' &&
-           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == size;
+           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") ==
+               size;
 }
 
 static char *make_up_name(void)
 {
-    static const char *const first[] = {"amber", "brave", "calm",  "early", "grey",  "high",
-                                        "keen",  "little", "north", "old",  "quiet", "red",
-                                        "steep", "tall",  "warm",  "white"};
-    static const char *const second[] = {"arch",   "bridge", "court", "gate",  "hall", "keep",
+    static const char *const first[] = {"amber", "brave",  "calm",  "early", "grey",  "high",
+                                        "keen",  "little", "north", "old",   "quiet", "red",
+                                        "steep", "tall",   "warm",  "white"};
+    static const char *const second[] = {"arch",   "bridge", "court", "gate",  "hall",  "keep",
                                          "lodge",  "mill",   "moat",  "mound", "oriel", "spire",
                                          "stable", "tower",  "wall",  "well"};
     uint32_t random = 0;
@@ -117,7 +119,8 @@ static uint64_t own_start_time(void)
     cleanup_free char *stat = NULL;
     if (path_read_file(AT_FDCWD, "/proc/self/stat", 4096, &stat, NULL) < 0)
         return 0;
-    /* proc(5): the second field is in parentheses and may hold anything; the start time is field 22. */
+    /* proc(5): the second field is in parentheses and may hold anything; the start time is
+     * field 22. */
     char *field = strrchr(stat, ')');
     for (int i = 2; field && i < 22; i++)
         field = strchr(field + 1, ' ');
@@ -149,8 +152,8 @@ static char *state_text(const struct sandbox *about)
     return text_take(&text);
 }
 
-/* Whether a monitor lives. Its pid as the lock tells it, which cannot be a stranger's: the kernel forgets the lock when the
- * process ends. */
+/* Whether a monitor lives. Its pid as the lock tells it, which cannot be a stranger's: the kernel
+ * forgets the lock when the process ends. */
 static pid_t lock_holder(int folder)
 {
     cleanup_close int state = openat(folder, STATE_FILE, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
@@ -194,9 +197,11 @@ static int read_entry(int all, const char *name, struct sandbox *out)
     return 0;
 }
 
-/* Under the lock of all: makes the folder `name` and takes it for this process. The lock lies on state.json itself, so no
- * descriptor of that file may be closed here before the end (fcntl(2): that would drop the lock). */
-static int make_entry(int all, struct state_entry *entry, const char *name, const struct sandbox *about)
+/* Under the lock of all: makes the folder `name` and takes it for this process. The lock lies on
+ * state.json itself, so no descriptor of that file may be closed here before the end (fcntl(2):
+ * that would drop the lock). */
+static int make_entry(int all, struct state_entry *entry, const char *name,
+                      const struct sandbox *about)
 {
     if (mkdirat(all, name, 0700) < 0)
         return -errno;
@@ -282,10 +287,12 @@ void state_finish(struct state_entry *entry, struct sandbox *about, int exit_sta
     if (!about->keep) {
         cleanup_close int all = open_state_folder(&ignored);
         cleanup_close int lock = all >= 0 ? lock_all(all, &ignored) : -1;
-        /* The folder may have been removed by force and its name given again: only our own is ours to remove. */
+        /* The folder may have been removed by force and its name given again: only our own is ours
+         * to remove. */
         struct stat own, named;
         if (lock >= 0 && fstat(entry->folder, &own) == 0 &&
-            fstatat(all, entry->name, &named, AT_SYMLINK_NOFOLLOW) == 0 && own.st_ino == named.st_ino)
+            fstatat(all, entry->name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+            own.st_ino == named.st_ino)
             removed = remove_entry(all, entry->name, entry->folder) == 0;
     }
     if (!removed) {
@@ -432,7 +439,8 @@ int state_connect(const char *name, int *out_socket, struct error *error)
         return error_set_errno(error, -errno, "cannot make a socket");
     /* By descriptor: the state folder's path may be longer than a socket address can be. */
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%.64s/" CONTROL_SOCKET, all, name);
+    snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%.64s/" CONTROL_SOCKET,
+             all, name);
     if (connect(peer, (struct sockaddr *)&address, sizeof(address)) < 0)
         return error_set_errno(error, -errno, "cannot reach the sandbox %s", name);
     if (!control_peer_is_trusted(peer))

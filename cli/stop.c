@@ -11,7 +11,8 @@ static int stop_one(const char *name, void *context, struct error *error)
 {
     const uint32_t *grace = context;
     int exit_status;
-    int result = client_wait_for_end(name, CONTROL_STOP, (int32_t)(*grace * 1000), &exit_status, error);
+    int result =
+        client_wait_for_end(name, CONTROL_STOP, (int32_t)(*grace * 1000), &exit_status, error);
     if (result < 0)
         return result;
     printf("%s\n", name);

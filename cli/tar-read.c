@@ -1,5 +1,6 @@
-/* Reading a tar stream that a sandbox made: hostile until shown otherwise. Every name is resolved by the kernel beneath the target's
- * folder without following any symbolic link (openat2), so that no order of links and files leads out. */
+/* Reading a tar stream that a sandbox made: hostile until shown otherwise. Every name is resolved
+ * by the kernel beneath the target's folder without following any symbolic link (openat2), so that
+ * no order of links and files leads out. */
 #include <cli/tar.h>
 
 #include <base/cleanup.h>
@@ -60,7 +61,8 @@ static uint64_t get_number(const char *field, size_t size)
 
 static int malformed(struct reader *reader, const char *what)
 {
-    return error_set(reader->error, -EBADMSG, "what the sandbox sent is not a sound archive: %s", what);
+    return error_set(reader->error, -EBADMSG, "what the sandbox sent is not a sound archive: %s",
+                     what);
 }
 
 /* The whole contents of an entry that describes the next one. */
@@ -124,7 +126,8 @@ static int open_beneath(int folder, const char *path, uint64_t flags, mode_t mod
 {
     struct open_how how = {.flags = flags | O_CLOEXEC | O_NOCTTY,
                            .mode = mode,
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+                           .resolve =
+                               RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
     int descriptor = (int)syscall(SYS_openat2, folder, path, &how, sizeof(how));
     return descriptor < 0 ? -errno : descriptor;
 }
@@ -134,7 +137,8 @@ static int open_parent(const struct reader *reader, const char *place, const cha
 {
     const char *slash = strrchr(place, '/');
     *out_name = slash ? slash + 1 : place;
-    cleanup_free char *parent = slash ? text_copy_size(place, (size_t)(slash - place)) : text_copy(".");
+    cleanup_free char *parent =
+        slash ? text_copy_size(place, (size_t)(slash - place)) : text_copy(".");
     return open_beneath(reader->folder, parent, O_RDONLY | O_DIRECTORY, 0);
 }
 
@@ -167,8 +171,8 @@ static int copy_contents(struct reader *reader, int out, uint64_t size)
     return result;
 }
 
-static int make_file(struct reader *reader, int parent, const char *name, mode_t mode, uint64_t size,
-                     uint64_t modified)
+static int make_file(struct reader *reader, int parent, const char *name, mode_t mode,
+                     uint64_t size, uint64_t modified)
 {
     if (unlinkat(parent, name, 0) < 0 && errno != ENOENT)
         return error_set_errno(reader->error, -errno, "cannot replace %s", name);
@@ -184,7 +188,8 @@ static int make_file(struct reader *reader, int parent, const char *name, mode_t
     return result;
 }
 
-static int make_link(struct reader *reader, int parent, const char *name, char type, const char *link)
+static int make_link(struct reader *reader, int parent, const char *name, char type,
+                     const char *link)
 {
     if (unlinkat(parent, name, 0) < 0 && errno != ENOENT)
         return -errno;
@@ -206,7 +211,8 @@ static int take_entry(struct reader *reader, const struct tar_header *header, co
     mode_t mode = (mode_t)get_number(header->mode, sizeof(header->mode));
     cleanup_free char *place = place_of(reader, name);
     if (!place)
-        return error_set(reader->error, -EPERM, "the sandbox sent a name that was not asked for: %s", name);
+        return error_set(reader->error, -EPERM,
+                         "the sandbox sent a name that was not asked for: %s", name);
     const char *last;
     cleanup_close int parent = open_parent(reader, place, &last);
     if (parent < 0)
@@ -261,14 +267,16 @@ static int next_entry(struct reader *reader, const struct tar_header *header)
                               : header->prefix[0] && memcmp(header->magic, "ustar\0", 6) == 0
                                   ? text_print("%.155s/%.100s", header->prefix, header->name)
                                   : text_print("%.100s", header->name);
-    cleanup_free char *link = reader->link ? take_pointer(reader->link) : text_print("%.100s", header->link);
+    cleanup_free char *link =
+        reader->link ? take_pointer(reader->link) : text_print("%.100s", header->link);
     reader->has_size = false;
     return take_entry(reader, header, name, link, size);
 }
 
 int tar_read(int in, int folder, const char *source, const char *target, struct error *error)
 {
-    struct reader reader = {.in = in, .folder = folder, .source = source, .target = target, .error = error};
+    struct reader reader = {
+        .in = in, .folder = folder, .source = source, .target = target, .error = error};
     int result;
     for (;;) {
         struct tar_header header;

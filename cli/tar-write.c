@@ -1,4 +1,5 @@
-/* Writing a tar stream in the format that GNU tar and busybox both read (long names as GNU writes them). */
+/* Writing a tar stream in the format that GNU tar and busybox both read (long names as GNU writes
+ * them). */
 #include <cli/tar.h>
 
 #include <base/cleanup.h>
@@ -57,7 +58,8 @@ static int put_header(struct writer *writer, const char *name, char type, const 
     put_number(header.owner, sizeof(header.owner), 0);
     put_number(header.group, sizeof(header.group), 0);
     put_number(header.size, sizeof(header.size), size);
-    put_number(header.modified, sizeof(header.modified), status && status->st_mtime > 0 ? (uint64_t)status->st_mtime : 0);
+    put_number(header.modified, sizeof(header.modified),
+               status && status->st_mtime > 0 ? (uint64_t)status->st_mtime : 0);
     header.type = type;
     memcpy(header.magic, "ustar  ", 8);
     memset(header.checksum, ' ', sizeof(header.checksum));
@@ -85,7 +87,8 @@ static int put_entry(struct writer *writer, const char *name, char type, const s
     return result == 0 ? put_header(writer, name, type, status, size, link) : result;
 }
 
-static int put_file(struct writer *writer, int descriptor, const char *name, const struct stat *status)
+static int put_file(struct writer *writer, int descriptor, const char *name,
+                    const struct stat *status)
 {
     uint64_t size = (uint64_t)status->st_size;
     int result = put_entry(writer, name, '0', status, size, NULL);
@@ -110,7 +113,8 @@ static int put_file(struct writer *writer, int descriptor, const char *name, con
 
 static int put_tree(struct writer *writer, int folder, const char *entry, const char *name);
 
-static int put_folder(struct writer *writer, int descriptor, const char *name, const struct stat *status)
+static int put_folder(struct writer *writer, int descriptor, const char *name,
+                      const struct stat *status)
 {
     cleanup_free char *with_slash = text_print("%s/", name);
     int result = put_entry(writer, with_slash, '5', status, 0, NULL);

@@ -1,4 +1,5 @@
-/* bailey trace: watches the system calls of a running sandbox, as strace prints them; ends with Ctrl-C or with the sandbox. */
+/* bailey trace: watches the system calls of a running sandbox, as strace prints them; ends with
+ * Ctrl-C or with the sandbox. */
 #include <cli/client.h>
 #include <cli/command.h>
 
@@ -37,7 +38,8 @@ static int run(int argc, char **argv, struct error *error)
     struct option_reader reader = {.command = &command_trace, .argc = argc, .argv = argv};
     for (const struct option_help *option; (option = option_next(&reader, error));) {
         if (option->letter != 'o') {
-            flags = option->name[1] == 'b' ? BLY_START_TRACE_ABI : BLY_START_TRACE_ABI | BLY_START_TRACE_SYSCALLS;
+            flags = option->name[1] == 'b' ? BLY_START_TRACE_ABI
+                                           : BLY_START_TRACE_ABI | BLY_START_TRACE_SYSCALLS;
             continue;
         }
         file = fopen(reader.value, "we");
@@ -47,7 +49,8 @@ static int run(int argc, char **argv, struct error *error)
     if (error->code || reader.helped || command_expect_words(&reader, 1, 1, error) < 0)
         return error->code;
     cleanup_client struct client client = {.socket = -1};
-    if (client_open(&client, reader.words[0], error) < 0 || client_ask(&client, CONTROL_TRACE, flags, error) < 0)
+    if (client_open(&client, reader.words[0], error) < 0 ||
+        client_ask(&client, CONTROL_TRACE, flags, error) < 0)
         return error->code;
     return follow(&client, file ? file : stdout, error);
 }

@@ -14,9 +14,11 @@
 
 static void open_log(struct console *console)
 {
-    console->log = open(console->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    console->log =
+        open(console->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     struct stat status;
-    console->log_size = console->log >= 0 && fstat(console->log, &status) == 0 ? (size_t)status.st_size : 0;
+    console->log_size =
+        console->log >= 0 && fstat(console->log, &status) == 0 ? (size_t)status.st_size : 0;
 }
 
 static void log_write(struct console *console, const char *data, size_t size)
@@ -74,7 +76,8 @@ static void close_input(struct console *console)
 static void pass_input(struct console *console)
 {
     while (console->waiting.size) {
-        ssize_t size = write(console->input.descriptor, console->waiting.data, console->waiting.size);
+        ssize_t size =
+            write(console->input.descriptor, console->waiting.data, console->waiting.size);
         if (size < 0 && errno == EINTR)
             continue;
         if (size < 0 && errno == EAGAIN) {
@@ -126,18 +129,20 @@ static int make_pipe(int *out_ours, int *out_theirs, bool ours_writes)
         return -errno;
     *out_ours = ends[ours_writes];
     *out_theirs = ends[!ours_writes];
-    return fcntl(*out_ours, F_SETFL, O_NONBLOCK | (ours_writes ? O_WRONLY : O_RDONLY)) < 0 ? -errno : 0;
+    return fcntl(*out_ours, F_SETFL, O_NONBLOCK | (ours_writes ? O_WRONLY : O_RDONLY)) < 0 ? -errno
+                                                                                           : 0;
 }
 
-int console_open(struct console *console, struct mon_loop *loop, const char *log_path, bool with_input,
-                 bool one_output, int standard[3], struct error *error)
+int console_open(struct console *console, struct mon_loop *loop, const char *log_path,
+                 bool with_input, bool one_output, int standard[3], struct error *error)
 {
     console->loop = loop;
     console->log_path = log_path ? text_copy(log_path) : NULL;
     console->log = -1;
     if (log_path)
         open_log(console);
-    console->input = (struct mon_watch){.descriptor = -1, .function = input_ready, .context = console};
+    console->input =
+        (struct mon_watch){.descriptor = -1, .function = input_ready, .context = console};
     for (int i = 0; i < 3; i++)
         console->theirs[i] = -1;
     for (int i = 0; i < 2; i++)

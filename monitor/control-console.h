@@ -1,5 +1,6 @@
-/* The streams of a detached program, inside control: what it writes goes to the log and to everybody attached, what they type
- * goes to it. A reader who does not keep up holds the program back, as a terminal would. */
+/* The streams of a detached program, inside control: what it writes goes to the log and to
+ * everybody attached, what they type goes to it. A reader who does not keep up holds the program
+ * back, as a terminal would. */
 #ifndef MONITOR_CONTROL_CONSOLE_H
 #define MONITOR_CONTROL_CONSOLE_H
 
@@ -19,20 +20,22 @@ struct console_output {
 struct console {
     struct mon_loop *loop;
     struct console_output outputs[2];
-    struct mon_watch input; /* our end of the program's standard input; descriptor -1: closed or none */
-    struct text waiting;    /* input the program has not taken yet */
-    bool input_ended;       /* close when `waiting` is out */
-    int theirs[3];          /* the program's ends, until it has them */
+    struct mon_watch
+        input; /* our end of the program's standard input; descriptor -1: closed or none */
+    struct text waiting; /* input the program has not taken yet */
+    bool input_ended;    /* close when `waiting` is out */
+    int theirs[3];       /* the program's ends, until it has them */
     char *log_path;
     int log;
     size_t log_size;
-    bool held;              /* outputs are not read */
+    bool held; /* outputs are not read */
     void (*on_output)(void *context, int stream, const char *data, size_t size);
     void *context;
 };
 
-int console_open(struct console *console, struct mon_loop *loop, const char *log_path, bool with_input, bool one_output,
-                 int standard[3], struct error *error) __attribute__((warn_unused_result));
+int console_open(struct console *console, struct mon_loop *loop, const char *log_path,
+                 bool with_input, bool one_output, int standard[3], struct error *error)
+    __attribute__((warn_unused_result));
 void console_given(struct console *console); /* the program has its ends */
 void console_hold(struct console *console, bool held);
 /* False: too much waits already; ask again when console_wants_input. */

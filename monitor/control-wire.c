@@ -1,5 +1,5 @@
-/* Packets of the control socket, for both sides. A packet is taken whole or refused: sizes are checked against what arrived, and
- * descriptors nobody asked for are closed. */
+/* Packets of the control socket, for both sides. A packet is taken whole or refused: sizes are
+ * checked against what arrived, and descriptors nobody asked for are closed. */
 #include <monitor/control.h>
 
 #include <errno.h>

@@ -1,5 +1,6 @@
-/* The control socket, the monitor's side. Invariants: a client is served in the loop and never waited for; what it does not read is
- * queued up to a limit and then lost (trace lines) or holds the program back (output); only the same user or root is let in. */
+/* The control socket, the monitor's side. Invariants: a client is served in the loop and never
+ * waited for; what it does not read is queued up to a limit and then lost (trace lines) or holds
+ * the program back (output); only the same user or root is let in. */
 #include <monitor/control.h>
 
 #include <base/cleanup.h>
@@ -31,16 +32,16 @@ struct client {
     struct client *next;
     struct mon_control *control;
     struct mon_watch watch;
-    uint32_t token;      /* of the program it started; 0: none */
+    uint32_t token; /* of the program it started; 0: none */
     char *program;
-    bool awaits_end;     /* WAIT, STOP, ATTACH: is told of the main program's end */
+    bool awaits_end; /* WAIT, STOP, ATTACH: is told of the main program's end */
     bool attached, gives_input;
     bool wants_list;
     uint32_t trace_flags;
     unsigned lost_lines;
     struct packet *first, **last;
     size_t queued;
-    bool closing;        /* when the queue is out */
+    bool closing; /* when the queue is out */
 };
 
 struct mon_control {
@@ -70,7 +71,8 @@ static void update_hold(struct mon_control *control)
     bool held = false, wants = console_wants_input(&control->console);
     for (struct client *client = control->clients; client; client = client->next) {
         held |= client->attached && client->queued > QUEUE_HOLD;
-        uint32_t events = (client->first ? EPOLLOUT : 0) | (client->gives_input && !wants ? 0 : EPOLLIN);
+        uint32_t events =
+            (client->first ? EPOLLOUT : 0) | (client->gives_input && !wants ? 0 : EPOLLIN);
         if (!client->closing)
             mon_watch_set(control->loop, &client->watch, events);
     }
@@ -84,7 +86,8 @@ static bool flush_client(struct client *client)
 {
     while (client->first) {
         struct packet *packet = client->first;
-        int result = control_send(client->watch.descriptor, &packet->message, packet->payload, NULL, 0);
+        int result =
+            control_send(client->watch.descriptor, &packet->message, packet->payload, NULL, 0);
         if (result == -EAGAIN)
             break;
         if (result < 0) {
@@ -113,7 +116,8 @@ static bool tell(struct client *client, enum control_kind kind, int32_t value, c
     if (size > CONTROL_PAYLOAD_MAX)
         size = CONTROL_PAYLOAD_MAX;
     struct packet *packet = memory_new(sizeof(*packet) + size);
-    packet->message = (struct control_message){.kind = kind, .value = value, .size = (uint32_t)size};
+    packet->message =
+        (struct control_message){.kind = kind, .value = value, .size = (uint32_t)size};
     if (size)
         memcpy(packet->payload, payload, size);
     *client->last = packet;
@@ -128,8 +132,8 @@ static bool tell_error(struct client *client, int code, const char *text)
 }
 
 /* The last answer; the connection ends when it has been read. */
-static void tell_last(struct client *client, enum control_kind kind, int32_t value, const void *payload,
-                      size_t size)
+static void tell_last(struct client *client, enum control_kind kind, int32_t value,
+                      const void *payload, size_t size)
 {
     client->closing = true;
     tell(client, kind, value, payload, size);
@@ -236,7 +240,8 @@ static void tell_lines(struct client *client, const char *text, size_t size)
     }
     if (client->lost_lines) {
         char notice[64];
-        int length = snprintf(notice, sizeof(notice), "... %u lines lost ...\n", client->lost_lines);
+        int length =
+            snprintf(notice, sizeof(notice), "... %u lines lost ...\n", client->lost_lines);
         client->lost_lines = 0;
         if (!tell(client, CONTROL_LINES, 0, notice, (size_t)length))
             return;
@@ -247,7 +252,8 @@ static void tell_lines(struct client *client, const char *text, size_t size)
 void mon_control_listing(struct mon_control *control, const char *text, size_t size, bool last)
 {
     bool more = false;
-    cleanup_free char *line = size ? text_print("%.*s%s", (int)size, text, text[size - 1] == '\n' ? "" : "\n") : NULL;
+    cleanup_free char *line =
+        size ? text_print("%.*s%s", (int)size, text, text[size - 1] == '\n' ? "" : "\n") : NULL;
     for (struct client *client = control->clients, *next; client; client = next) {
         next = client->next;
         if (!client->wants_list)
@@ -302,7 +308,8 @@ static const char *next_string(const char **place, const char *end)
     return text;
 }
 
-static bool decode_strings(struct text_list *list, uint32_t count, const char **place, const char *end)
+static bool decode_strings(struct text_list *list, uint32_t count, const char **place,
+                           const char *end)
 {
     for (uint32_t i = 0; i < count; i++) {
         const char *text = next_string(place, end);
@@ -325,7 +332,8 @@ static void add_environment(struct text_list *environment, const struct text_lis
 {
     for (size_t i = 0; i < first->count; i++) {
         const char *entry = first->items[i], *equals = strchr(entry, '=');
-        cleanup_free char *name = text_copy_size(entry, equals ? (size_t)(equals - entry) : strlen(entry));
+        cleanup_free char *name =
+            text_copy_size(entry, equals ? (size_t)(equals - entry) : strlen(entry));
         if (!text_list_variable(environment, name))
             text_list_add(environment, entry);
     }
@@ -336,7 +344,8 @@ static void serve_execute(struct client *client, const struct control_message *m
 {
     struct mon_control *control = client->control;
     struct control_execute head;
-    struct mon_execute request = {.standard = {-1, -1, -1}, .rows = message->rows, .columns = message->columns};
+    struct mon_execute request = {
+        .standard = {-1, -1, -1}, .rows = message->rows, .columns = message->columns};
     const char *end = payload + message->size, *place = payload + sizeof(head);
     bool valid = message->size > sizeof(head) && !client->token;
     if (valid) {
@@ -351,7 +360,8 @@ static void serve_execute(struct client *client, const struct control_message *m
             valid &= !(head.standard & 1u << i) || request.standard[i] >= 0;
         request.program = next_string(&place, end);
         request.directory = request.program ? next_string(&place, end) : NULL;
-        valid &= request.directory && decode_strings(&request.arguments, head.argument_count, &place, end) &&
+        valid &= request.directory &&
+                 decode_strings(&request.arguments, head.argument_count, &place, end) &&
                  decode_strings(&request.environment, head.environment_count, &place, end) &&
                  request.arguments.count > 0;
     }
@@ -368,7 +378,8 @@ static void serve_execute(struct client *client, const struct control_message *m
             control->last_token = 1;
         client->token = control->last_token;
         client->program = text_copy(request.program);
-        int result = control->operations->execute(control->context, client->token, &request, &error);
+        int result =
+            control->operations->execute(control->context, client->token, &request, &error);
         if (result < 0) {
             client->token = 0;
             tell_last(client, CONTROL_ERROR, result, error.message, strlen(error.message));
@@ -382,8 +393,9 @@ static void serve_attach(struct client *client, const struct control_message *me
 {
     struct mon_control *control = client->control;
     if (!control->has_console) {
-        tell_error(client, -EINVAL, "its program uses the streams it was started with; only a sandbox started "
-                                    "with -d can be attached to");
+        tell_error(client, -EINVAL,
+                   "its program uses the streams it was started with; only a sandbox started "
+                   "with -d can be attached to");
         return;
     }
     client->awaits_end = client->attached = true;
@@ -446,7 +458,8 @@ static void serve(struct client *client, const struct control_message *message, 
         operations->window_size(control->context, client->token, message->rows, message->columns);
         return;
     case CONTROL_TRACE:
-        client->trace_flags = (uint32_t)message->value & (BLY_START_TRACE_SYSCALLS | BLY_START_TRACE_ABI);
+        client->trace_flags =
+            (uint32_t)message->value & (BLY_START_TRACE_SYSCALLS | BLY_START_TRACE_ABI);
         client->awaits_end = true;
         update_trace(control);
         return;
@@ -543,16 +556,19 @@ static int listen_in(struct mon_control *control, const char *folder, struct err
         .descriptor = listener, .events = EPOLLIN, .function = listener_ready, .context = control};
     /* By descriptor: a folder's path may be longer than a socket address can be. */
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/" CONTROL_SOCKET, control->folder);
-    if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(listener, 16) < 0)
+    snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/" CONTROL_SOCKET,
+             control->folder);
+    if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+        listen(listener, 16) < 0)
         return error_set_errno(error, -errno, "cannot make the control socket in %s", folder);
     int result = mon_watch_add(control->loop, &control->listener);
     return result < 0 ? error_set_errno(error, result, "cannot wait for the control socket") : 0;
 }
 
-int mon_control_open(struct mon_control **out_control, struct mon_loop *loop, const struct mon_policy *policy,
-                     const struct mon_control_operations *operations, void *context, int standard[3],
-                     struct error *error)
+int mon_control_open(struct mon_control **out_control, struct mon_loop *loop,
+                     const struct mon_policy *policy,
+                     const struct mon_control_operations *operations, void *context,
+                     int standard[3], struct error *error)
 {
     struct mon_control *control = memory_new(sizeof(*control));
     *control = (struct mon_control){.loop = loop,
@@ -567,7 +583,8 @@ int mon_control_open(struct mon_control **out_control, struct mon_loop *loop, co
         control->console.on_output = console_output;
         control->console.context = control;
         result = console_open(&control->console, loop, policy->log_path,
-                              policy->interactive || policy->terminal, policy->terminal, standard, error);
+                              policy->interactive || policy->terminal, policy->terminal, standard,
+                              error);
     }
     if (result < 0) {
         mon_control_close(control, 0);
@@ -610,7 +627,8 @@ void mon_control_close(struct mon_control *control, int status)
         client->trace_flags = 0;
         client->token = 0;
         if (client->awaits_end)
-            tell_last(client, CONTROL_ENDED, control->main_ended ? control->main_status : status, NULL, 0);
+            tell_last(client, CONTROL_ENDED, control->main_ended ? control->main_status : status,
+                      NULL, 0);
         else
             tell_last(client, CONTROL_ERROR, -ESRCH, "the sandbox has ended", 21);
     }

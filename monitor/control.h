@@ -1,8 +1,10 @@
-/* The control socket of a running sandbox: how `bailey exec`, attach, wait, stop, ... reach its monitor.
+/* The control socket of a running sandbox: how `bailey exec`, attach, wait, stop, ... reach its
+ * monitor.
  *
- * A Unix socket `control` in the sandbox's state folder, SOCK_SEQPACKET: one struct control_message a packet, with `size` bytes of
- * payload; descriptors come with CONTROL_EXECUTE only. Both sides check that the other is the same user (or root). A client that
- * misbehaves loses its connection and nothing else. All is served in the monitor's loop; nothing here blocks.
+ * A Unix socket `control` in the sandbox's state folder, SOCK_SEQPACKET: one struct control_message
+ * a packet, with `size` bytes of payload; descriptors come with CONTROL_EXECUTE only. Both sides
+ * check that the other is the same user (or root). A client that misbehaves loses its connection
+ * and nothing else. All is served in the monitor's loop; nothing here blocks.
  *
  * The monitor opens it after its loop, tells it what happens to programs, and closes it last. */
 #ifndef MONITOR_CONTROL_H
@@ -17,8 +19,8 @@
 
 /* ---- For the monitor ---- */
 
-/* A further program for the sandbox. The strings live until the call returns; the descriptors are the callee's to keep or close, also
- * when it fails. */
+/* A further program for the sandbox. The strings live until the call returns; the descriptors are
+ * the callee's to keep or close, also when it fails. */
 struct mon_execute {
     const char *program, *directory; /* directory: "" is the main program's */
     struct text_list arguments, environment;
@@ -28,23 +30,28 @@ struct mon_execute {
     int standard[3]; /* -1: not given */
 };
 struct mon_control_operations {
-    /* Starts the program under `token` (never 0). Later the monitor calls mon_control_started or mon_control_failed, and
-     * mon_control_ended. A negative errno refuses at once. */
-    int (*execute)(void *context, uint32_t token, const struct mon_execute *request, struct error *error);
+    /* Starts the program under `token` (never 0). Later the monitor calls mon_control_started or
+     * mon_control_failed, and mon_control_ended. A negative errno refuses at once. */
+    int (*execute)(void *context, uint32_t token, const struct mon_execute *request,
+                   struct error *error);
     void (*signal)(void *context, uint32_t token, int signal); /* token 0: the main program */
     void (*window_size)(void *context, uint32_t token, uint16_t rows, uint16_t columns);
     void (*stop)(void *context, uint32_t grace_ms); /* SIGTERM to all, then SIGKILL */
     void (*trace)(void *context, uint32_t flags);   /* BLY_START_TRACE_*; 0: off */
     void (*list)(void *context);                    /* answered by mon_control_listing */
-    void (*inspect)(void *context, struct text *out_json); /* one JSON object: what the monitor counts; may be NULL */
+    void (*inspect)(
+        void *context,
+        struct text *out_json); /* one JSON object: what the monitor counts; may be NULL */
 };
 
 struct mon_control;
-/* Listens in policy->state_path (with none, only relays a detached program's streams). When policy->detach, `standard` is replaced by the
- * ends of pipes that control keeps the other ends of (for the log and for attach): the program's streams are then those. */
-int mon_control_open(struct mon_control **out_control, struct mon_loop *loop, const struct mon_policy *policy,
-                     const struct mon_control_operations *operations, void *context, int standard[3], struct error *error)
-    __attribute__((warn_unused_result));
+/* Listens in policy->state_path (with none, only relays a detached program's streams). When
+ * policy->detach, `standard` is replaced by the ends of pipes that control keeps the other ends of
+ * (for the log and for attach): the program's streams are then those. */
+int mon_control_open(struct mon_control **out_control, struct mon_loop *loop,
+                     const struct mon_policy *policy,
+                     const struct mon_control_operations *operations, void *context,
+                     int standard[3], struct error *error) __attribute__((warn_unused_result));
 #define CONTROL_READY_SIZE 64u /* of the name that is written to policy->ready_descriptor */
 /* What the sandbox reported, by token; 0 is the main program. `status` as wait(2) encodes it. */
 void mon_control_started(struct mon_control *control, uint32_t token, int guest_pid);
@@ -55,7 +62,8 @@ void mon_control_listing(struct mon_control *control, const char *text, size_t s
 /* True while a `bailey trace` listens: then trace lines come here. */
 bool mon_control_traced(const struct mon_control *control);
 void mon_control_trace_line(struct mon_control *control, const char *text, size_t size);
-/* Writes out what is left, answers those who wait with the main program's status, takes the socket away. */
+/* Writes out what is left, answers those who wait with the main program's status, takes the socket
+ * away. */
 void mon_control_close(struct mon_control *control, int status);
 
 /* ---- For both sides: the wire ---- */
@@ -66,23 +74,27 @@ void mon_control_close(struct mon_control *control, int status);
 
 enum control_kind {
     /* client to monitor */
-    CONTROL_EXECUTE = 1, /* payload: struct control_execute and its strings; three descriptors. Answers: STARTED or ERROR, then ENDED */
-    CONTROL_ATTACH,      /* answers: STARTED (value: it has a terminal), OUTPUT..., ENDED. value 1: with input (INPUT messages then go to the program) */
-    CONTROL_WAIT,        /* answer: ENDED, when the main program ended */
-    CONTROL_STOP,        /* value: grace in ms. Answer: ENDED as WAIT */
-    CONTROL_SIGNAL,      /* value: signal, to the main program, or after EXECUTE on the same connection to that program. Answer: DONE */
+    CONTROL_EXECUTE = 1, /* payload: struct control_execute and its strings; three descriptors.
+                            Answers: STARTED or ERROR, then ENDED */
+    CONTROL_ATTACH, /* answers: STARTED (value: it has a terminal), OUTPUT..., ENDED. value 1: with
+                       input (INPUT messages then go to the program) */
+    CONTROL_WAIT,   /* answer: ENDED, when the main program ended */
+    CONTROL_STOP,   /* value: grace in ms. Answer: ENDED as WAIT */
+    CONTROL_SIGNAL, /* value: signal, to the main program, or after EXECUTE on the same connection
+                       to that program. Answer: DONE */
     CONTROL_WINDOW_SIZE, /* rows, columns; after EXECUTE or ATTACH. No answer */
-    CONTROL_TRACE,       /* value: flags; answers: LINES until the connection closes, which turns it off */
-    CONTROL_LIST,        /* answers: LINES..., DONE */
-    CONTROL_INSPECT,     /* answer: LINES (a JSON object), DONE */
-    CONTROL_INPUT,       /* after ATTACH: bytes for standard input; size 0: end */
+    CONTROL_TRACE,   /* value: flags; answers: LINES until the connection closes, which turns it off
+                      */
+    CONTROL_LIST,    /* answers: LINES..., DONE */
+    CONTROL_INSPECT, /* answer: LINES (a JSON object), DONE */
+    CONTROL_INPUT,   /* after ATTACH: bytes for standard input; size 0: end */
     /* monitor to client */
     CONTROL_DONE = 64,
-    CONTROL_ERROR,       /* value: negative errno; payload: text */
-    CONTROL_STARTED,     /* value: guest pid */
-    CONTROL_ENDED,       /* value: wait status */
-    CONTROL_OUTPUT,      /* value: 1 or 2; payload: bytes */
-    CONTROL_LINES,       /* payload: text */
+    CONTROL_ERROR,   /* value: negative errno; payload: text */
+    CONTROL_STARTED, /* value: guest pid */
+    CONTROL_ENDED,   /* value: wait status */
+    CONTROL_OUTPUT,  /* value: 1 or 2; payload: bytes */
+    CONTROL_LINES,   /* payload: text */
 };
 struct control_message {
     uint32_t version;
@@ -92,8 +104,8 @@ struct control_message {
     uint32_t size; /* of the payload, which follows */
     uint32_t reserved;
 };
-/* Payload of EXECUTE: this, then the program, the directory ("": the first program's), the arguments and what is to be different in the
- * environment, each NUL-terminated. */
+/* Payload of EXECUTE: this, then the program, the directory ("": the first program's), the
+ * arguments and what is to be different in the environment, each NUL-terminated. */
 struct control_execute {
     uint32_t argument_count, environment_count;
     uint32_t user, group;
@@ -102,12 +114,14 @@ struct control_execute {
 };
 
 /* One packet. `descriptors` may be NULL. */
-int control_send(int socket, const struct control_message *message, const void *payload, const int *descriptors, size_t descriptor_count)
+int control_send(int socket, const struct control_message *message, const void *payload,
+                 const int *descriptors, size_t descriptor_count)
     __attribute__((warn_unused_result));
-/* Receives one packet into `payload` (CONTROL_PAYLOAD_MAX bytes). Up to three descriptors are stored; the rest of `out_descriptors` is -1; NULL
- * drops them. Returns 1, 0 at the end of the connection, or negative errno (-EPROTO: malformed). */
-int control_receive(int socket, struct control_message *out_message, void *payload, int out_descriptors[3])
-    __attribute__((warn_unused_result));
+/* Receives one packet into `payload` (CONTROL_PAYLOAD_MAX bytes). Up to three descriptors are
+ * stored; the rest of `out_descriptors` is -1; NULL drops them. Returns 1, 0 at the end of the
+ * connection, or negative errno (-EPROTO: malformed). */
+int control_receive(int socket, struct control_message *out_message, void *payload,
+                    int out_descriptors[3]) __attribute__((warn_unused_result));
 /* True when the peer is this user, or root. */
 bool control_peer_is_trusted(int socket);
 

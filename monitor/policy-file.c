@@ -1,6 +1,7 @@
-/* The policy file: YAML through libcyaml, by the schema below; every key is described in docs/policy.md. What the file says is
- * put into the policy as the options of `bailey run` would. Unknown keys are refused, with the line and the nearest known key.
- * Relative host paths start at the folder of the file. */
+/* The policy file: YAML through libcyaml, by the schema below; every key is described in
+ * docs/policy.md. What the file says is put into the policy as the options of `bailey run` would.
+ * Unknown keys are refused, with the line and the nearest known key. Relative host paths start at
+ * the folder of the file. */
 #include <monitor/policy.h>
 
 #include <base/cleanup.h>
@@ -58,8 +59,8 @@ static const cyaml_schema_value_t string_schema = {
 
 static const cyaml_schema_field_t volume_fields[] = {
     CYAML_FIELD_STRING_PTR("host", CYAML_FLAG_POINTER, struct file_volume, host, 1, PATH_MAX),
-    CYAML_FIELD_STRING_PTR("guest", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_volume, guest, 1,
-                           PATH_MAX),
+    CYAML_FIELD_STRING_PTR("guest", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_volume,
+                           guest, 1, PATH_MAX),
     CYAML_FIELD_ENUM("access", CYAML_FLAG_STRICT | CYAML_FLAG_OPTIONAL, struct file_volume, access,
                      access_names, CYAML_ARRAY_LEN(access_names)),
     CYAML_FIELD_END};
@@ -73,15 +74,16 @@ static const cyaml_schema_field_t policy_fields[] = {
     TEXT("user", user),
     TEXTS("environment", environment),
     TEXT("env-file", env_file),
-    CYAML_FIELD_SEQUENCE("volumes", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_policy, volumes,
-                         &volume_schema, 0, 4096),
-    CYAML_FIELD_ENUM("view", CYAML_FLAG_STRICT | CYAML_FLAG_OPTIONAL, struct file_policy, view, view_names,
-                     CYAML_ARRAY_LEN(view_names)),
+    CYAML_FIELD_SEQUENCE("volumes", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_policy,
+                         volumes, &volume_schema, 0, 4096),
+    CYAML_FIELD_ENUM("view", CYAML_FLAG_STRICT | CYAML_FLAG_OPTIONAL, struct file_policy, view,
+                     view_names, CYAML_ARRAY_LEN(view_names)),
     TEXT("rootfs", rootfs),
     TEXT("layer", layer),
     TRUTH("read-only", read_only),
     TEXT("memory", memory),
-    CYAML_FIELD_UINT_PTR("pids", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_policy, pids),
+    CYAML_FIELD_UINT_PTR("pids", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_policy,
+                         pids),
     TRUTH("tty", tty),
     TRUTH("interactive", interactive),
     TRUTH("detach", detach),
@@ -115,8 +117,8 @@ static void note_complaint(cyaml_log_t level, void *context, const char *format,
         snprintf(complaint->message, sizeof(complaint->message), "%.255s", message);
 }
 
-/* The line of a key of that name, from `line` on; libcyaml names the line where the mapping began. The
- * `occurrence`th is meant. */
+/* The line of a key of that name, from `line` on; libcyaml names the line where the mapping began.
+ * The `occurrence`th is meant. */
 static unsigned line_of_key(const char *text, unsigned line, const char *key, unsigned occurrence)
 {
     size_t size = strlen(key);
@@ -142,19 +144,22 @@ static size_t add_keys(const char **keys, size_t count, const cyaml_schema_field
     return count;
 }
 
-static int unknown_key(const char *path, const char *text, unsigned line, const char *key, struct error *error)
+static int unknown_key(const char *path, const char *text, unsigned line, const char *key,
+                       struct error *error)
 {
     const char *keys[64];
     size_t count = add_keys(keys, 0, policy_fields);
     count = add_keys(keys, count, volume_fields);
-    error_set(error, -EINVAL, "%s:%u: unknown key '%s'", path, line_of_key(text, line, key, 1), key);
+    error_set(error, -EINVAL, "%s:%u: unknown key '%s'", path, line_of_key(text, line, key, 1),
+              key);
     const char *nearest = text_nearest(key, keys, count);
     if (nearest)
         return error_hint(error, "did you mean '%s'?", nearest);
     return error_hint(error, "docs/policy.md lists the keys");
 }
 
-/* What libcyaml says, as the reader of the file understands it. `%s` is what follows the beginning. */
+/* What libcyaml says, as the reader of the file understands it. `%s` is what follows the beginning.
+ */
 static const struct {
     const char *beginning, *meaning;
 } meanings[] = {
@@ -177,8 +182,8 @@ static char *fill_in(const char *meaning, const char *value)
     return text_print("%.*s%s%s", (int)(place - meaning), meaning, value, place + 2);
 }
 
-static int complain(const char *path, const char *text, const struct complaint *complaint, cyaml_err_t code,
-                    struct error *error)
+static int complain(const char *path, const char *text, const struct complaint *complaint,
+                    cyaml_err_t code, struct error *error)
 {
     static const char unexpected[] = "Unexpected key: ", twice[] = "Mapping field already seen: ";
     const char *message = complaint->message[0] ? complaint->message : cyaml_strerror(code);
@@ -190,7 +195,8 @@ static int complain(const char *path, const char *text, const struct complaint *
     for (size_t i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++) {
         if (!text_starts_with(message, meanings[i].beginning))
             continue;
-        cleanup_free char *meaning = fill_in(meanings[i].meaning, message + strlen(meanings[i].beginning));
+        cleanup_free char *meaning =
+            fill_in(meanings[i].meaning, message + strlen(meanings[i].beginning));
         return error_set(error, -EINVAL, "%s:%u: %s", path, line, meaning);
     }
     return error_set(error, -EINVAL, "%s:%u: %s", path, line, message);
@@ -220,8 +226,8 @@ static void take_truth(bool *place, int truth)
         *place = truth == TRUTH_YES;
 }
 
-static int take_volumes(struct mon_policy *policy, const struct file_policy *file, const char *folder,
-                        struct error *error)
+static int take_volumes(struct mon_policy *policy, const struct file_policy *file,
+                        const char *folder, struct error *error)
 {
     static const uint32_t flags[] = {
         [ACCESS_READ_WRITE] = 0,
@@ -233,9 +239,11 @@ static int take_volumes(struct mon_policy *policy, const struct file_policy *fil
         cleanup_free char *joined = path_join(folder, volume->host);
         cleanup_free char *host = path_normalise(joined);
         if (volume->guest && volume->guest[0] != '/')
-            return error_set(error, -EINVAL, "volume %s: the place in the sandbox, %s, must be an absolute path",
+            return error_set(error, -EINVAL,
+                             "volume %s: the place in the sandbox, %s, must be an absolute path",
                              volume->host, volume->guest);
-        mon_policy_add_mount(policy, host, volume->guest ? volume->guest : host, flags[volume->access]);
+        mon_policy_add_mount(policy, host, volume->guest ? volume->guest : host,
+                             flags[volume->access]);
     }
     return 0;
 }

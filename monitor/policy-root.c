@@ -1,7 +1,8 @@
-/* The root a program finds: the default view of the host, or --rootfs. The view holds what programs need to run and nothing
- * that is anyone's: system folders read-only under the private layer, empty folders of the sandbox's own, and a few files made
- * for it. What the default view may show is decided twice: the world-readable rule (in the monitor) and the list below.
- * docs/policy.md describes it to users: keep the two together. */
+/* The root a program finds: the default view of the host, or --rootfs. The view holds what programs
+ * need to run and nothing that is anyone's: system folders read-only under the private layer, empty
+ * folders of the sandbox's own, and a few files made for it. What the default view may show is
+ * decided twice: the world-readable rule (in the monitor) and the list below. docs/policy.md
+ * describes it to users: keep the two together. */
 #include <monitor/policy.h>
 
 #include <base/cleanup.h>
@@ -17,11 +18,12 @@
 
 #define VIEW (BLY_MOUNT_LAYERED | BLY_MOUNT_READ_ONLY | MON_MOUNT_DEFAULT_VIEW)
 
+/* clang-format off */
 /* Shown when the host has them; a symbolic link (merged /usr) becomes the same link inside. */
 static const char *const view_folders[] = {
     "/usr", "/etc", "/opt", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
     "/nix/store", "/gnu/store",
-    /* Of /var only data that programs read to work: the package list, and what package scripts compiled from it. */
+    /* Of /var only what programs read to work: the package list, what package scripts compiled. */
     "/var/lib/dpkg", "/var/lib/texmf", "/var/lib/sgml-base", "/var/lib/xml-core",
     "/var/lib/gems", "/var/lib/ghc", "/var/lib/rpm", "/var/cache/fontconfig",
 };
@@ -32,11 +34,12 @@ static const struct {
 } own_folders[] = {
     {"/dev", 0755},  {"/home", 0755}, {"/mnt", 0755},       {"/proc", 0555}, {"/root", 0700},
     {"/run", 0755},  {"/srv", 0755},  {"/sys", 0555},       {"/tmp", 01777}, {"/run/lock", 01777},
-    {"/var", 0755},  {"/var/tmp", 01777}, {"/var/lib", 0755}, {"/var/cache", 0755}, {"/var/log", 0755},
+    {"/var", 0755},  {"/var/tmp", 01777}, {"/var/lib", 0755}, {"/var/cache", 0755},
+    {"/var/log", 0755},
 };
 
-/* Never shown by the default view, also where a host's permissions are careless. Patterns as of fnmatch(3), `*` within
- * one component; each covers all below it. */
+/* Never shown by the default view, also where a host's permissions are careless. Patterns as of
+ * fnmatch(3), `*` within one component; each covers all below it. */
 static const char *const denied[] = {
     "/etc/shadow*", "/etc/gshadow*", "/etc/security/opasswd",
     "/etc/sudoers", "/etc/sudoers.d", "/etc/sudo*.conf", "/etc/doas.conf",
@@ -45,15 +48,19 @@ static const char *const denied[] = {
     "/etc/krb5.keytab", "/etc/NetworkManager/system-connections", "/etc/netplan",
     "/etc/wpa_supplicant", "/etc/wireguard", "/etc/openvpn", "/etc/ipsec.d", "/etc/ipsec.secrets",
     "/etc/swanctl", "/etc/ppp", "/etc/chatscripts", "/etc/apt/auth.conf*", "/etc/docker",
-    "/etc/containers/auth.json", "/etc/kubernetes", "/etc/rancher", "/etc/cni", "/etc/mysql/debian.cnf",
+    "/etc/containers/auth.json", "/etc/kubernetes", "/etc/rancher", "/etc/cni",
+    "/etc/mysql/debian.cnf",
     "/etc/exim4/passwd.client", "/etc/postfix/sasl*", "/etc/samba/*cred*", "/etc/cups/*.conf.O",
-    "/etc/libvirt", "/etc/bind/rndc.key", "/etc/snmp", "/etc/redis", "/etc/vault*", "/etc/credstore*",
+    "/etc/libvirt", "/etc/bind/rndc.key", "/etc/snmp", "/etc/redis", "/etc/vault*",
+    "/etc/credstore*",
     "/usr/lib/credstore*", "/usr/local/etc/*secret*",
 };
 /* Anywhere below /etc and /opt, by the last name. */
 static const char *const denied_names[] = {"*.key", "*.keytab", "*.p12", "*.pfx", "*.kdbx", "*.jks",
                                            "id_rsa*", "id_ed25519*", "id_ecdsa*", ".netrc",
                                            ".pgpass", ".git-credentials", ".env"};
+
+/* clang-format on */
 
 static bool denies_exactly(const char *path)
 {
@@ -102,8 +109,9 @@ static bool is_number(const char *text, size_t size)
     return size > 0 && size < 11 && strspn(text, "0123456789") >= size;
 }
 
-/* Copies the well-formed lines of a host's passwd or group file without their password field. The entries of id 0 and of
- * `nobody`/`nogroup` are given by the caller, so that they are there whatever the host says. */
+/* Copies the well-formed lines of a host's passwd or group file without their password field. The
+ * entries of id 0 and of `nobody`/`nogroup` are given by the caller, so that they are there
+ * whatever the host says. */
 static void add_accounts(struct text *out, const char *host_file, const char *first_lines,
                          unsigned field_count, uint32_t own_id, bool *out_has_own)
 {
@@ -118,7 +126,8 @@ static void add_accounts(struct text *out, const char *host_file, const char *fi
         char *fields_rest = line;
         for (char *field; count < 8 && (field = strsep(&fields_rest, ":"));)
             fields[count++] = field;
-        if (count != field_count || fields_rest || !fields[0][0] || !is_number(fields[2], strlen(fields[2])))
+        if (count != field_count || fields_rest || !fields[0][0] ||
+            !is_number(fields[2], strlen(fields[2])))
             continue;
         unsigned long id = strtoul(fields[2], NULL, 10);
         if (id == 0 || id == 65534)
@@ -138,9 +147,11 @@ static void add_account_files(struct mon_policy *policy)
     bool has_user = policy->user == 0 || policy->user == 65534;
     bool has_group = policy->group == 0 || policy->group == 65534;
     add_accounts(&users, "/etc/passwd",
-                 "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n", 7,
-                 policy->user, &has_user);
-    add_accounts(&groups, "/etc/group", "root:x:0:\nnogroup:x:65534:\n", 4, policy->group, &has_group);
+                 "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/"
+                 "sbin/nologin\n",
+                 7, policy->user, &has_user);
+    add_accounts(&groups, "/etc/group", "root:x:0:\nnogroup:x:65534:\n", 4, policy->group,
+                 &has_group);
     if (!has_user)
         text_format(&users, "user:x:%u:%u:user:/tmp:/bin/sh\n", policy->user, policy->group);
     if (!has_group)
@@ -207,7 +218,8 @@ int mon_policy_add_root(struct mon_policy *policy, struct error *error)
         if (stat(policy->rootfs, &status) < 0)
             return error_set_errno(error, -errno, "cannot use %s as root", policy->rootfs);
         if (!S_ISDIR(status.st_mode))
-            return error_set(error, -ENOTDIR, "cannot use %s as root: it is not a folder", policy->rootfs);
+            return error_set(error, -ENOTDIR, "cannot use %s as root: it is not a folder",
+                             policy->rootfs);
         mon_policy_add_mount(policy, policy->rootfs, "/", BLY_MOUNT_LAYERED | BLY_MOUNT_READ_ONLY);
         static const char *const own[] = {"/dev", "/proc", "/sys"};
         for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)

@@ -1,5 +1,5 @@
-/* Values as users write them: volumes, variables, sizes, users. Each error names the value, what is wrong with it and what is
- * expected. */
+/* Values as users write them: volumes, variables, sizes, users. Each error names the value, what is
+ * wrong with it and what is expected. */
 #include <monitor/policy-value.h>
 
 #include <base/cleanup.h>
@@ -23,8 +23,8 @@ int policy_parse_number(const char *what, const char *text, uint32_t minimum, ui
     errno = 0;
     unsigned long long number = strtoull(text, &end, 10);
     if (*text < '0' || *text > '9' || *end || errno || number < minimum || number > maximum)
-        return error_set(error, -EINVAL, "%s %s: a number from %u to %u is expected", what, text, minimum,
-                         maximum);
+        return error_set(error, -EINVAL, "%s %s: a number from %u to %u is expected", what, text,
+                         minimum, maximum);
     *out_number = (uint32_t)number;
     return 0;
 }
@@ -61,8 +61,9 @@ int policy_parse_memory(const char *text, uint64_t *out_bytes, struct error *err
 {
     int result = parse_size(text, out_bytes, error);
     if (result == 0 && *out_bytes && *out_bytes < MEMORY_MINIMUM)
-        result = error_set(error, -EINVAL, "a memory limit of %s is too little: at least %um is needed", text,
-                           MEMORY_MINIMUM >> 20);
+        result =
+            error_set(error, -EINVAL, "a memory limit of %s is too little: at least %um is needed",
+                      text, MEMORY_MINIMUM >> 20);
     return result;
 }
 
@@ -71,9 +72,10 @@ int policy_check_host_name(const char *name, struct error *error)
     size_t size = strlen(name);
     if (size == 0 || size > 63 ||
         strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") != size)
-        return error_set(error, -EINVAL,
-                         "%s cannot be a host name: letters, digits, dots and dashes are expected, at most 63",
-                         name);
+        return error_set(
+            error, -EINVAL,
+            "%s cannot be a host name: letters, digits, dots and dashes are expected, at most 63",
+            name);
     return 0;
 }
 
@@ -83,7 +85,8 @@ static bool parse_id(const char *text, uint32_t *out_id)
     return policy_parse_number("", text, 0, UINT32_MAX - 1, out_id, &ignored) == 0;
 }
 
-/* Names are those of the host's passwd and group files, read directly: a static program has no name services. */
+/* Names are those of the host's passwd and group files, read directly: a static program has no name
+ * services. */
 static bool find_user(const char *name, uint32_t *out_user, uint32_t *out_group)
 {
     cleanup_file FILE *file = fopen("/etc/passwd", "re");
@@ -109,7 +112,8 @@ static bool find_group(const char *name, uint32_t *out_group)
     return false;
 }
 
-int policy_parse_user(const char *text, uint32_t *out_user, uint32_t *out_group, struct error *error)
+int policy_parse_user(const char *text, uint32_t *out_user, uint32_t *out_group,
+                      struct error *error)
 {
     cleanup_free char *user = text_copy(text);
     char *group = strchr(user, ':');
@@ -119,8 +123,8 @@ int policy_parse_user(const char *text, uint32_t *out_user, uint32_t *out_group,
     if (parse_id(user, out_user))
         *out_group = group ? 0 : *out_user;
     else if (!find_user(user, out_user, out_group))
-        return error_set(error, -EINVAL, "--user %s: there is no user %s (UID or UID:GID is expected)", text,
-                         user);
+        return error_set(error, -EINVAL,
+                         "--user %s: there is no user %s (UID or UID:GID is expected)", text, user);
     if (group && !parse_id(group, out_group) && !find_group(group, out_group))
         return error_set(error, -EINVAL, "--user %s: there is no group %s", text, group);
     return 0;
@@ -134,7 +138,8 @@ static bool find_access(const char *text, uint32_t *out_flags)
     static const struct {
         const char *name;
         uint32_t flags;
-    } kinds[] = {{"rw", 0}, {"ro", BLY_MOUNT_READ_ONLY}, {"O", BLY_MOUNT_LAYERED | BLY_MOUNT_READ_ONLY}};
+    } kinds[] = {
+        {"rw", 0}, {"ro", BLY_MOUNT_READ_ONLY}, {"O", BLY_MOUNT_LAYERED | BLY_MOUNT_READ_ONLY}};
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         if (text_equal(kinds[i].name, text)) {
             *out_flags = kinds[i].flags;
@@ -165,14 +170,15 @@ int policy_add_volume(struct mon_policy *policy, const char *volume, const char 
             guest = parts[i];
         else if (i == 1)
             return error_set(error, -EINVAL,
-                             "-v %s: the place in the sandbox, %s, must be an absolute path", volume,
-                             parts[i]);
+                             "-v %s: the place in the sandbox, %s, must be an absolute path",
+                             volume, parts[i]);
         else
             return error_set(error, -EINVAL, "-v %s: %s is none of ro, rw, O", volume, parts[i]);
     }
     cleanup_free char *joined = path_join(base, parts[0]);
     cleanup_free char *host = path_normalise(joined);
-    /* `..` by text is not `..` of a folder reached through a link; the kernel's answer is taken where there is one. */
+    /* `..` by text is not `..` of a folder reached through a link; the kernel's answer is taken
+     * where there is one. */
     char resolved[PATH_MAX];
     if (strstr(joined, "..") && realpath(joined, resolved)) {
         free(host);
@@ -214,7 +220,8 @@ int policy_add_variable_file(struct text_list *environment, const char *path, st
         if (*line == '\0' || *line == '#')
             continue;
         if (policy_add_variable(environment, line, error) < 0)
-            return error_set(error, -EINVAL, "%s:%u: NAME=VALUE or NAME is expected", path, line_number);
+            return error_set(error, -EINVAL, "%s:%u: NAME=VALUE or NAME is expected", path,
+                             line_number);
     }
     return 0;
 }
@@ -230,12 +237,14 @@ extern char **environ;
 void policy_default_environment(struct text_list *environment, uint32_t user, const char *host_name,
                                 bool terminal)
 {
-    set_default(environment, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    set_default(environment, "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     set_default(environment, "HOME", user == 0 ? "/root" : "/tmp");
     set_default(environment, "HOSTNAME", host_name);
     set_default(environment, "container", "bailey");
     for (char **variable = environ; *variable; variable++) {
-        bool kept = text_starts_with(*variable, "LANG=") || text_starts_with(*variable, "LANGUAGE=") ||
+        bool kept = text_starts_with(*variable, "LANG=") ||
+                    text_starts_with(*variable, "LANGUAGE=") ||
                     text_starts_with(*variable, "LC_") || text_starts_with(*variable, "TERM=");
         char *equals = strchr(*variable, '=');
         if (!kept || !equals)

@@ -1,4 +1,5 @@
-/* The policy's data: adding, freeing, resolving and checking, and the questions that are answered from it. */
+/* The policy's data: adding, freeing, resolving and checking, and the questions that are answered
+ * from it. */
 #include <monitor/policy.h>
 
 #include <base/cleanup.h>
@@ -20,7 +21,8 @@ static struct mon_mount *find_mount(const struct mon_policy *policy, const char 
     return NULL;
 }
 
-const struct mon_mount *mon_policy_find_mount(const struct mon_policy *policy, const char *guest_path)
+const struct mon_mount *mon_policy_find_mount(const struct mon_policy *policy,
+                                              const char *guest_path)
 {
     return find_mount(policy, guest_path);
 }
@@ -49,7 +51,8 @@ void mon_policy_add_node(struct mon_policy *policy, enum bly_start_node_kind kin
 {
     if (policy->node_count == policy->node_capacity) {
         policy->node_capacity = policy->node_capacity ? policy->node_capacity * 2 : 32;
-        policy->nodes = memory_resize(policy->nodes, policy->node_capacity * sizeof(*policy->nodes));
+        policy->nodes =
+            memory_resize(policy->nodes, policy->node_capacity * sizeof(*policy->nodes));
     }
     policy->nodes[policy->node_count++] = (struct mon_node){
         .path = text_copy(path),
@@ -73,9 +76,9 @@ void mon_policy_free(struct mon_policy *policy)
     free(policy->nodes);
     text_list_free(&policy->arguments);
     text_list_free(&policy->environment);
-    char *texts[] = {policy->program, policy->directory,  policy->name,       policy->host_name,
-                     policy->rootfs,  policy->audit_path, policy->layer_path, policy->state_path,
-                     policy->log_path};
+    char *texts[] = {policy->program,    policy->directory,  policy->name,
+                     policy->host_name,  policy->rootfs,     policy->audit_path,
+                     policy->layer_path, policy->state_path, policy->log_path};
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
         free(texts[i]);
     *policy = (struct mon_policy){0};
@@ -83,7 +86,8 @@ void mon_policy_free(struct mon_policy *policy)
 
 /* ---- Resolving and checking ---- */
 
-/* -EACCES by an ordinary user's search permission and the like are told apart from what is simply not there. */
+/* -EACCES by an ordinary user's search permission and the like are told apart from what is simply
+ * not there. */
 static int resolve_mount(struct mon_mount *mount, struct error *error)
 {
     char resolved[PATH_MAX];
@@ -103,9 +107,10 @@ static int resolve_mount(struct mon_mount *mount, struct error *error)
         return error_set(error, -EINVAL,
                          "cannot give %s to the sandbox: it is neither a folder nor a regular file",
                          mount->host_path);
-    /* The kernel's own file systems answer questions about the host and take commands; the sandbox has its own. */
-    static const long kernel_file_systems[] = {0x9fa0 /* proc */, 0x62656572 /* sysfs */,
-                                               0x27e0eb /* cgroup */, 0x63677270 /* cgroup2 */,
+    /* The kernel's own file systems answer questions about the host and take commands; the sandbox
+     * has its own. */
+    static const long kernel_file_systems[] = {0x9fa0 /* proc */,        0x62656572 /* sysfs */,
+                                               0x27e0eb /* cgroup */,    0x63677270 /* cgroup2 */,
                                                0x64626720 /* debugfs */, 0x74726163 /* tracefs */};
     struct statfs file_system;
     if (statfs(resolved, &file_system) == 0)
@@ -146,7 +151,8 @@ static int check_guest_paths(const struct mon_policy *policy, struct error *erro
         for (size_t j = 0; j < sizeof(own) / sizeof(own[0]); j++)
             if (path_is_within(mount->guest_path, own[j]))
                 return error_set(error, -EINVAL,
-                                 "nothing can be given at %s: %s is the sandbox's own (name another place: -v %s:GUEST)",
+                                 "nothing can be given at %s: %s is the sandbox's own (name "
+                                 "another place: -v %s:GUEST)",
                                  mount->guest_path, own[j], mount->host_path);
     }
     return 0;
@@ -179,7 +185,8 @@ int mon_policy_check(struct mon_policy *policy, struct error *error)
         return error_set(error, -EINVAL, "the working folder %s is not an absolute path",
                          policy->directory);
     if (policy->process_limit > MON_PROCESS_LIMIT_MAX)
-        return error_set(error, -EINVAL, "a limit of %u processes is too high: at most %u are possible",
+        return error_set(error, -EINVAL,
+                         "a limit of %u processes is too high: at most %u are possible",
                          policy->process_limit, MON_PROCESS_LIMIT_MAX);
     drop_hidden_nodes(policy);
     /* A path sorts after every path it lies below. */
@@ -262,7 +269,9 @@ static const char *format_problem(const char *path)
     if (size == 0)
         return "the file is empty";
     if (size < sizeof(head) || memcmp(head, "\177ELF", 4) != 0)
-        return head[0] == '#' && head[1] == '!' ? NULL : "it is neither an ELF program nor a script with #!";
+        return head[0] == '#' && head[1] == '!'
+                   ? NULL
+                   : "it is neither an ELF program nor a script with #!";
     if (head[4] != 2)
         return "it is a 32-bit program, and Bailey runs 64-bit x86 programs";
     if (head[18] != 62 || head[19] != 0)
@@ -297,16 +306,17 @@ static void explain_missing(const struct mon_policy *policy, const char *name, s
     if (!guest) {
         const char *slash = strrchr(resolved, '/');
         int size = slash == resolved ? 1 : (int)(slash - resolved);
-        error_hint(error, "the host has it, but its folder is not given: bailey run -v %.*s:ro ... %s", size, resolved,
-                   resolved);
+        error_hint(error,
+                   "the host has it, but its folder is not given: bailey run -v %.*s:ro ... %s",
+                   size, resolved, resolved);
     } else if (!text_equal(guest, meant)) {
         error_hint(error, "%s of this host is seen there as %s", resolved, guest);
     } else if (!interpreter) {
         error_hint(error, "it is there, but the loader that it names is not");
     } else if (find_on_host(interpreter, resolved)) {
         const char *slash = strrchr(resolved, '/');
-        error_hint(error, "its first line names %s, which is not given: bailey run -v %.*s:ro ...", interpreter,
-                   (int)(slash - resolved), resolved);
+        error_hint(error, "its first line names %s, which is not given: bailey run -v %.*s:ro ...",
+                   interpreter, (int)(slash - resolved), resolved);
     } else {
         error_hint(error, "its first line names %s, which is not there", interpreter);
     }
@@ -317,17 +327,20 @@ static void explain_folder(const struct mon_policy *policy, struct error *error)
 {
     char resolved[PATH_MAX];
     if (realpath(policy->directory, resolved))
-        error_hint(error, "the working folder is not given: bailey run -v %s ...", policy->directory);
+        error_hint(error, "the working folder is not given: bailey run -v %s ...",
+                   policy->directory);
     else
         error_hint(error, "the working folder does not exist");
 }
 
-int mon_policy_explain_program(const struct mon_policy *policy, const char *program, const char *what, int code,
-                               struct error *error)
+int mon_policy_explain_program(const struct mon_policy *policy, const char *program,
+                               const char *what, int code, struct error *error)
 {
-    static const int not_executable[] = {-EACCES, -ENOEXEC, -EISDIR, -EPERM, -ELIBBAD, -ELOOP, -ETXTBSY};
+    static const int not_executable[] = {-EACCES,  -ENOEXEC, -EISDIR, -EPERM,
+                                         -ELIBBAD, -ELOOP,   -ETXTBSY};
     bool other = *what && !text_equal(what, program);
-    error_set_errno(error, code, "cannot run %s%s%s", program, other ? ": " : "", other ? what : "");
+    error_set_errno(error, code, "cannot run %s%s%s", program, other ? ": " : "",
+                    other ? what : "");
     if (other && text_equal(what, policy->directory)) {
         explain_folder(policy, error);
         return code;

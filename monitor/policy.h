@@ -1,6 +1,7 @@
-/* The policy: all that one sandbox is given, as plain data. It is built by the command line and the policy file, completed by
- * the default root, checked once, and then only read: the monitor never extends it.
- * Every host path in it is absolute and resolved (no symbolic links left) when mon_policy_check has passed. */
+/* The policy: all that one sandbox is given, as plain data. It is built by the command line and the
+ * policy file, completed by the default root, checked once, and then only read: the monitor never
+ * extends it. Every host path in it is absolute and resolved (no symbolic links left) when
+ * mon_policy_check has passed. */
 #ifndef MONITOR_POLICY_H
 #define MONITOR_POLICY_H
 
@@ -15,8 +16,9 @@
 
 /* Beside the flags of enum bly_mount_flags (which alone are passed on to the sandbox). */
 enum mon_mount_flags {
-    /* A part of the default view of the host: only what every user of the host may read is shown, and nothing that
-     * mon_policy_denies names. An explicit grant (-v, --rootfs) shows all that the operator may read. */
+    /* A part of the default view of the host: only what every user of the host may read is shown,
+     * and nothing that mon_policy_denies names. An explicit grant (-v, --rootfs) shows all that the
+     * operator may read. */
     MON_MOUNT_DEFAULT_VIEW = 0x10000
 };
 struct mon_mount {
@@ -41,7 +43,7 @@ struct mon_policy {
     size_t node_count, node_capacity;
 
     /* What is run. */
-    char *program; /* as the user named it */
+    char *program;                /* as the user named it */
     struct text_list arguments;   /* the program's name first */
     struct text_list environment; /* NAME=value */
     char *directory;              /* working folder in the sandbox */
@@ -55,56 +57,71 @@ struct mon_policy {
     uint32_t process_limit;
     uint32_t open_file_limit;
 
-    bool terminal;    /* the program gets a terminal of its own */
-    bool terminal_given; /* `terminal` was said; else it is decided by whether there is one at both ends */
-    bool interactive; /* standard input stays open although nobody is attached */
-    bool detach;      /* the sandbox runs on without the command line that started it */
-    bool read_only;   /* no writable layer, /tmp and /run excepted */
+    bool terminal;       /* the program gets a terminal of its own */
+    bool terminal_given; /* `terminal` was said; else it is decided by whether there is one at both
+                            ends */
+    bool interactive;    /* standard input stays open although nobody is attached */
+    bool detach;         /* the sandbox runs on without the command line that started it */
+    bool read_only;      /* no writable layer, /tmp and /run excepted */
     bool remove_at_exit;
     bool no_patching;
     bool trace_syscalls, trace_abi;
     bool learn; /* names that were refused are audited too, with what would grant them */
 
-    int ready_descriptor; /* > 0: control writes the sandbox's name there (CONTROL_READY_SIZE bytes) when the main program runs */
+    int ready_descriptor; /* > 0: control writes the sandbox's name there (CONTROL_READY_SIZE bytes)
+                             when the main program runs */
 
-    bool no_view;     /* no folder of the host is shown but what is granted (and links like /bin -> usr/bin) */
+    bool no_view;     /* no folder of the host is shown but what is granted (and links like /bin ->
+                         usr/bin) */
     char *rootfs;     /* --rootfs: replaces the default view; NULL */
     char *audit_path; /* JSON lines; NULL: none */
     char *layer_path; /* --layer: where the private layer is kept; NULL: in memory */
     char *state_path; /* folder of this sandbox in the state folder; NULL: it has none */
-    char *log_path;   /* what Bailey says about this sandbox, and a detached program's output; NULL: standard error */
+    char *log_path;   /* what Bailey says about this sandbox, and a detached program's output; NULL:
+                         standard error */
 };
 
 /* Adds a grant; both paths are copied. A second mount at the same guest path replaces the first. */
-void mon_policy_add_mount(struct mon_policy *policy, const char *host_path, const char *guest_path, uint32_t flags);
-void mon_policy_add_node(struct mon_policy *policy, enum bly_start_node_kind kind, const char *path, uint32_t mode, const char *content);
-const struct mon_mount *mon_policy_find_mount(const struct mon_policy *policy, const char *guest_path);
+void mon_policy_add_mount(struct mon_policy *policy, const char *host_path, const char *guest_path,
+                          uint32_t flags);
+void mon_policy_add_node(struct mon_policy *policy, enum bly_start_node_kind kind, const char *path,
+                         uint32_t mode, const char *content);
+const struct mon_mount *mon_policy_find_mount(const struct mon_policy *policy,
+                                              const char *guest_path);
 void mon_policy_free(struct mon_policy *policy);
 
-/* Completes the policy with the root: the default view of the host, or `rootfs` alone, and /proc, /tmp and so on. */
+/* Completes the policy with the root: the default view of the host, or `rootfs` alone, and /proc,
+ * /tmp and so on. */
 int mon_policy_add_root(struct mon_policy *policy, struct error *error);
-/* Resolves every host path, checks all of the policy and sorts the mounts; changes nothing on the host. */
+/* Resolves every host path, checks all of the policy and sorts the mounts; changes nothing on the
+ * host. */
 int mon_policy_check(struct mon_policy *policy, struct error *error);
 
-/* True for what the default view never shows, whatever its permissions: keys, password hashes, private folders.
- * `host_path` is absolute and resolved. Whether the thing exists makes no difference. */
+/* True for what the default view never shows, whatever its permissions: keys, password hashes,
+ * private folders. `host_path` is absolute and resolved. Whether the thing exists makes no
+ * difference. */
 bool mon_policy_denies(const char *host_path);
 
-/* Where in the sandbox would `host_path` be seen, and is it? Returns a new string, or NULL when no grant covers it. */
+/* Where in the sandbox would `host_path` be seen, and is it? Returns a new string, or NULL when no
+ * grant covers it. */
 char *mon_policy_guest_path(const struct mon_policy *policy, const char *host_path);
-/* The host path behind `guest_path` by the innermost mount, or NULL. By text alone: links inside are not followed. */
+/* The host path behind `guest_path` by the innermost mount, or NULL. By text alone: links inside
+ * are not followed. */
 char *mon_policy_host_path(const struct mon_policy *policy, const char *guest_path);
 
-/* Sets `error` for a program that could not be started (`code`: -ENOENT, -EACCES, -ENOEXEC, ...): exit status 126 or 127, and when
- * the program exists on the host but is not granted, the -v that grants it. `program` is as the user named it; `what` is that of which
- * the error is when it is another thing (its interpreter, the working folder), else the program or "". */
-int mon_policy_explain_program(const struct mon_policy *policy, const char *program, const char *what, int code, struct error *error);
+/* Sets `error` for a program that could not be started (`code`: -ENOENT, -EACCES, -ENOEXEC, ...):
+ * exit status 126 or 127, and when the program exists on the host but is not granted, the -v that
+ * grants it. `program` is as the user named it; `what` is that of which the error is when it is
+ * another thing (its interpreter, the working folder), else the program or "". */
+int mon_policy_explain_program(const struct mon_policy *policy, const char *program,
+                               const char *what, int code, struct error *error);
 
 /* As one JSON object. */
 void mon_policy_write_json(const struct mon_policy *policy, struct text *out);
 
 /* The policy file (policy-file.c). The keys are in docs/policy.md. */
-int mon_policy_read_text(struct mon_policy *policy, const char *text, size_t size, const char *path, const char *folder, struct error *error);
+int mon_policy_read_text(struct mon_policy *policy, const char *text, size_t size, const char *path,
+                         const char *folder, struct error *error);
 int mon_policy_read_file(struct mon_policy *policy, const char *path, struct error *error);
 
 #endif

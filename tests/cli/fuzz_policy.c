@@ -1,8 +1,10 @@
-/* Fuzzes the policy reader: each input is a policy file. Checked, beside what the sanitizers see: a refusal always has one line of reason that
- * a person can read, and what was accepted survives being written as a file and read again.
+/* Fuzzes the policy reader: each input is a policy file. Checked, beside what the sanitizers see: a
+ * refusal always has one line of reason that a person can read, and what was accepted survives
+ * being written as a file and read again.
  *
  *   clang -g -O1 -fsanitize=fuzzer,address,undefined ... ; ./fuzz_policy -dict=fuzz_policy.dict
- * Built with MAIN defined it reads the files named on the command line, or mutations of a sound policy, without libFuzzer. */
+ * Built with MAIN defined it reads the files named on the command line, or mutations of a sound
+ * policy, without libFuzzer. */
 #include <base/error.h>
 #include <base/text.h>
 #include <cli/learn.h>
@@ -26,7 +28,8 @@ static void check_again(const struct mon_policy *policy)
         fprintf(stderr, "%s\n%s\n", error.message, text.data);
         abort();
     }
-    if (again.mount_count != policy->mount_count || again.arguments.count != policy->arguments.count ||
+    if (again.mount_count != policy->mount_count ||
+        again.arguments.count != policy->arguments.count ||
         again.memory_limit != policy->memory_limit) {
         fprintf(stderr, "read again differently:\n%s\n", text.data);
         abort();
@@ -61,9 +64,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 }
 
 #ifdef MAIN
-static const char sound[] = "command: [prog, \"a b\"]\nname: n\nhostname: h\nworkdir: /w\nuser: \"7:8\"\nenvironment: [A=1]\n"
-                            "volumes:\n  - host: sub\n    guest: /g\n    access: ro\n  - host: /abs\nview: none\nlayer: l\n"
-                            "read-only: yes\nmemory: 64m\npids: 9\ntty: false\ndetach: true\naudit: a.log\npatching: false\n";
+static const char sound[] =
+    "command: [prog, \"a b\"]\nname: n\nhostname: h\nworkdir: /w\nuser: \"7:8\"\nenvironment: "
+    "[A=1]\n"
+    "volumes:\n  - host: sub\n    guest: /g\n    access: ro\n  - host: /abs\nview: none\nlayer: l\n"
+    "read-only: yes\nmemory: 64m\npids: 9\ntty: false\ndetach: true\naudit: a.log\npatching: "
+    "false\n";
 
 /* One sound policy with some bytes changed, moved or cut off. */
 static size_t make_input(uint8_t *input, uint32_t *random)

@@ -1,7 +1,9 @@
-/* Fuzzes the reader of tar streams that come out of a sandbox. Checked, beside what the sanitizers see: nothing outside the target changes.
+/* Fuzzes the reader of tar streams that come out of a sandbox. Checked, beside what the sanitizers
+ * see: nothing outside the target changes.
  *
  *   clang -g -O1 -fsanitize=fuzzer,address,undefined ... ; ./fuzz_tar -max_len=16384
- * Built with MAIN defined it reads the files named on the command line, or headers of its own making, without libFuzzer. */
+ * Built with MAIN defined it reads the files named on the command line, or headers of its own
+ * making, without libFuzzer. */
 #include "support.h"
 
 #include <cli/tar-format.h>
@@ -35,8 +37,9 @@ static void check_victim(void)
 {
     char *content = NULL, *path = path_join(fuzz.victim, "file");
     struct stat status;
-    if (path_read_file(AT_FDCWD, path, 4096, &content, NULL) < 0 || strcmp(content, "kept") != 0 || stat(path, &status) < 0 ||
-        status.st_nlink != 1 || stat(fuzz.victim, &status) < 0 || status.st_nlink != 2)
+    if (path_read_file(AT_FDCWD, path, 4096, &content, NULL) < 0 || strcmp(content, "kept") != 0 ||
+        stat(path, &status) < 0 || status.st_nlink != 1 || stat(fuzz.victim, &status) < 0 ||
+        status.st_nlink != 2)
         abort();
     free(content);
     free(path);
@@ -74,8 +77,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 #ifdef MAIN
 static size_t make_input(uint8_t *input, uint32_t *random)
 {
-    static const char *const names[] = {"source", "source/a", "source/a/b", "source/../victim/file", "../victim/file", "source/a/../../x",
-                                        "source/link/file", "source/link", "./source/a", "source//a", "other"};
+    static const char *const names[] = {"source",
+                                        "source/a",
+                                        "source/a/b",
+                                        "source/../victim/file",
+                                        "../victim/file",
+                                        "source/a/../../x",
+                                        "source/link/file",
+                                        "source/link",
+                                        "./source/a",
+                                        "source//a",
+                                        "other"};
     static const char types[] = "0125LKxg73";
     size_t blocks = 1 + (*random >> 28);
     memset(input, 0, blocks * TAR_BLOCK);
@@ -85,7 +97,8 @@ static size_t make_input(uint8_t *input, uint32_t *random)
         strcpy(header->name, names[(*random >> 8) % 11]);
         strcpy(header->link, (*random >> 6) & 1 ? "../../victim" : names[(*random >> 12) % 11]);
         header->type = types[(*random >> 16) % 10];
-        snprintf(header->size, sizeof(header->size), "%o", (*random >> 20) & 1 ? 0u : (*random >> 21) % 2000);
+        snprintf(header->size, sizeof(header->size), "%o",
+                 (*random >> 20) & 1 ? 0u : (*random >> 21) % 2000);
         memcpy(header->mode, "0000755", 8);
     }
     return blocks * TAR_BLOCK;

@@ -10,9 +10,16 @@
 static void paths_are_normalised_by_text(void **state)
 {
     static const char *const cases[][2] = {
-        {"/", "/"},           {"//a//b/", "/a/b"},  {"/a/./b/../c", "/a/c"}, {"/../..", "/"},
-        {"a/../..", ".."},    {"./a", "a"},         {"", "."},               {"a/..", "."},
-        {"../../x/..", "../.."}, {"/a/b/../../..", "/"},
+        {"/", "/"},
+        {"//a//b/", "/a/b"},
+        {"/a/./b/../c", "/a/c"},
+        {"/../..", "/"},
+        {"a/../..", ".."},
+        {"./a", "a"},
+        {"", "."},
+        {"a/..", "."},
+        {"../../x/..", "../.."},
+        {"/a/b/../../..", "/"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char *normal = path_normalise(cases[i][0]);
@@ -72,14 +79,24 @@ static void json_strings_are_valid_utf8_whatever_the_bytes(void **state)
     struct text text = {0};
     struct json json = json_to(&text);
     json_string(&json, "\xff\xc0\x80\xed\xa0\x80z");
-    assert_string_equal(text.data, "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz\"");
+    assert_string_equal(
+        text.data, "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz\"");
     text_free(&text);
 }
 
 static void broken_json_has_no_members(void **state)
 {
-    static const char *const broken[] = {"", "{", "{\"a\"", "{\"a\":", "{\"a\":\"", "{\"a\":\"\\u12", "[]",
-                                         "{\"a\":[\"b\"", "{\"a\":\"\\", "{,}", "{\"x\":{\"a\":\"b\"}"};
+    static const char *const broken[] = {"",
+                                         "{",
+                                         "{\"a\"",
+                                         "{\"a\":",
+                                         "{\"a\":\"",
+                                         "{\"a\":\"\\u12",
+                                         "[]",
+                                         "{\"a\":[\"b\"",
+                                         "{\"a\":\"\\",
+                                         "{,}",
+                                         "{\"x\":{\"a\":\"b\"}"};
     for (size_t i = 0; i < sizeof(broken) / sizeof(broken[0]); i++) {
         char *value = NULL;
         struct text_list list = {0};

@@ -8,10 +8,11 @@
 /* ---- Reading by table ---- */
 
 static const struct option_help sample_options[] = {
-    {'a', "all", NULL, ""},          {'e', "env", "VALUE", ""},   {0, "env-file", "FILE", ""},
-    {'t', "tty", "[=BOOL]", ""},     {0, NULL, NULL, NULL},
+    {'a', "all", NULL, ""},      {'e', "env", "VALUE", ""}, {0, "env-file", "FILE", ""},
+    {'t', "tty", "[=BOOL]", ""}, {0, NULL, NULL, NULL},
 };
-static const struct command words_anywhere = {.name = "sample", .arguments = "", .options = sample_options};
+static const struct command words_anywhere = {
+    .name = "sample", .arguments = "", .options = sample_options};
 static const struct command words_last = {
     .name = "sample", .arguments = "", .options = sample_options, .options_end_at_first = true};
 
@@ -26,7 +27,8 @@ static char *read_line(const struct command *command, const char *line)
             text_list_add(&words, word);
     char *argv[32];
     memcpy(argv, words.items, (words.count + 1) * sizeof(*argv));
-    struct option_reader reader = {.command = command, .argc = (int)words.count, .argv = argv, .quiet = true};
+    struct option_reader reader = {
+        .command = command, .argc = (int)words.count, .argv = argv, .quiet = true};
     struct error error = {0};
     struct text out = {0};
     for (const struct option_help *option; (option = option_next(&reader, &error));)
@@ -97,9 +99,10 @@ static void the_options_of_run_make_a_policy(void **state)
 {
     struct launch launch;
     struct error error = {0};
-    const char *const words[] = {"-it=false", "-v", "/usr:/x:ro", "--memory=64m", "--pids", "7", "-e", "A=b", "-w", "/x",
-                                 "--name", "box", "--rm", "--read-only", "--user", "5", "--hostname", "h", "--trace",
-                                 "--no-patch", "prog", "-v", "arg", NULL};
+    const char *const words[] = {
+        "-it=false",  "-v", "/usr:/x:ro", "--memory=64m", "--pids", "7",           "-e",     "A=b",
+        "-w",         "/x", "--name",     "box",          "--rm",   "--read-only", "--user", "5",
+        "--hostname", "h",  "--trace",    "--no-patch",   "prog",   "-v",          "arg",    NULL};
     assert_int_equal(read_launch(&launch, &error, words), 0);
     const struct mon_policy *policy = &launch.policy;
     assert_true(policy->interactive);
@@ -110,7 +113,8 @@ static void the_options_of_run_make_a_policy(void **state)
     assert_string_equal(policy->directory, "/x");
     assert_string_equal(policy->name, "box");
     assert_string_equal(policy->host_name, "h");
-    assert_true(policy->remove_at_exit && policy->read_only && policy->trace_syscalls && policy->no_patching);
+    assert_true(policy->remove_at_exit && policy->read_only && policy->trace_syscalls &&
+                policy->no_patching);
     assert_int_equal(policy->user, 5);
     assert_string_equal(policy->program, "prog");
     assert_int_equal(policy->arguments.count, 3);
@@ -128,7 +132,8 @@ static void the_current_folder_becomes_the_working_folder(void **state)
     assert_string_equal(launch.policy.directory, folder);
     assert_string_equal(launch.policy.mounts[0].guest_path, folder);
     launch_free(&launch);
-    assert_int_equal(read_launch(&launch, &error, (const char *const[]){"-w", "/x", "-v", ".", "ls", NULL}), 0);
+    assert_int_equal(
+        read_launch(&launch, &error, (const char *const[]){"-w", "/x", "-v", ".", "ls", NULL}), 0);
     assert_string_equal(launch.policy.directory, "/x");
     launch_free(&launch);
     assert_int_equal(chdir("/"), 0);
@@ -140,15 +145,20 @@ static void the_command_line_overrides_the_policy_file(void **state)
     struct launch launch;
     struct error error = {0};
     char *folder = test_folder();
-    test_file(folder, "p.yaml", "command: [one, two]\nname: a\npids: 5\nvolumes:\n  - host: .\n    guest: /g\n");
+    test_file(folder, "p.yaml",
+              "command: [one, two]\nname: a\npids: 5\nvolumes:\n  - host: .\n    guest: /g\n");
     char *path = path_join(folder, "p.yaml");
-    assert_int_equal(read_launch(&launch, &error, (const char *const[]){"--name", "b", "--policy", path, "-v", "/usr:/h", NULL}), 0);
+    assert_int_equal(
+        read_launch(&launch, &error,
+                    (const char *const[]){"--name", "b", "--policy", path, "-v", "/usr:/h", NULL}),
+        0);
     assert_string_equal(launch.policy.name, "b");
     assert_int_equal(launch.policy.process_limit, 5);
     assert_int_equal(launch.policy.mount_count, 2);
     assert_string_equal(launch.policy.program, "one");
     launch_free(&launch);
-    assert_int_equal(read_launch(&launch, &error, (const char *const[]){"--policy", path, "other", NULL}), 0);
+    assert_int_equal(
+        read_launch(&launch, &error, (const char *const[]){"--policy", path, "other", NULL}), 0);
     assert_string_equal(launch.policy.program, "other");
     assert_int_equal(launch.policy.arguments.count, 1);
     launch_free(&launch);
@@ -159,10 +169,21 @@ static void the_command_line_overrides_the_policy_file(void **state)
 static void wrong_options_of_run_are_refused_with_a_reason(void **state)
 {
     static const char *const bad[][3] = {
-        {"--memory", "1q", NULL}, {"--memory", "1k", NULL},   {"--pids", "0", NULL},   {"--pids", "99999999", NULL},
-        {"--name", "a/b", NULL},  {"--name", "", NULL},       {"--user", "me me", NULL}, {"-w", "relative", NULL},
-        {"--trace=x", NULL},      {"--hostname", "a_b", NULL}, {"--policy", "/nonexistent", NULL}, {"-v", "/a:b", NULL},
-        {"--env-file", "/nonexistent", NULL}, {"--detach=perhaps", NULL}, {"--volumes", "x", NULL},
+        {"--memory", "1q", NULL},
+        {"--memory", "1k", NULL},
+        {"--pids", "0", NULL},
+        {"--pids", "99999999", NULL},
+        {"--name", "a/b", NULL},
+        {"--name", "", NULL},
+        {"--user", "me me", NULL},
+        {"-w", "relative", NULL},
+        {"--trace=x", NULL},
+        {"--hostname", "a_b", NULL},
+        {"--policy", "/nonexistent", NULL},
+        {"-v", "/a:b", NULL},
+        {"--env-file", "/nonexistent", NULL},
+        {"--detach=perhaps", NULL},
+        {"--volumes", "x", NULL},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct launch launch;

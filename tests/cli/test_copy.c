@@ -1,4 +1,5 @@
-/* Tar streams: what is written can be read, here and by the host's tar; a hostile stream changes nothing outside the target. */
+/* Tar streams: what is written can be read, here and by the host's tar; a hostile stream changes
+ * nothing outside the target. */
 #include "support.h"
 
 #include <cli/tar-format.h>
@@ -95,7 +96,8 @@ static void the_hosts_tar_reads_and_writes_the_same(void **state)
     test_file(from, "near", "x");
     struct error error = {0};
     for (int pax = 0; pax < 2; pax++) {
-        char *command = text_print("cd %s && rm -rf target && tar --format=%s -cf archive source", folder, pax ? "pax" : "gnu");
+        char *command = text_print("cd %s && rm -rf target && tar --format=%s -cf archive source",
+                                   folder, pax ? "pax" : "gnu");
         if (system(command) != 0)
             skip();
         free(command);
@@ -124,7 +126,8 @@ static void the_hosts_tar_reads_and_writes_the_same(void **state)
 
 static void a_hostile_stream_does_not_leave_the_target(void **state)
 {
-    static const char *const climbing[] = {"../evil", "source/../../evil", "/etc/evil", "other", "sourcex", "source/../evil"};
+    static const char *const climbing[] = {"../evil", "source/../../evil", "/etc/evil",
+                                           "other",   "sourcex",           "source/../evil"};
     for (size_t i = 0; i < sizeof(climbing) / sizeof(climbing[0]); i++) {
         char *folder = test_folder();
         struct error error = {0};

@@ -4,7 +4,8 @@
 #include <base/json.h>
 #include <cli/learn.h>
 
-static void add_line(struct text *lines, const char *operation, const char *access, const char *path, const char *grant, int failure)
+static void add_line(struct text *lines, const char *operation, const char *access,
+                     const char *path, const char *grant, int failure)
 {
     struct json json = json_to(lines);
     json_object(&json);
@@ -57,7 +58,8 @@ static void many_files_of_a_folder_are_granted_as_the_folder(void **state)
     struct text lines = {0};
     struct mon_policy used = {0};
     for (int i = 0; i < 12; i++) {
-        char *inner = text_print("/usr/lib/thing/sub/file%d", i), *setting = text_print("/etc/thing/file%d", i);
+        char *inner = text_print("/usr/lib/thing/sub/file%d", i),
+             *setting = text_print("/etc/thing/file%d", i);
         add_line(&lines, "open", "read", inner, "default", 0);
         add_line(&lines, "open", "read", setting, "default", 0);
         free(inner);
@@ -100,7 +102,11 @@ static void a_given_folder_stays_writable_only_if_it_was_written(void **state)
 
 static void what_is_written_as_a_file_is_read_back(void **state)
 {
-    struct mon_policy policy = {.no_view = true, .directory = text_copy("/w"), .memory_limit = 64 << 20, .user = 3, .group = 4};
+    struct mon_policy policy = {.no_view = true,
+                                .directory = text_copy("/w"),
+                                .memory_limit = 64 << 20,
+                                .user = 3,
+                                .group = 4};
     text_list_add(&policy.arguments, "pro\"g");
     text_list_add(&policy.environment, "A=b: c # d");
     mon_policy_add_mount(&policy, "/a b", "/c: d", BLY_MOUNT_READ_ONLY);

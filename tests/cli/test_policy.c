@@ -58,15 +58,17 @@ static void sizes_have_units(void **state)
     static const struct {
         const char *text;
         uint64_t bytes;
-    } good[] = {{"16777216", 16777216}, {"64m", 64ull << 20}, {"64M", 64ull << 20}, {"1g", 1ull << 30},
-                {"20480k", 20480ull << 10}, {"2GiB", 2ull << 30}, {"2gb", 2ull << 30}, {"0", 0}};
+    } good[] = {
+        {"16777216", 16777216},     {"64m", 64ull << 20}, {"64M", 64ull << 20}, {"1g", 1ull << 30},
+        {"20480k", 20480ull << 10}, {"2GiB", 2ull << 30}, {"2gb", 2ull << 30},  {"0", 0}};
     struct error error = {0};
     uint64_t bytes;
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         assert_int_equal(policy_parse_memory(good[i].text, &bytes, &error), 0);
         assert_int_equal(bytes, good[i].bytes);
     }
-    static const char *const bad[] = {"", "m", "-1", "1x", "1mm", "1 m", "99999999999999999999", "99999999999999t", "1k"};
+    static const char *const bad[] = {
+        "", "m", "-1", "1x", "1mm", "1 m", "99999999999999999999", "99999999999999t", "1k"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_true(policy_parse_memory(bad[i], &bytes, &error) < 0);
 }
@@ -155,13 +157,15 @@ static void the_default_view_is_read_only_and_holds_nobodys_folders(void **state
         const struct mon_mount *mount = &policy.mounts[i];
         assert_true(mount->flags & BLY_MOUNT_READ_ONLY);
         assert_true(mount->flags & MON_MOUNT_DEFAULT_VIEW);
-        static const char *const forbidden[] = {"/root", "/home", "/var/lib/private", "/srv", "/boot", "/proc", "/sys", "/dev"};
+        static const char *const forbidden[] = {
+            "/root", "/home", "/var/lib/private", "/srv", "/boot", "/proc", "/sys", "/dev"};
         for (size_t j = 0; j < sizeof(forbidden) / sizeof(forbidden[0]); j++) {
             assert_false(path_is_within(mount->host_path, forbidden[j]));
             assert_false(path_is_within(forbidden[j], mount->host_path));
         }
     }
-    static const char *const made[] = {"/tmp", "/root", "/home", "/proc", "/sys", "/dev", "/etc/passwd", "/etc/resolv.conf"};
+    static const char *const made[] = {"/tmp", "/root", "/home",       "/proc",
+                                       "/sys", "/dev",  "/etc/passwd", "/etc/resolv.conf"};
     for (size_t i = 0; i < sizeof(made) / sizeof(made[0]); i++)
         assert_non_null(find_node(&policy, made[i]));
     assert_int_equal(find_node(&policy, "/tmp")->mode, 01777);
@@ -222,13 +226,36 @@ static void without_a_view_nothing_of_the_host_is_shown(void **state)
 static void secrets_are_denied_by_name(void **state)
 {
     static const char *const denied[] = {
-        "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/sudoers", "/etc/sudoers.d/x", "/etc/ssh/ssh_host_rsa_key",
-        "/etc/ssl/private", "/etc/ssl/private/a/b.pem", "/etc/letsencrypt/live/x/privkey.pem", "/etc/wireguard/wg0.conf",
-        "/etc/nginx/site.key", "/opt/app/id_rsa", "/opt/app/.env", "/etc/machine-id", "/etc/apt/auth.conf.d/x",
+        "/etc/shadow",
+        "/etc/shadow-",
+        "/etc/gshadow",
+        "/etc/sudoers",
+        "/etc/sudoers.d/x",
+        "/etc/ssh/ssh_host_rsa_key",
+        "/etc/ssl/private",
+        "/etc/ssl/private/a/b.pem",
+        "/etc/letsencrypt/live/x/privkey.pem",
+        "/etc/wireguard/wg0.conf",
+        "/etc/nginx/site.key",
+        "/opt/app/id_rsa",
+        "/opt/app/.env",
+        "/etc/machine-id",
+        "/etc/apt/auth.conf.d/x",
     };
     static const char *const shown[] = {
-        "/etc", "/etc/passwd", "/etc/ssl/certs/ca-certificates.crt", "/etc/ssh/ssh_config", "/usr/lib/x/some.key", "/etc/hosts",
-        "/usr", "/opt", "/etc/apt/sources.list", "/etc/shells", "/usr/share/keyrings/debian.gpg", "/", "/x",
+        "/etc",
+        "/etc/passwd",
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/ssh/ssh_config",
+        "/usr/lib/x/some.key",
+        "/etc/hosts",
+        "/usr",
+        "/opt",
+        "/etc/apt/sources.list",
+        "/etc/shells",
+        "/usr/share/keyrings/debian.gpg",
+        "/",
+        "/x",
     };
     for (size_t i = 0; i < sizeof(denied) / sizeof(denied[0]); i++)
         assert_true(mon_policy_denies(denied[i]));
@@ -246,8 +273,9 @@ static void what_is_not_there_or_not_ours_to_give_is_refused(void **state)
 {
     static const struct {
         const char *host, *guest;
-    } bad[] = {{"/nonexistent", "/x"}, {"/dev/null", "/x"}, {"/proc", "/x"}, {"/proc/self", "/x"}, {"/sys", "/x"},
-               {"/tmp", "/dev/x"}, {"/tmp", "/proc"}, {"/tmp", "/"}, {"/tmp", "relative"}};
+    } bad[] = {{"/nonexistent", "/x"}, {"/dev/null", "/x"}, {"/proc", "/x"},
+               {"/proc/self", "/x"},   {"/sys", "/x"},      {"/tmp", "/dev/x"},
+               {"/tmp", "/proc"},      {"/tmp", "/"},       {"/tmp", "relative"}};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct mon_policy policy = {.directory = text_copy("/")};
         struct error error = {0};
@@ -262,7 +290,8 @@ static void links_in_a_granted_path_are_resolved_once(void **state)
 {
     char *folder = test_folder();
     test_file(folder, "real/file", "x");
-    char *link = path_join(folder, "link"), *real = path_join(folder, "real"), *file = path_join(folder, "link/file");
+    char *link = path_join(folder, "link"), *real = path_join(folder, "real"),
+         *file = path_join(folder, "link/file");
     assert_int_equal(symlink("real", link), 0);
     struct mon_policy policy = {.directory = text_copy("/")};
     struct error error = {0};
@@ -328,9 +357,12 @@ static void every_key_of_a_policy_file_arrives(void **state)
     struct mon_policy policy = {0};
     struct error error = {0};
     int result = read_text(&policy,
-                           "command: [prog, \"a b\"]\nname: n\nhostname: h\nworkdir: /w\nuser: \"7:8\"\nenvironment: [A=1]\n"
-                           "volumes:\n  - host: sub\n    guest: /g\n    access: ro\n  - host: /abs\nview: none\nrootfs: r\nlayer: l\n"
-                           "read-only: yes\nmemory: 64m\npids: 9\ntty: false\ninteractive: true\ndetach: true\nrm: true\n"
+                           "command: [prog, \"a b\"]\nname: n\nhostname: h\nworkdir: /w\nuser: "
+                           "\"7:8\"\nenvironment: [A=1]\n"
+                           "volumes:\n  - host: sub\n    guest: /g\n    access: ro\n  - host: "
+                           "/abs\nview: none\nrootfs: r\nlayer: l\n"
+                           "read-only: yes\nmemory: 64m\npids: 9\ntty: false\ninteractive: "
+                           "true\ndetach: true\nrm: true\n"
                            "audit: a.log\npatching: false\n",
                            &error);
     assert_string_equal(error.message, "");
@@ -367,8 +399,10 @@ static void mistakes_in_a_policy_file_are_named_with_their_line(void **state)
         const char *text, *message;
     } cases[] = {
         {"name: a\nmemroy: 1g\n", "p.yaml:2: unknown key 'memroy' (did you mean 'memory'?)"},
-        {"volumes:\n  - host: /x\n    gest: /y\n", "p.yaml:3: unknown key 'gest' (did you mean 'guest'?)"},
-        {"quite-different: 1\n", "p.yaml:1: unknown key 'quite-different' (docs/policy.md lists the keys)"},
+        {"volumes:\n  - host: /x\n    gest: /y\n",
+         "p.yaml:3: unknown key 'gest' (did you mean 'guest'?)"},
+        {"quite-different: 1\n",
+         "p.yaml:1: unknown key 'quite-different' (docs/policy.md lists the keys)"},
         {"volumes:\n  - guest: /y\n", "p.yaml:2: the key 'host' is missing"},
         {"name: a\nrm: maybe\n", "p.yaml:2: 'maybe' is none of the values this key can have"},
         {"pids: many\n", "p.yaml:1: 'many' is not a number"},

@@ -1,4 +1,5 @@
-/* The state folder: names, life and death of entries. The monitor of an entry is a child process here. */
+/* The state folder: names, life and death of entries. The monitor of an entry is a child process
+ * here. */
 #include "support.h"
 
 #include <cli/state.h>
@@ -21,7 +22,8 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* A child that holds an entry until it is told to end: 'f' finishes it properly, closing the pipe too late is a crash. */
+/* A child that holds an entry until it is told to end: 'f' finishes it properly, closing the pipe
+ * too late is a crash. */
 struct holder {
     pid_t pid;
     int tell, hear;
@@ -210,13 +212,18 @@ static void a_folder_that_others_can_enter_is_not_used(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(an_entry_lives_with_its_process_and_goes_at_its_end, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_kept_entry_tells_its_exit_status_until_it_is_removed, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_dead_monitor_is_noticed_and_its_rest_swept_up, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_entry_lives_with_its_process_and_goes_at_its_end, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_kept_entry_tells_its_exit_status_until_it_is_removed,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_dead_monitor_is_noticed_and_its_rest_swept_up, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_name_belongs_to_one, set_up, tear_down),
         cmocka_unit_test_setup_teardown(many_at_once_get_names_of_their_own, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(an_unknown_name_is_answered_with_the_nearest, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_folder_that_others_can_enter_is_not_used, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_unknown_name_is_answered_with_the_nearest, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_folder_that_others_can_enter_is_not_used, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
