@@ -8,11 +8,10 @@
 enum {
     PAGE_BYTES = 4096,
     CALL_SIZE = 2,
-    HEAD_NUMBER = 20, /* lea, mov, jmp */
+    HEAD_LOAD = 20, /* lea, mov, jmp */
     HEAD_TAIL = 15,   /* lea, jmp */
     ENTRY_OFFSET = 0x10, /* bly_thread_block.entry */
     INT3 = 0xcc,
-    NUMBER_MAX = 512,
 };
 
 /* ---- Decoder ---------------------------------------------------------------------------------------------------- */
@@ -154,21 +153,23 @@ static bool decode(const uint8_t *code, size_t size, struct decoded *out)
 
 /* ---- Plans ------------------------------------------------------------------------------------------------------ */
 
-/* `mov $number,%eax` right before the call. The constant is the number the call was served with and no prefix belongs to it: then it is
- * that instruction and not the end of a longer one. */
-static bool plan_number(const uint8_t *page, unsigned call, uint64_t number, struct patch_plan *plan)
+bool patch_find_load(const uint8_t before[PATCH_SIZE + 1], const struct bly_context *registers, struct patch_load *out)
 {
-    uint32_t constant;
-    if (call < PATCH_SIZE + 1 || number >= NUMBER_MAX || page[call - PATCH_SIZE] != 0xb8)
+    /* By number of the register; rcx is overwritten by every call, and nobody loads rsp like this. */
+    const uint64_t values[] = {registers->rax, UINT64_MAX, registers->rdx, registers->rbx, UINT64_MAX, registers->rbp, registers->rsi, registers->rdi};
+    out->opcode = before[1];
+    memcpy(&out->constant, before + 2, sizeof out->constant);
+    return (out->opcode & 0xf8) == 0xb8 && values[out->opcode & 7] == out->constant && (before[0] & 0xf0) != 0x40 && before[0] != 0x66;
+}
+
+static bool plan_load(const uint8_t *page, unsigned call, const struct patch_load *load, struct patch_plan *plan)
+{
+    if (!load || call < PATCH_SIZE || page[call - PATCH_SIZE] != load->opcode || memcmp(page + call - 4, &load->constant, sizeof load->constant))
         return false;
-    memcpy(&constant, page + call - 4, sizeof constant);
-    uint8_t before = page[call - PATCH_SIZE - 1];
-    if (constant != number || (before & 0xf0) == 0x40 || before == 0x66)
-        return false;
-    plan->kind = PATCH_NUMBER;
+    plan->kind = PATCH_LOAD;
     plan->start = (uint16_t)(call - PATCH_SIZE);
-    plan->trampoline_size = HEAD_NUMBER;
-    plan->number = constant;
+    plan->trampoline_size = HEAD_LOAD;
+    plan->load = *load;
     return true;
 }
 
@@ -225,12 +226,13 @@ static bool plan_tail(const uint8_t *page, unsigned call, struct patch_plan *pla
     return true;
 }
 
-void patch_plan_site(const uint8_t page[PAGE_BYTES], unsigned call, uint64_t number, struct patch_plan *plan)
+void patch_plan_site(const uint8_t page[PAGE_BYTES], unsigned call, const struct patch_load *load, struct patch_plan *plan)
 {
     memset(plan, 0, sizeof *plan);
-    if (call + CALL_SIZE > PAGE_BYTES || page[call] != 0x0f || page[call + 1] != 0x05)
+    /* The call itself may lie on the border of the page, or just behind it. */
+    if ((call < PAGE_BYTES && page[call] != 0x0f) || (call + 1 < PAGE_BYTES && page[call + 1] != 0x05))
         return;
-    if (plan_number(page, call, number, plan) || plan_tail(page, call, plan))
+    if (plan_load(page, call, load, plan) || plan_tail(page, call, plan))
         return;
     memset(plan, 0, sizeof *plan);
 }
@@ -301,10 +303,10 @@ static void emit_tail(const struct patch_plan *plan, const uint8_t *page, int64_
 void patch_emit_trampoline(struct patch_plan *plan, const uint8_t page[PAGE_BYTES], int64_t page_position, int64_t at, uint8_t out[PATCH_TRAMPOLINE_MAX])
 {
     size_t size;
-    if (plan->kind == PATCH_NUMBER) {
+    if (plan->kind == PATCH_LOAD) {
         size = emit_return_address(out, at, page_position + plan->start + PATCH_SIZE + CALL_SIZE);
-        out[size] = 0xb8;
-        memcpy(out + size + 1, &plan->number, sizeof plan->number);
+        out[size] = plan->load.opcode;
+        memcpy(out + size + 1, &plan->load.constant, sizeof plan->load.constant);
         size += PATCH_SIZE;
         (void)emit_enter(out + size);
         return;

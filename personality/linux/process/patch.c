@@ -34,9 +34,10 @@ enum {
 
 enum site_state { SITE_PROVEN, SITE_PATCHED, SITE_REFUSED };
 struct site {
-    uint16_t call;       /* offset of the instruction in the page */
+    uint16_t call;       /* offset of the instruction in the page; at most its size */
     uint8_t state, count;
-    uint32_t number;
+    bool has_load;
+    struct patch_load load;
     uint32_t slot;       /* of the trampoline in the area */
     struct patch_plan plan;
 };
@@ -361,7 +362,7 @@ static bool overlaps_patched(const struct patched_page *page, const struct patch
 static bool patch_site(struct patched_file *file, struct patched_page *page, struct site *site, uint8_t *code)
 {
     uint8_t trampoline[PATCH_TRAMPOLINE_MAX];
-    patch_plan_site(code, site->call, site->number, &site->plan);
+    patch_plan_site(code, site->call, site->has_load ? &site->load : NULL, &site->plan);
     if (site->plan.kind == PATCH_NONE || overlaps_patched(page, &site->plan) ||
         !allocate_slot(file, &site->plan, (int64_t)page->offset, &site->slot)) {
         site->state = SITE_REFUSED;
@@ -424,12 +425,18 @@ static bool find_place(struct mm *mm, uint64_t address, struct place *out)
     return true;
 }
 
+/* The page in which a call at `place` is patched: that of the instruction before it, which loads a register, when that lies on one page. */
+static bool find_patch_page(struct mm *mm, uint64_t call, struct place *out)
+{
+    uint64_t before = call - PATCH_SIZE;
+    return find_place(mm, (before & PAGE_MASK) <= BLY_PAGE_SIZE - PATCH_SIZE ? before & ~PAGE_MASK : call & ~PAGE_MASK, out);
+}
+
 /* Maps the newest version over the page at `address`; patched_file's map does the rest. */
 static void remap_page(struct mm *mm, const struct place *place, struct patched_file *file, uint64_t address)
 {
-    uint64_t page = address & ~PAGE_MASK;
     const struct region *region = place->region;
-    (void)mm_map_limited(mm, page, BLY_PAGE_SIZE, region->protection, region->maximum_protection, region->flags, &file->object, place->offset & ~PAGE_MASK, MM_FIXED);
+    (void)mm_map_limited(mm, address, BLY_PAGE_SIZE, region->protection, region->maximum_protection, region->flags, &file->object, place->offset, MM_FIXED);
 }
 
 /* The page as the file has it; false when the program's own differs (it has changed its code) or cannot be read. */
@@ -437,8 +444,8 @@ static bool read_original(const struct place *place, uint64_t address, uint8_t *
 {
     uint8_t own[BLY_PAGE_SIZE];
     memset(out_code, 0, BLY_PAGE_SIZE);
-    int64_t size = inode_read(place->region->object->inode, out_code, BLY_PAGE_SIZE, place->offset & ~PAGE_MASK);
-    return size > 0 && guest_read(own, (void *)(address & ~PAGE_MASK), sizeof own) == 0 && !memcmp(own, out_code, sizeof own);
+    int64_t size = inode_read(place->region->object->inode, out_code, BLY_PAGE_SIZE, place->offset);
+    return size > 0 && guest_read(own, (void *)address, sizeof own) == 0 && !memcmp(own, out_code, sizeof own);
 }
 
 static bool is_patched_here(const struct site *site, uint64_t call_address)
@@ -452,29 +459,30 @@ static bool is_patched_here(const struct site *site, uint64_t call_address)
 static bool is_unchanged(const struct patched_page *page, uint64_t address)
 {
     uint8_t own[BLY_PAGE_SIZE];
-    return guest_read(own, (void *)(address & ~PAGE_MASK), sizeof own) == 0 && page_matches(page, own);
+    return guest_read(own, (void *)address, sizeof own) == 0 && page_matches(page, own);
 }
 
-/* mm.mutex and the cache's are held. The file whose page is to be mapped anew, or NULL. */
-static struct patched_file *count_trap(const struct place *place, uint64_t call, uint64_t number)
+/* mm.mutex and the cache's are held; `place`: the page at `address`. The file whose page is to be mapped anew, or NULL. */
+static struct patched_file *count_trap(const struct place *place, uint64_t address, uint64_t call, const struct bly_context *registers)
 {
     struct memory_object *object = place->region->object;
     struct patched_file *file = object->ops == &file_ops ? file_of(object) : find_file(object);
     if (!file)
         file = make_file(object, place->region->start - place->region->offset);
-    struct patched_page *page = file ? find_page(file, place->offset & ~PAGE_MASK, /*make=*/true) : NULL;
-    struct site *site = page ? find_site(page, (unsigned)(place->offset & PAGE_MASK), /*make=*/true) : NULL;
+    struct patched_page *page = file ? find_page(file, place->offset, /*make=*/true) : NULL;
+    struct site *site = page ? find_site(page, (unsigned)(call - address), /*make=*/true) : NULL;
     if (!site || site->state == SITE_REFUSED)
         return NULL;
     if (site->state == SITE_PATCHED)
-        return !is_patched_here(site, call) && is_unchanged(page, call) ? file : NULL;
-    site->number = (uint32_t)number;
+        return !is_patched_here(site, call) && is_unchanged(page, address) ? file : NULL;
+    uint8_t before[PATCH_SIZE + 1];
+    site->has_load = guest_read(before, (void *)(call - sizeof before), sizeof before) == 0 && patch_find_load(before, registers, &site->load);
     if (site->count < HOT)
         site->count++;
     if (site->count < HOT)
         return NULL;
     uint8_t code[BLY_PAGE_SIZE];
-    if (page->bulk == NO_PAGE ? !read_original(place, call, code) : !is_unchanged(page, call))
+    if (page->bulk == NO_PAGE ? !read_original(place, address, code) : !is_unchanged(page, address))
         return NULL;
     return make_version(file, page, code) && site->state == SITE_PATCHED ? file : NULL;
 }
@@ -500,14 +508,15 @@ void patch_site_trapped(struct bly_context *context)
     if ((start_info->flags & BLY_START_NO_PATCHING) || !mm)
         return;
     mutex_acquire(&mm->mutex);
-    if (find_place(mm, call, &place)) {
+    if (find_patch_page(mm, call, &place)) {
+        uint64_t address = place.region->start + (place.offset - place.region->offset);
         mutex_acquire(&cache()->mutex);
-        struct patched_file *file = count_trap(&place, call, context->rax);
+        struct patched_file *file = count_trap(&place, address, call, context);
         if (file)
             memory_object_ref(&file->object);
         mutex_release(&cache()->mutex);
         if (file) {
-            remap_page(mm, &place, file, call);
+            remap_page(mm, &place, file, address);
             memory_object_unref(&file->object);
         }
     }
@@ -568,7 +577,7 @@ bool patch_breakpoint(struct bly_context *context)
 /* Offset in the trampoline to the original address, relative to the page. */
 static unsigned original_offset(const struct patch_plan *plan, unsigned at)
 {
-    if (plan->kind == PATCH_NUMBER || at < plan->instructions[0].to)
+    if (plan->kind == PATCH_LOAD || at < plan->instructions[0].to)
         return plan->start; /* nothing has happened yet that beginning again would repeat */
     unsigned i = 0;
     while (i < plan->instruction_count && plan->instructions[i + 1].to <= at)
