@@ -458,6 +458,12 @@ static void serve(struct client *client, const struct control_message *message, 
         operations->window_size(control->context, client->token, message->rows, message->columns);
         return;
     case CONTROL_TRACE:
+        /* The host layer chooses its table of calls once, when it starts. */
+        if ((message->value & BLY_START_TRACE_ABI) && !control->policy->trace_abi) {
+            tell_error(client, -EINVAL,
+                       "calls of the ABI can be traced only in a sandbox started with --trace=abi");
+            return;
+        }
         client->trace_flags =
             (uint32_t)message->value & (BLY_START_TRACE_SYSCALLS | BLY_START_TRACE_ABI);
         client->awaits_end = true;
