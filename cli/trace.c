@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 static const struct option_help options[] = {
-    {0, "abi", NULL, "calls of the ABI below it (of a sandbox started with --trace=abi)"},
+    {0, "abi", NULL, "calls of the ABI, one level below (needs a start with --trace=abi)"},
     {0, "all", NULL, "both"},
     {'o', "output", "FILE", "write to FILE instead of standard output"},
     {0, NULL, NULL, NULL},
