@@ -85,11 +85,11 @@ static bool spin(struct thread *thread, uint32_t ticket, bool interruptible)
     } while (!woken && spent < most);
     shared->spinning[cpu] = 0;
 
-    if (woken) {
+    /* Longer than the limit: another thread had the CPU meanwhile, perhaps the waker, so spinning
+     * only delayed it. */
+    if (woken && spent <= most) {
         if (thread->spin_credit < SPIN_CREDIT_MAX)
             thread->spin_credit++;
-        if (spent > SPIN_CYCLES_MAX)
-            spent = SPIN_CYCLES_MAX;
         thread->spin_cycles = (uint32_t)((thread->spin_cycles * 7ull + spent) / 8);
     } else {
         thread->spin_credit -=
