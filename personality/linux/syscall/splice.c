@@ -106,15 +106,14 @@ static int64_t pump(struct open_file *in, int64_t *in_position, struct open_file
 }
 
 /* An offset argument: the guest's, or the file's own position. */
-struct offset { int64_t value; int64_t *guest; struct open_file *file; };
+struct offset { int64_t value; int64_t *position; int64_t *guest; struct open_file *file; };
 
 static int offset_begin(struct offset *offset, struct open_file *file, int64_t *guest)
 {
-    *offset = (struct offset){ .guest = guest, .file = file };
-    if (!guest) {
-        offset->value = file->position;
+    *offset = (struct offset){ .guest = guest, .file = file, .position = &file->position };
+    if (!guest)
         return 0;
-    }
+    offset->position = &offset->value;
     if (guest_read(&offset->value, guest, sizeof(*guest)) < 0)
         return -EFAULT;
     return offset->value < 0 ? -EINVAL : 0;
@@ -122,13 +121,39 @@ static int offset_begin(struct offset *offset, struct open_file *file, int64_t *
 
 static int offset_end(struct offset *offset)
 {
-    if (offset->guest)
-        return guest_write(offset->guest, &offset->value, sizeof(offset->value)) < 0 ? -EFAULT : 0;
-    if (!offset->file->ops->positionless) {
-        scoped_mutex(&offset->file->position_mutex);
-        offset->file->position = offset->value;
+    return offset->guest && guest_write(offset->guest, &offset->value, sizeof(offset->value)) < 0 ? -EFAULT : 0;
+}
+
+/* The mutex that a transfer at the file's own position holds, or NULL. */
+static struct mutex *mutex_of(const struct offset *offset)
+{
+    return offset->guest || offset->file->ops->positionless ? NULL : &offset->file->position_mutex;
+}
+
+static int64_t pump_between(struct offset *from, struct offset *to, uint64_t size, bool no_wait)
+{
+    struct mutex *first = mutex_of(from), *second = mutex_of(to);
+    int error;
+
+    if (first == second)
+        second = NULL;
+    if (first && second && first > second) {
+        struct mutex *other = first;
+        first = second;
+        second = other;
     }
-    return 0;
+    if (first)
+        mutex_acquire(first);
+    if (second)
+        mutex_acquire(second);
+    int64_t result = pump(from->file, from->position, to->file, to->position, size < TRANSFER_MAX ? size : TRANSFER_MAX, no_wait);
+    if (second)
+        mutex_release(second);
+    if (first)
+        mutex_release(first);
+    if ((error = offset_end(to)) < 0 || (error = offset_end(from)) < 0)
+        return error;
+    return result;
 }
 
 LX_SYSCALL(sendfile, int out_fd, int in_fd, int64_t *guest_offset, uint64_t size)
@@ -149,10 +174,7 @@ LX_SYSCALL(sendfile, int out_fd, int in_fd, int64_t *guest_offset, uint64_t size
     if ((error = offset_begin(&from, in, guest_offset)) < 0)
         return error;
     (void)offset_begin(&to, out, NULL);
-    int64_t result = pump(in, &from.value, out, &to.value, size < TRANSFER_MAX ? size : TRANSFER_MAX, out->flags & O_NONBLOCK);
-    (void)offset_end(&to);
-    error = offset_end(&from);
-    return error < 0 ? error : result;
+    return pump_between(&from, &to, size, out->flags & O_NONBLOCK);
 }
 
 LX_SYSCALL(copy_file_range, int in_fd, int64_t *guest_in, int out_fd, int64_t *guest_out, uint64_t size, unsigned flags)
@@ -176,20 +198,17 @@ LX_SYSCALL(copy_file_range, int in_fd, int64_t *guest_in, int out_fd, int64_t *g
         return -EBADF;
     if (in->inode->superblock != out->inode->superblock)
         return -EXDEV;
-    if (from.value + (int64_t)size < from.value || to.value + (int64_t)size < to.value)
+    if (*from.position + (int64_t)size < *from.position || *to.position + (int64_t)size < *to.position)
         return -EOVERFLOW;
-    if (in->inode == out->inode && from.value < to.value + (int64_t)size && to.value < from.value + (int64_t)size)
+    if (in->inode == out->inode && *from.position < *to.position + (int64_t)size && *to.position < *from.position + (int64_t)size)
         return -EINVAL;
     if (size) {
-        int64_t allowed = file_size_allowed(out->inode, to.value, size);
+        int64_t allowed = file_size_allowed(out->inode, *to.position, size);
         if (allowed < 0)
             return allowed;
         size = (uint64_t)allowed;
     }
-    int64_t result = pump(in, &from.value, out, &to.value, size < TRANSFER_MAX ? size : TRANSFER_MAX, false);
-    if ((error = offset_end(&to)) < 0 || (error = offset_end(&from)) < 0)
-        return error;
-    return result;
+    return pump_between(&from, &to, size, /*no_wait=*/false);
 }
 
 LX_SYSCALL(splice, int in_fd, int64_t *guest_in, int out_fd, int64_t *guest_out, uint64_t size, unsigned flags)
@@ -218,10 +237,7 @@ LX_SYSCALL(splice, int in_fd, int64_t *guest_in, int out_fd, int64_t *guest_out,
     if ((error = offset_begin(&from, in, guest_in)) < 0 || (error = offset_begin(&to, out, guest_out)) < 0)
         return error;
     bool no_wait = (flags & SPLICE_F_NONBLOCK) || (is_pipe(in) && (in->flags & O_NONBLOCK)) || (is_pipe(out) && (out->flags & O_NONBLOCK));
-    int64_t result = pump(in, &from.value, out, &to.value, size < TRANSFER_MAX ? size : TRANSFER_MAX, no_wait);
-    if ((error = offset_end(&to)) < 0 || (error = offset_end(&from)) < 0)
-        return error;
-    return result;
+    return pump_between(&from, &to, size, no_wait);
 }
 
 /* What lies in the pipe, without taking it. */
