@@ -67,8 +67,9 @@ static void interrupted_open_is_EINTR(void)
 {
     struct sigaction action = { .sa_handler = on_alarm };
     sigaction(SIGALRM, &action, NULL);
-    ualarm(30000, 0);
+    ualarm(30000, 30000);
     CHECK_ERROR(open(path, O_RDONLY), EINTR);
+    ualarm(0, 0);
 }
 
 static void data_goes_with_the_last_end(void)

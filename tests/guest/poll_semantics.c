@@ -146,12 +146,12 @@ static void signals_end_the_wait(void)
     struct sigaction action = { .sa_handler = count_signal, .sa_flags = SA_RESTART };
     sigaction(SIGALRM, &action, NULL);
     signals = 0;
-    ualarm(20000, 0);
+    ualarm(20000, 20000);
     CHECK_ERROR(poll(NULL, 0, 5000), EINTR); /* not restarted, even with SA_RESTART */
-    CHECK_EQUAL(signals, 1);
-    ualarm(20000, 0);
+    CHECK(signals >= 1);
     CHECK_ERROR(select(0, NULL, NULL, NULL, NULL), EINTR);
-    CHECK_EQUAL(signals, 2);
+    CHECK(signals >= 2);
+    ualarm(0, 0);
 }
 
 static void ppoll_takes_signals_only_inside(void)
