@@ -1,5 +1,5 @@
 /* Fuzzes the policy reader: each input is a policy file. Checked, beside what the sanitizers see: a
- * refusal always has one line of reason that a person can read, and what was accepted survives
+ * refusal always has a reason that a person can read, and what was accepted survives
  * being written as a file and read again.
  *
  *   clang -g -O1 -fsanitize=fuzzer,address,undefined ... ; ./fuzz_policy -dict=fuzz_policy.dict
