@@ -60,7 +60,10 @@ static void hammer(void *argument)
         block()->interrupt_pending = 0;
     }
 }
-static void add_one(void *argument) { ++*(_Atomic uint32_t *)argument; }
+static void add_one(void *argument)
+{
+    ++*(_Atomic uint32_t *)argument;
+}
 
 static void a_clone_of_many_threads_has_one(void)
 {
@@ -86,7 +89,8 @@ static void a_clone_of_many_threads_has_one(void)
             EXPECT(count, 5);
             bly_handle set;
             EXPECT(bly->wait_set_create(&set), 0);
-            EXPECT(bly->wait_set_control(set, BLY_WAIT_SET_ADD, info->wake_pool, BLY_WAIT_READ, 1), 0);
+            EXPECT(bly->wait_set_control(set, BLY_WAIT_SET_ADD, info->wake_pool, BLY_WAIT_READ, 1),
+                   0);
             EXPECT(bly->thread_barrier(BLY_BARRIER_CODE), 0);
             bly->process_exit(0);
         }
@@ -137,13 +141,16 @@ static void interrupts_reach_other_picoprocesses(void)
         EXPECT(bly->wait_address(&word, 0, BLY_FOREVER), -EINTR);
         block()->interrupt_pending = 0;
         EXPECT(bly->thread_interrupt(parent, parent), 0);
+        await(&shared->words[5], 1); /* an end would be told before the interrupt */
         bly->process_exit(0);
     }
+    set(&shared->words[5], 0);
     await(&shared->words[4], 1);
     EXPECT(bly->thread_interrupt(id, id), 0);
     struct bly_process_end end;
     EXPECT(bly->process_wait(&end, BLY_FOREVER), -EINTR);
     block()->interrupt_pending = 0;
+    set(&shared->words[5], 1);
     EXPECT(bly->process_wait(&end, BLY_FOREVER), 0);
     EXPECT(end.exit_status, 0);
 }
@@ -167,7 +174,8 @@ static void a_forced_end_is_told(void)
     uint32_t id;
     if (bly->process_clone(0, &id) == 0) {
         /* No stack and no signal stack to report it on: the host ends it. */
-        bly->memory_unmap((void *)((uint64_t)block() + BLY_SIGNAL_STACK_OFFSET), BLY_SIGNAL_STACK_SIZE);
+        bly->memory_unmap((void *)((uint64_t)block() + BLY_SIGNAL_STACK_OFFSET),
+                          BLY_SIGNAL_STACK_SIZE);
         *(volatile int *)0 = 0;
     }
     struct bly_process_end end;

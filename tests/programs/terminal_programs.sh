@@ -1,6 +1,6 @@
 # vim and tmux through ptys, bash interactively with job control.
 set -eu
-export TERM=xterm HOME=$PWD
+export TERM=xterm HOME=$PWD SHELL=/bin/sh
 printf 'one\ntwo\n' > f
 python3 - <<'EOT'
 import pty, os, time, select, sys
