@@ -130,7 +130,7 @@ static bool decode(const uint8_t *code, size_t size, struct decoded *out)
             if (at >= size || !plain_modrm_0f(code[at]))
                 return false;
             at++;
-        } else if (opcode == 0x83 || opcode == 0xc1 || opcode == 0xc6) {
+        } else if (opcode == 0x80 || opcode == 0x83 || opcode == 0xc1 || opcode == 0xc6) {
             immediate = 1;
         } else if (opcode == 0x81 || opcode == 0xc7) {
             immediate = narrow ? 2 : 4;
