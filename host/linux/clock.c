@@ -9,7 +9,9 @@
 
 #define VVAR_PAGES_MAX 64
 
-struct gnu_hash { uint32_t bucket_count, first_symbol, bloom_count, bloom_shift; };
+struct gnu_hash {
+    uint32_t bucket_count, first_symbol, bloom_count, bloom_shift;
+};
 
 static uint32_t symbol_count(const uint32_t *hash, const struct gnu_hash *gnu)
 {
@@ -58,10 +60,18 @@ static void *symbol_find(const char *image, const char *name)
     for (; dynamic->d_tag != DT_NULL; dynamic++) {
         const void *value = base + dynamic->d_un.d_ptr;
         switch (dynamic->d_tag) {
-        case DT_SYMTAB: symbols = value; break;
-        case DT_STRTAB: strings = value; break;
-        case DT_HASH: hash = value; break;
-        case 0x6ffffef5 /* DT_GNU_HASH */: gnu = value; break;
+        case DT_SYMTAB:
+            symbols = value;
+            break;
+        case DT_STRTAB:
+            strings = value;
+            break;
+        case DT_HASH:
+            hash = value;
+            break;
+        case 0x6ffffef5 /* DT_GNU_HASH */:
+            gnu = value;
+            break;
         }
     }
     if (!symbols || !strings)
@@ -78,8 +88,9 @@ static bool page_mapped(uint64_t address)
     return sys3(__NR_mincore, address, BLY_PAGE_SIZE, &resident) != -ENOMEM;
 }
 
-/* Before the filter is installed. The mappings' bounds are found by trial: no /proc is needed, and the kernel refuses to split these
- * mappings, so that a piece of the wrong size is an error without effect. On any surprise the vDSO is done without. */
+/* Before the filter is installed. The mappings' bounds are found by trial: no /proc is needed, and
+ * the kernel refuses to split these mappings, so that a piece of the wrong size is an error without
+ * effect. On any surprise the vDSO is done without. */
 void host_vdso_move(uint64_t vdso)
 {
     if (!vdso)

@@ -1,7 +1,8 @@
 /* Installs the seccomp filter: first where a call comes from, then the closed list (filter.def).
  *
- * The instruction pointer that seccomp shows is the address behind the instruction. The list is compiled at build time;
- * the check of the window, which libseccomp cannot express, is put before it here. */
+ * The instruction pointer that seccomp shows is the address behind the instruction. The list is
+ * compiled at build time; the check of the window, which libseccomp cannot express, is put before
+ * it here. */
 
 #include "host.h"
 #include "filter-program.h"
@@ -11,7 +12,8 @@
 #include <linux/seccomp.h>
 
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
-#define LOAD_HIGH(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field) + 4)
+#define LOAD_HIGH(field)                                                                           \
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field) + 4)
 #define RETURN(action) BPF_STMT(BPF_RET | BPF_K, action)
 #define SKIP_IF_EQUAL(value) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 1, 0)
 #define SKIP_IF_ABOVE(value) BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, value, 1, 0)
@@ -47,8 +49,9 @@ void host_filter_install(void)
     struct sock_filter program[sizeof window / sizeof *window + FILTER_LENGTH_MAX];
     host_copy(program, window, sizeof window);
     host_copy(program + window_count, variant->program, variant->count * sizeof *program);
-    struct sock_fprog filter = {.len = (unsigned short)(window_count + variant->count), .filter = program};
-    /* Without privileges a filter is only accepted from those who gave up gaining any (seccomp(2)). */
+    struct sock_fprog filter = {.len = (unsigned short)(window_count + variant->count),
+                                .filter = program};
+    /* seccomp(2): without privileges only those who gave up gaining any may install one. */
     sys6(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
     long result = sys3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter);
     if (result < 0)

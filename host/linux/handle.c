@@ -1,9 +1,10 @@
 /* The cache handle -> host descriptor of this picoprocess.
  *
- * Handles are issued by the monitor, which keeps the master descriptors; a miss fetches a copy by RPC. Entries are looked up
- * without a lock; insertion and removal hold host.handle_lock. Invariant: a descriptor is closed exactly once, after
- * its entry was removed and its last user has gone. What anybody closes is announced in channel->closed, and
- * followed here at the next miss or close, so that a stale copy does not keep a file or a connection alive for long. */
+ * Handles are issued by the monitor, which keeps the master descriptors; a miss fetches a copy by
+ * RPC. Entries are looked up without a lock; insertion and removal hold host.handle_lock.
+ * Invariant: a descriptor is closed exactly once, after its entry was removed and its last user has
+ * gone. What anybody closes is announced in channel->closed, and followed here at the next miss or
+ * close, so that a stale copy does not keep a file or a connection alive for long. */
 
 #include "host.h"
 
@@ -106,14 +107,15 @@ static bool use_cached(bly_handle handle, struct host_use *out_use)
     if (entry->handle != handle)
         return false;
     __atomic_add_fetch((uint32_t *)&entry->uses, 1, __ATOMIC_SEQ_CST);
-    *out_use = (struct host_use){entry, entry->next_descriptor - 1, entry->flags & HOST_HANDLE_FILE};
+    *out_use =
+        (struct host_use){entry, entry->next_descriptor - 1, entry->flags & HOST_HANDLE_FILE};
     if (entry->handle == handle)
         return true;
     host_handle_release(out_use);
     return false;
 }
 
-/* Caller holds handle_lock. False: the entry is still occupied; the descriptor stays the caller's. */
+/* Caller holds handle_lock. False: the entry is occupied; the descriptor stays the caller's. */
 static bool insert(bly_handle handle, int descriptor, uint32_t flags)
 {
     struct host_handle *entry = &host_tables->handles[HOST_HANDLE_INDEX(handle)];
@@ -168,7 +170,8 @@ int host_handle_use(bly_handle handle, struct host_use *out_use)
     bool is_file = rpc.u[0] == BLY_KIND_FILE;
     bool inserted = insert(handle, rpc.descriptor, is_file ? HOST_HANDLE_FILE : 0);
     host_unlock(&host.handle_lock);
-    if (!inserted) { /* raced with another thread's fetch, or the entry is busy: use our own copy once */
+    if (!inserted) {
+        /* Raced with another thread's fetch, or the entry is busy: use our own copy once. */
         *out_use = (struct host_use){NULL, rpc.descriptor, is_file};
         return 0;
     }
@@ -184,7 +187,8 @@ int host_handle_insert_local(int descriptor, bly_handle *out_handle)
     host_lock(&host.handle_lock);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t serial = host.next_local++;
-        bly_handle handle = (BLY_LOCAL_HANDLE_FIRST + serial % count) | (serial / count % 4096) << 20;
+        uint32_t generation = serial / count % 4096;
+        bly_handle handle = (BLY_LOCAL_HANDLE_FIRST + serial % count) | generation << 20;
         if (insert(handle, descriptor, HOST_HANDLE_LOCAL)) {
             host_unlock(&host.handle_lock);
             *out_handle = handle;
@@ -224,7 +228,8 @@ int host_handle_close(bly_handle handle)
     return 0;
 }
 
-/* In the child of a clone, with handle_lock held: users other than the caller stayed behind, and wait sets are the parent's. */
+/* In the child of a clone, with handle_lock held: users other than the caller stayed behind, and
+ * wait sets are the parent's. */
 void host_handles_after_clone(void)
 {
     for (uint32_t i = host.cached_count; i-- > 0;) {

@@ -1,7 +1,8 @@
 /* Inside of the host layer: its state, the raw system calls, and what its files owe each other.
  *
- * Everything here runs in the picoprocess and is therefore untrusted by the monitor. The thread is found by masking the
- * stack pointer (layout.h), never through a segment register, so that signal handlers work whatever the program did. */
+ * Everything here runs in the picoprocess and is therefore untrusted by the monitor. The thread is
+ * found by masking the stack pointer (layout.h), never through a segment register, so that signal
+ * handlers work whatever the program did. */
 #ifndef HOST_HOST_H
 #define HOST_HOST_H
 
@@ -12,11 +13,12 @@
 #include <asm/unistd.h>
 #include <linux/time_types.h>
 
-/* ---- System calls (syscall.S) ---------------------------------------------------------------------------------- */
+/* ---- System calls (syscall.S) ---- */
 
 long host_syscall(long number, long a, long b, long c, long d, long e, long f);
 long host_syscall_interruptible(long number, long a, long b, long c, long d, long e, long f);
-long host_clone_thread(unsigned long flags, void *stack_top, uint32_t *parent_tid, uint32_t *child_tid);
+long host_clone_thread(unsigned long flags, void *stack_top, uint32_t *parent_tid,
+                       uint32_t *child_tid);
 _Noreturn void host_restore(void *frame);
 _Noreturn void host_switch_stack(void *stack_top, void (*function)(void *), void *argument);
 extern const char host_signal_return[], host_wait_begin[], host_wait_end[], host_wait_cancelled[];
@@ -28,18 +30,18 @@ extern const char host_text_start[], host_text_end[], bly_image_start[], bly_ima
 #define sys2(n, a, b) host_syscall(n, (long)(a), (long)(b), 0, 0, 0, 0)
 #define sys3(n, a, b, c) host_syscall(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
 #define sys4(n, a, b, c, d) host_syscall(n, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
-#define sys6(n, a, b, c, d, e, f) \
+#define sys6(n, a, b, c, d, e, f)                                                                  \
     host_syscall(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
-#define sys_wait6(n, a, b, c, d, e, f) \
+#define sys_wait6(n, a, b, c, d, e, f)                                                             \
     host_syscall_interruptible(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
-/* ---- Threads --------------------------------------------------------------------------------------------------- */
+/* ---- Threads ---- */
 
 /* What the host layer keeps in bly_thread_block.host_private. */
 struct host_thread {
-    uint32_t area;      /* index of the thread's area */
-    uint32_t parks;     /* the thread must not end before the picoprocess does */
-    uint64_t argument;  /* of thread_start */
+    uint32_t area;     /* index of the thread's area */
+    uint32_t parks;    /* the thread must not end before the picoprocess does */
+    uint64_t argument; /* of thread_start */
 };
 
 static inline struct bly_thread_block *host_block(void)
@@ -53,7 +55,8 @@ static inline struct host_thread *host_thread_of(struct bly_thread_block *block)
     return (struct host_thread *)block->host_private;
 }
 
-/* A thread area. `tid` is the host's word for the thread: written by the kernel at its birth and cleared at its death. */
+/* A thread area. `tid` is the host's word for the thread: written by the kernel at its birth and
+ * cleared at its death. */
 enum { HOST_AREA_UNMAPPED, HOST_AREA_USED };
 struct host_area {
     _Atomic uint32_t tid;
@@ -74,23 +77,28 @@ void host_block_fill(struct bly_thread_block *block, uint32_t area);
 void host_set_block_segment(struct bly_thread_block *block);
 _Noreturn void host_thread_begin(void);
 
-/* ---- Locks private to the picoprocess -------------------------------------------------------------------------- */
+/* ---- Locks private to the picoprocess ---- */
 
-/* Held only by code of the host layer, which interrupts leave alone, never across a wait. process_clone takes all of them. */
-struct host_lock { _Atomic uint32_t word; /* 0 free, 1 held, 2 held and waited for */ };
+/* Held only by code of the host layer, which interrupts leave alone, never across a wait.
+ * process_clone takes all of them. */
+struct host_lock {
+    _Atomic uint32_t word; /* 0 free, 1 held, 2 held and waited for */
+};
 void host_lock(struct host_lock *lock);
 void host_unlock(struct host_lock *lock);
 
-/* ---- Handles --------------------------------------------------------------------------------------------------- */
+/* ---- Handles ---- */
 
 #define HOST_HANDLE_COUNT (1u << 20)
 #define HOST_HANDLE_INDEX(h) ((h) & (HOST_HANDLE_COUNT - 1))
-/* The cache entry of a handle's index. A user raises `uses`, then looks at `handle`; whoever removes an entry clears `handle`, then
- * looks at `uses`: the descriptor is closed by the last of both. */
+/* The cache entry of a handle's index. A user raises `uses`, then looks at `handle`; whoever
+ * removes an entry clears `handle`, then looks at `uses`: the descriptor is closed by the last of
+ * both. */
 struct host_handle {
     _Atomic uint32_t handle;
     _Atomic uint32_t uses;
-    _Atomic int32_t next_descriptor; /* the descriptor + 1, while handle is not 0 or a removed entry is still in use; else 0 */
+    _Atomic int32_t next_descriptor; /* the descriptor + 1, while handle is not 0 or a removed entry
+                                        is still in use; else 0 */
     uint32_t flags;
 };
 enum {
@@ -107,37 +115,43 @@ struct host_use {
     int descriptor;
     bool is_file;
 };
-int host_handle_use(bly_handle handle, struct host_use *out_use) __attribute__((warn_unused_result));
+int host_handle_use(bly_handle handle, struct host_use *out_use)
+    __attribute__((warn_unused_result));
 void host_handle_release(struct host_use *use);
-/* Puts a descriptor in the cache; on return the cache owns it (or it has been closed, to be fetched again). */
+/* Puts a descriptor in the cache; on return the cache owns it (or it has been closed, to be fetched
+ * again). */
 void host_handle_insert(bly_handle handle, int descriptor, uint32_t flags);
 int host_handle_insert_local(int descriptor, bly_handle *out_handle);
 void host_handle_remove(bly_handle handle);
 void host_handles_after_clone(void);
 #define scoped_use __attribute__((cleanup(host_handle_release))) struct host_use
 
-/* ---- RPC ------------------------------------------------------------------------------------------------------- */
+/* ---- RPC ---- */
 
-struct host_rpc_part { const void *data; size_t size; };
+struct host_rpc_part {
+    const void *data;
+    size_t size;
+};
 struct host_rpc {
     uint32_t operation;
     uint32_t part_count;
-    uint64_t u[6];                /* request, then reply */
+    uint64_t u[6]; /* request, then reply */
     struct host_rpc_part parts[4];
-    void *reply;                  /* buffer for the reply's data, or NULL */
-    size_t reply_size;            /* room, then what came */
-    int descriptor;               /* of the reply, or -1 */
+    void *reply;       /* buffer for the reply's data, or NULL */
+    size_t reply_size; /* room, then what came */
+    int descriptor;    /* of the reply, or -1 */
 };
 int64_t host_rpc_call(struct host_rpc *rpc);
 void host_rpc_post_close(bly_handle handle); /* nobody waits for the reply */
 
-/* ---- The rest -------------------------------------------------------------------------------------------------- */
+/* ---- The rest ---- */
 
 /* Private tables, at BLY_HOST_DATA: mapped without reserve, used from the front. */
 struct host_tables {
     struct host_handle handles[HOST_HANDLE_COUNT];
     struct host_area areas[HOST_AREA_COUNT];
-    uint32_t cached[HOST_CACHE_MAX]; /* indices of the entries that hold a descriptor (flag LISTED) */
+    uint32_t
+        cached[HOST_CACHE_MAX]; /* indices of the entries that hold a descriptor (flag LISTED) */
 };
 static struct host_tables *const host_tables = (struct host_tables *)BLY_HOST_DATA;
 static struct bly_rpc_channel *const host_channel = (struct bly_rpc_channel *)BLY_RPC_CHANNEL;
@@ -145,7 +159,7 @@ static const struct bly_start_info *const host_info = (const struct bly_start_in
 
 struct host_state {
     uint32_t process_id;
-    bool is_first;        /* the sandbox's first picoprocess: parent of all the others */
+    bool is_first;         /* the sandbox's first picoprocess: parent of all the others */
     bool in_pid_namespace; /* ends with the first picoprocess, by the kernel's doing */
     bool has_fsgsbase;
     uint64_t vector_features; /* XCR0 */
@@ -156,12 +170,15 @@ struct host_state {
     struct host_lock area_lock;   /* guards areas[].state, area_high, area_next */
     uint32_t area_high;           /* areas at and above were never used */
     uint32_t area_next;           /* where to look for an exited thread's area */
-    struct host_lock handle_lock; /* guards insertions and removals in handles[], cached[] and the fields below */
+    struct host_lock handle_lock; /* guards insertions and removals in handles[], cached[] and the
+                                     fields below */
     uint32_t cached_count, cached_limit, cached_hand;
-    uint32_t closed_count;        /* of the channel, as far as it was followed */
-    uint32_t next_local;          /* for handles of wait sets */
-    uint64_t nameless_since_ns[BLY_RPC_SLOT_COUNT]; /* first picoprocess: slots seen claimed by nobody */
-    uint32_t fault_call;          /* fault injection (shim): index of the call, its remaining count, the errno */
+    uint32_t closed_count; /* of the channel, as far as it was followed */
+    uint32_t next_local;   /* for handles of wait sets */
+    uint64_t
+        nameless_since_ns[BLY_RPC_SLOT_COUNT]; /* first picoprocess: slots seen claimed by nobody */
+    uint32_t
+        fault_call; /* fault injection (shim): index of the call, its remaining count, the errno */
     _Atomic uint32_t fault_count;
     int32_t fault_error;
 };
@@ -192,7 +209,8 @@ static inline size_t host_length(const char *text)
 static inline bool host_pages_valid(const void *address, size_t size)
 {
     return !(((uint64_t)address | size) & (BLY_PAGE_SIZE - 1)) && size &&
-           (uint64_t)address + size > (uint64_t)address && (uint64_t)address + size <= BLY_GUEST_MAX;
+           (uint64_t)address + size > (uint64_t)address &&
+           (uint64_t)address + size <= BLY_GUEST_MAX;
 }
 /* The kernel's form of an absolute deadline; NULL for none. */
 static inline struct __kernel_timespec *host_timespec(struct __kernel_timespec *buffer, uint64_t ns)

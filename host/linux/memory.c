@@ -1,4 +1,5 @@
-/* Memory calls. The personality chooses every address: nothing is ever mapped where the kernel would like it. */
+/* Memory calls. The personality chooses every address: nothing is ever mapped where the kernel
+ * would like it. */
 
 #include "host.h"
 #include <asm/mman.h>

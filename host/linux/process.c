@@ -1,7 +1,9 @@
 /* Picoprocesses: copy-on-write clones, their end, and waiting for it.
  *
- * The first picoprocess of a sandbox is the parent of all others (they are cloned with CLONE_PARENT), so it alone
- * reaps, and without a pid namespace their parent-death signal makes them end with it. The caller of process_clone holds every lock of the host layer across the clone: the child finds them consistent. */
+ * The first picoprocess of a sandbox is the parent of all others (they are cloned with
+ * CLONE_PARENT), so it alone reaps, and without a pid namespace their parent-death signal makes
+ * them end with it. The caller of process_clone holds every lock of the host layer across the
+ * clone: the child finds them consistent. */
 
 #include "host.h"
 #include <asm/signal.h>
@@ -62,7 +64,8 @@ int host_process_clone(unsigned flags, uint32_t *out_process_id)
     host_lock(&host.handle_lock);
     host_lock(&host.area_lock);
     _Atomic uint32_t *tid = &host_tables->areas[host_thread_of(block)->area].tid;
-    long result = sys6(__NR_clone, host.is_first ? CLONE_FLAGS_FIRST : CLONE_FLAGS_OTHERS, 0, 0, tid, 0, 0);
+    long result =
+        sys6(__NR_clone, host.is_first ? CLONE_FLAGS_FIRST : CLONE_FLAGS_OTHERS, 0, 0, tid, 0, 0);
     if (result == 0)
         become_child(block);
     /* In the child nobody can wait for these, whatever their words say. */
@@ -85,8 +88,9 @@ void host_process_exit(int status)
 #define SERVED_WITHIN_NS 100000000u
 #define LOOK_AGAIN_NS 50000u
 
-/* What the dead process had submitted is served all the same, and a close then frees its slot by itself. Only what stays is
- * the monitor's to free; a request that takes long is left to it at once. */
+/* What the dead process had submitted is served all the same, and a close then frees its slot by
+ * itself. Only what stays is the monitor's to free; a request that takes long is left to it at
+ * once. */
 static void slot_await_served(uint32_t index, uint32_t process_id)
 {
     struct bly_rpc_slot *slot = &host_channel->slots[index];
@@ -97,16 +101,18 @@ static void slot_await_served(uint32_t index, uint32_t process_id)
             give_up_ns = now + SERVED_WITHIN_NS;
         if (now > give_up_ns)
             return;
-        /* Not on the slot's state: the one wake-up that is given there belongs to whoever claims the slot next. */
+        /* Not on the slot's state: the one wake-up that is given there belongs to whoever claims
+         * the slot next. */
         uint32_t never = 0;
         struct __kernel_timespec buffer;
-        sys6(__NR_futex, &never, FUTEX_WAIT_BITSET, 0, host_timespec(&buffer, now + LOOK_AGAIN_NS), 0,
-             FUTEX_BITSET_MATCH_ANY);
+        sys6(__NR_futex, &never, FUTEX_WAIT_BITSET, 0, host_timespec(&buffer, now + LOOK_AGAIN_NS),
+             0, FUTEX_BITSET_MATCH_ANY);
     }
 }
 
-/* Whether the slot belongs to the dead process. One that was claimed, but whose owner never came to write its name, is freed here
- * once it has been seen so for a second: the two instructions between are not interrupted for that long. */
+/* Whether the slot belongs to the dead process. One that was claimed, but whose owner never came to
+ * write its name, is freed here once it has been seen so for a second: the two instructions between
+ * are not interrupted for that long. */
 static bool slot_abandoned(uint32_t index, uint32_t process_id)
 {
     struct bly_rpc_slot *slot = &host_channel->slots[index];
@@ -153,7 +159,7 @@ int host_process_wait(struct bly_process_end *out_end, uint64_t deadline_ns)
     if (deadline_ns == BLY_FOREVER) {
         result = sys_wait6(__NR_wait4, -1, &status, 0, 0, 0, 0);
     } else {
-        /* wait4 knows no deadline. Few wait with one, so looking every few milliseconds is enough. */
+        /* wait4 knows no deadline. Few wait with one: looking every few milliseconds is enough. */
         uint32_t never = 0;
         while ((result = sys4(__NR_wait4, -1, &status, WNOHANG, 0)) == 0) {
             uint64_t now = host_now_ns();

@@ -1,6 +1,8 @@
-/* Calls to the monitor: claim a slot of the shared channel, fill it, ring the worker of our own CPU, sleep until it is done.
+/* Calls to the monitor: claim a slot of the shared channel, fill it, ring the worker of our own
+ * CPU, sleep until it is done.
  *
- * A call once submitted is always waited for: interrupts only leave their mark in interrupt_pending. See rpc.h. */
+ * A call once submitted is always waited for: interrupts only leave their mark in
+ * interrupt_pending. See rpc.h. */
 
 #include "host.h"
 #include <linux/futex.h>
@@ -51,8 +53,8 @@ static uint32_t slot_claim(uint32_t owner)
             }
         }
         channel->free_waiters++;
-        /* A slot freed since the sequence was read has raised it. A wake may be lost with a thread that was ended by force when it
-         * had just been chosen: hence the deadline. */
+        /* A slot freed since the sequence was read has raised it. A wake may be lost with a thread
+         * that was ended by force when it had just been chosen: hence the deadline. */
         struct __kernel_timespec buffer;
         sys6(__NR_futex, &channel->free_sequence, FUTEX_WAIT_BITSET, sequence,
              host_timespec(&buffer, host_now_ns() + CLAIM_AGAIN_NS), 0, FUTEX_BITSET_MATCH_ANY);
@@ -87,16 +89,16 @@ static int descriptor_receive(uint32_t index)
     unsigned char byte;
     struct bly_iovec vector = {&byte, 1};
     struct host_control control = {.descriptor = -1};
-    struct host_message message = {.vector = &vector,
-                                   .vector_count = 1,
-                                   .control = &control,
-                                   .control_size = sizeof control};
+    struct host_message message = {
+        .vector = &vector, .vector_count = 1, .control = &control, .control_size = sizeof control};
     long result = sys3(__NR_recvmsg, BLY_FD_SLOT_SOCKETS + index, &message,
                        HOST_MSG_DONTWAIT | HOST_MSG_CMSG_CLOEXEC);
     if (result < 0)
         return (int)result;
-    if (control.level != HOST_SOL_SOCKET || control.type != HOST_SCM_RIGHTS || control.descriptor < 0)
-        return -EMFILE; /* our table of descriptors is full: the kernel dropped it (unix(7), MSG_CTRUNC) */
+    if (control.level != HOST_SOL_SOCKET || control.type != HOST_SCM_RIGHTS ||
+        control.descriptor < 0)
+        return -EMFILE; /* our table of descriptors is full: the kernel dropped it (unix(7),
+                           MSG_CTRUNC) */
     return control.descriptor;
 }
 

@@ -1,7 +1,8 @@
 /* Host signals into upcalls.
  *
- * Every handler runs on its thread's signal stack, which leads to the thread. The kernel's struct sigcontext is the ABI's struct
- * bly_context, so the upcalls work on the signal frame in place. Fault signals are never blocked; the interrupt is, in handlers. */
+ * Every handler runs on its thread's signal stack, which leads to the thread. The kernel's struct
+ * sigcontext is the ABI's struct bly_context, so the upcalls work on the signal frame in place.
+ * Fault signals are never blocked; the interrupt is, in handlers. */
 
 #include "host.h"
 #include <asm/signal.h>
@@ -23,12 +24,13 @@ struct host_sigaction {
 #define X32_BIT 0x40000000u
 
 static const uint8_t exception_kinds[32] = {
-    [SIGSYS] = BLY_EXCEPTION_SYSCALL + 1,     [SIGSEGV] = BLY_EXCEPTION_MEMORY + 1,
-    [SIGBUS] = BLY_EXCEPTION_BUS + 1,         [SIGILL] = BLY_EXCEPTION_ILLEGAL + 1,
-    [SIGFPE] = BLY_EXCEPTION_ARITHMETIC + 1,  [SIGTRAP] = BLY_EXCEPTION_BREAKPOINT + 1,
+    [SIGSYS] = BLY_EXCEPTION_SYSCALL + 1,    [SIGSEGV] = BLY_EXCEPTION_MEMORY + 1,
+    [SIGBUS] = BLY_EXCEPTION_BUS + 1,        [SIGILL] = BLY_EXCEPTION_ILLEGAL + 1,
+    [SIGFPE] = BLY_EXCEPTION_ARITHMETIC + 1, [SIGTRAP] = BLY_EXCEPTION_BREAKPOINT + 1,
 };
 
-/* The vDSO falls back to a system call for clocks it cannot read by itself; the instruction is outside our window. */
+/* The vDSO falls back to a system call for clocks it cannot read by itself; the instruction is
+ * outside our window. */
 static bool vdso_call(struct bly_context *context)
 {
     if (context->rip <= host.vdso_start || context->rip > host.vdso_end)
@@ -76,7 +78,8 @@ static void handle(int signal, siginfo_t *info, struct host_ucontext *frame)
     bly_personality.exception(context, &exception);
 }
 
-static void install(int signal, void (*handler)(int, siginfo_t *, struct host_ucontext *), uint64_t flags)
+static void install(int signal, void (*handler)(int, siginfo_t *, struct host_ucontext *),
+                    uint64_t flags)
 {
     struct host_sigaction action = {.handler = handler,
                                     .flags = flags | HOST_SA_RESTORER,

@@ -1,8 +1,9 @@
 /* The way from the kernel's exec to the personality's start upcall.
  *
- * Order matters: everything that the filter forbids (mapping the segments by descriptor is allowed, but prctl, signal handlers and the vDSO's
- * move are not) comes before host_filter_install. Nothing the kernel placed is left: its stack is exchanged for the
- * first thread area, and the whole space outside the window is unmapped. */
+ * Order matters: everything that the filter forbids (mapping the segments by descriptor is allowed,
+ * but prctl, signal handlers and the vDSO's move are not) comes before host_filter_install. Nothing
+ * the kernel placed is left: its stack is exchanged for the first thread area, and the whole space
+ * outside the window is unmapped. */
 
 #include "host.h"
 #include <asm/mman.h>
@@ -15,7 +16,8 @@
 struct host_state host;
 
 #define HWCAP2_FSGSBASE 2
-#define DESCRIPTORS_OUTSIDE_CACHE 96 /* start descriptors, and one for each thread that uses one uncached */
+/* Start descriptors, and one for each thread that uses one uncached. */
+#define DESCRIPTORS_OUTSIDE_CACHE 96
 
 _Noreturn void host_fail(const char *what, long error)
 {
@@ -41,10 +43,11 @@ static void must(const char *what, long result)
         host_fail(what, result);
 }
 
-static void window_map(const char *what, uint64_t address, uint64_t size, int protection, int flags, int descriptor)
+static void window_map(const char *what, uint64_t address, uint64_t size, int protection, int flags,
+                       int descriptor)
 {
-    must(what, sys6(__NR_mmap, address, size, protection, flags | MAP_FIXED_NOREPLACE | MAP_NORESERVE,
-                    descriptor, 0));
+    must(what, sys6(__NR_mmap, address, size, protection,
+                    flags | MAP_FIXED_NOREPLACE | MAP_NORESERVE, descriptor, 0));
 }
 
 /* The list of presets is mapped for a moment in place of the tables that come after. */
@@ -60,7 +63,8 @@ static void presets_take(void)
     for (size_t i = 0; i < (size_t)status.st_size / sizeof *presets; i++)
         if (presets[i].handle != BLY_NO_HANDLE)
             host_handle_insert(presets[i].handle, presets[i].descriptor,
-                               HOST_HANDLE_PINNED | (presets[i].kind == BLY_KIND_FILE ? HOST_HANDLE_FILE : 0));
+                               HOST_HANDLE_PINNED |
+                                   (presets[i].kind == BLY_KIND_FILE ? HOST_HANDLE_FILE : 0));
     sys2(__NR_munmap, address, status.st_size);
 }
 
@@ -98,7 +102,8 @@ static void start_in_window(void *argument)
     host_thread_arm(block);
     host_signals_install();
     host_random_read(&block->stack_protector, sizeof block->stack_protector);
-    /* Not there on old kernels: then thread_barrier fails, and the personality does without patching. */
+    /* Not there on old kernels: then thread_barrier fails, and the personality does without
+     * patching. */
     sys3(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
     sys3(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
     uint64_t none = 0;
@@ -112,7 +117,7 @@ void host_start(const uint64_t *stack);
 void host_start(const uint64_t *stack)
 {
     const uint64_t *at = stack + 1 + stack[0] + 1; /* argc, argv, NULL */
-    while (*at++) /* environment, NULL */
+    while (*at++)                                  /* environment, NULL */
         ;
     uint64_t vdso = 0, capabilities = 0;
     for (; at[0] != AT_NULL; at += 2) {
@@ -136,19 +141,22 @@ void host_start(const uint64_t *stack)
         host.mxcsr_mask = 0xffbf; /* Intel SDM 1, 11.6.6: no mask given */
 
     const int shared = MAP_SHARED, private = MAP_PRIVATE | MAP_ANONYMOUS;
-    window_map("start information", BLY_START_INFO, BLY_START_SIZE, PROT_READ, shared, BLY_FD_START_INFO);
+    window_map("start information", BLY_START_INFO, BLY_START_SIZE, PROT_READ, shared,
+               BLY_FD_START_INFO);
     if (host_info->magic != BLY_START_MAGIC || host_info->version != BLY_ABI_VERSION)
         host_fail("start information of another version", 0);
-    window_map("RPC channel", BLY_RPC_CHANNEL, sizeof(struct bly_rpc_channel), PROT_READ | PROT_WRITE,
-               shared, BLY_FD_CHANNEL);
+    window_map("RPC channel", BLY_RPC_CHANNEL, sizeof(struct bly_rpc_channel),
+               PROT_READ | PROT_WRITE, shared, BLY_FD_CHANNEL);
     window_map("heap", BLY_HEAP_START, BLY_HEAP_SIZE, PROT_READ | PROT_WRITE, shared, BLY_FD_HEAP);
-    window_map("bulk segment", BLY_BULK_START, BLY_BULK_SIZE, PROT_READ | PROT_WRITE, shared, BLY_FD_BULK);
+    window_map("bulk segment", BLY_BULK_START, BLY_BULK_SIZE, PROT_READ | PROT_WRITE, shared,
+               BLY_FD_BULK);
     window_map("tables", BLY_HOST_DATA, sizeof *host_tables, PROT_READ | PROT_WRITE, private, -1);
 
     struct rlimit limit = {0, 0};
     sys2(__NR_getrlimit, RLIMIT_NOFILE, &limit);
-    uint64_t room = limit.rlim_cur > 2 * DESCRIPTORS_OUTSIDE_CACHE ? limit.rlim_cur - DESCRIPTORS_OUTSIDE_CACHE
-                                                                   : DESCRIPTORS_OUTSIDE_CACHE;
+    uint64_t room = limit.rlim_cur > 2 * DESCRIPTORS_OUTSIDE_CACHE
+                        ? limit.rlim_cur - DESCRIPTORS_OUTSIDE_CACHE
+                        : DESCRIPTORS_OUTSIDE_CACHE;
     host.cached_limit = room < HOST_CACHE_MAX ? (uint32_t)room : HOST_CACHE_MAX;
     host.closed_count = host_channel->closed_count;
     presets_take();

@@ -8,8 +8,8 @@
 
 static unsigned transfer_flags(unsigned flags)
 {
-    return (flags & BLY_STREAM_NO_WAIT ? RWF_NOWAIT : 0) | (flags & BLY_STREAM_APPEND ? RWF_APPEND : 0) |
-           (flags & BLY_STREAM_SYNC ? RWF_SYNC : 0);
+    return (flags & BLY_STREAM_NO_WAIT ? RWF_NOWAIT : 0) |
+           (flags & BLY_STREAM_APPEND ? RWF_APPEND : 0) | (flags & BLY_STREAM_SYNC ? RWF_SYNC : 0);
 }
 
 struct pollfd {
@@ -17,8 +17,8 @@ struct pollfd {
     short events, returned;
 };
 
-static int64_t transfer(long number, bly_handle stream, const struct bly_iovec *vector, size_t count,
-                        uint64_t offset, unsigned flags)
+static int64_t transfer(long number, bly_handle stream, const struct bly_iovec *vector,
+                        size_t count, uint64_t offset, unsigned flags)
 {
     if (offset != BLY_AT_CURRENT && (int64_t)offset < 0)
         return -EINVAL;
@@ -71,8 +71,8 @@ int host_stream_set_length(bly_handle stream, uint64_t length)
 
 int host_stream_allocate(bly_handle stream, unsigned mode, uint64_t offset, uint64_t length)
 {
-    const unsigned known = BLY_ALLOCATE_KEEP_SIZE | BLY_ALLOCATE_PUNCH_HOLE | BLY_ALLOCATE_COLLAPSE |
-                           BLY_ALLOCATE_ZERO | BLY_ALLOCATE_INSERT;
+    const unsigned known = BLY_ALLOCATE_KEEP_SIZE | BLY_ALLOCATE_PUNCH_HOLE |
+                           BLY_ALLOCATE_COLLAPSE | BLY_ALLOCATE_ZERO | BLY_ALLOCATE_INSERT;
     if (mode & ~known)
         return -EOPNOTSUPP;
     if ((int64_t)offset < 0 || (int64_t)length <= 0)
@@ -110,17 +110,18 @@ int host_stream_flush(bly_handle stream, unsigned flags)
     return (int)sys1(flags & BLY_FLUSH_DATA_ONLY ? __NR_fdatasync : __NR_fsync, use.descriptor);
 }
 
-/* ---- Enumeration ----------------------------------------------------------------------------------------------- */
+/* ---- Enumeration ---- */
 
 #define POSITION_LOCK_WAITED 0x80000000u
 
-/* The open file description, and with it the position, is shared with the monitor's master and every picoprocess. */
+/* The open file description, and with it the position, is shared with the monitor's master and
+ * every picoprocess. */
 static _Atomic uint32_t *position_lock(bly_handle stream)
 {
     _Atomic uint32_t *word = &host_channel->position_locks[stream % BLY_RPC_POSITION_LOCKS];
     uint32_t seen = 0;
-    if (__atomic_compare_exchange_n((uint32_t *)word, &seen, host.process_id, false, __ATOMIC_ACQUIRE,
-                                    __ATOMIC_RELAXED))
+    if (__atomic_compare_exchange_n((uint32_t *)word, &seen, host.process_id, false,
+                                    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
         return word;
     for (;;) {
         seen = *word;
@@ -174,7 +175,7 @@ int64_t host_stream_enumerate(bly_handle stream, uint64_t *cursor, void *buffer,
     return result;
 }
 
-/* ---- Names ----------------------------------------------------------------------------------------------------- */
+/* ---- Names ---- */
 
 static bool uri_valid(const char *uri, size_t size)
 {
@@ -225,12 +226,14 @@ int host_stream_open(const char *uri, size_t uri_size, unsigned access, unsigned
 }
 
 int host_stream_create(const char *uri, size_t uri_size, unsigned kind, unsigned mode,
-                       const char *target, size_t target_size, struct bly_attributes *out_attributes)
+                       const char *target, size_t target_size,
+                       struct bly_attributes *out_attributes)
 {
     if (!uri_valid(uri, uri_size) || mode & ~07777u)
         return -EINVAL;
     bool needs_target = kind == BLY_KIND_SYMLINK || kind == BLY_KIND_HARD_LINK;
-    if (!needs_target && kind != BLY_KIND_DIRECTORY && kind != BLY_KIND_FIFO && kind != BLY_KIND_SOCKET)
+    if (!needs_target && kind != BLY_KIND_DIRECTORY && kind != BLY_KIND_FIFO &&
+        kind != BLY_KIND_SOCKET)
         return -EINVAL;
     if (needs_target && (!target || !target_size || target_size > BLY_PATH_MAX + 32))
         return -EINVAL;
@@ -251,10 +254,8 @@ int host_stream_delete(const char *uri, size_t uri_size, unsigned flags)
 {
     if (!uri_valid(uri, uri_size) || flags & ~(unsigned)BLY_DELETE_DIRECTORY)
         return -EINVAL;
-    struct host_rpc rpc = {.operation = BLY_RPC_DELETE,
-                           .u = {flags},
-                           .parts = {{uri, uri_size}},
-                           .part_count = 1};
+    struct host_rpc rpc = {
+        .operation = BLY_RPC_DELETE, .u = {flags}, .parts = {{uri, uri_size}}, .part_count = 1};
     return (int)host_rpc_call(&rpc);
 }
 
@@ -311,10 +312,11 @@ int host_stream_set(bly_handle stream, const char *uri, size_t uri_size,
         return -EINVAL;
     if (mask & (BLY_SET_OWNER | BLY_SET_GROUP))
         return -EPERM;
-    struct host_rpc rpc = {.operation = BLY_RPC_SET,
-                           .u = {stream, mask},
-                           .parts = {{attributes, sizeof *attributes}, {uri, stream ? 0 : uri_size}},
-                           .part_count = 2};
+    struct host_rpc rpc = {
+        .operation = BLY_RPC_SET,
+        .u = {stream, mask},
+        .parts = {{attributes, sizeof *attributes}, {uri, stream ? 0 : uri_size}},
+        .part_count = 2};
     return (int)host_rpc_call(&rpc);
 }
 

@@ -19,9 +19,8 @@ int host_random_read(void *buffer, size_t size)
 
 int host_system_query(struct bly_system_info *out_info)
 {
-    struct host_rpc rpc = {.operation = BLY_RPC_SYSTEM_QUERY,
-                           .reply = out_info,
-                           .reply_size = sizeof *out_info};
+    struct host_rpc rpc = {
+        .operation = BLY_RPC_SYSTEM_QUERY, .reply = out_info, .reply_size = sizeof *out_info};
     int64_t result = host_rpc_call(&rpc);
     if (result >= 0 && rpc.reply_size < sizeof *out_info)
         return -EIO;

@@ -59,7 +59,8 @@ static void put_string(struct line *line, const char *text, uint64_t size)
     put_text(line, size > TRACE_STRING_MAX ? "\"..." : "\"", size > TRACE_STRING_MAX ? 4 : 1);
 }
 
-/* One letter of the format is one argument; `s` and `v` are printed together with their length, which follows. */
+/* One letter of the format is one argument; `s` and `v` are printed together with their length,
+ * which follows. */
 static void put_arguments(struct line *line, const char *format, const uint64_t *words)
 {
     for (unsigned i = 0; format[i]; i++) {
@@ -69,7 +70,9 @@ static void put_arguments(struct line *line, const char *format, const uint64_t 
         case 'u': /* BLY_FOREVER, BLY_AT_CURRENT */
             words[i] == UINT64_MAX ? put_text(line, "-1", 2) : put_number(line, words[i], 10);
             break;
-        case 'd': put_signed(line, (int32_t)words[i]); break;
+        case 'd':
+            put_signed(line, (int32_t)words[i]);
+            break;
         case 's':
             put_string(line, (const char *)words[i], words[i + 1]);
             i++;
@@ -81,7 +84,9 @@ static void put_arguments(struct line *line, const char *format, const uint64_t 
             put_text(line, "]", 1);
             i++;
             break;
-        default: put_number(line, words[i], 16); break;
+        default:
+            put_number(line, words[i], 16);
+            break;
         }
     }
 }

@@ -1,7 +1,8 @@
 /* Threads: areas, birth and death, interruption, placement, restoring a register state.
  *
- * Invariant: a thread that can receive the interrupt signal has its segment base and its signal stack set. Signals are
- * therefore blocked from before clone until the child has armed itself, and from before exit on. */
+ * Invariant: a thread that can receive the interrupt signal has its segment base and its signal
+ * stack set. Signals are therefore blocked from before clone until the child has armed itself, and
+ * from before exit on. */
 
 #include "host.h"
 #include "layout_asm.h"
@@ -28,10 +29,11 @@ _Static_assert(offsetof(struct bly_thread_block, self) == 0x00 &&
                    offsetof(struct bly_thread_block, host_private) == 0x1c0,
                "abi.h promises these offsets to assembly");
 _Static_assert(sizeof(struct bly_thread_block) <= BLY_PAGE_SIZE, "the block is one page");
-_Static_assert(sizeof(struct host_thread) <= sizeof((struct bly_thread_block *)0)->host_private, "");
+_Static_assert(sizeof(struct host_thread) <= sizeof((struct bly_thread_block *)0)->host_private,
+               "");
 
-#define THREAD_FLAGS \
-    (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | \
+#define THREAD_FLAGS                                                                               \
+    (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |            \
      CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
 
 static uint64_t signals_set(uint64_t mask)
@@ -41,7 +43,7 @@ static uint64_t signals_set(uint64_t mask)
     return old;
 }
 
-/* ---- Areas ----------------------------------------------------------------------------------------------------- */
+/* ---- Areas ---- */
 
 static int area_map(uint32_t area)
 {
@@ -104,7 +106,7 @@ void host_block_fill(struct bly_thread_block *block, uint32_t area)
     host_thread_of(block)->area = area;
 }
 
-/* ---- Birth and death ------------------------------------------------------------------------------------------- */
+/* ---- Birth and death ---- */
 
 static void set_gs_base(uint64_t base)
 {
@@ -133,7 +135,8 @@ void host_set_block_segment(struct bly_thread_block *block)
 void host_thread_arm(struct bly_thread_block *block)
 {
     host_set_block_segment(block);
-    stack_t stack = {.ss_sp = (char *)block + BLY_SIGNAL_STACK_OFFSET, .ss_size = BLY_SIGNAL_STACK_SIZE};
+    stack_t stack = {.ss_sp = (char *)block + BLY_SIGNAL_STACK_OFFSET,
+                     .ss_size = BLY_SIGNAL_STACK_SIZE};
     sys2(__NR_sigaltstack, &stack, NULL);
 }
 
@@ -175,8 +178,9 @@ void host_thread_exit(void)
 {
     struct bly_thread_block *block = host_block();
     signals_set(~0ull);
-    /* The leader must outlive the others: the picoprocess is known by its id, and a dead leader is a zombie that
-     * cannot be waited for. It sleeps until process_exit ends it. (See also process.c.) */
+    /* The leader must outlive the others: the picoprocess is known by its id, and a dead leader is
+     * a zombie that cannot be waited for. It sleeps until process_exit ends it. (See also
+     * process.c.) */
     uint32_t forever = 0;
     while (host_thread_of(block)->parks)
         sys6(__NR_futex, &forever, FUTEX_WAIT_BITSET, 0, 0, 0, FUTEX_BITSET_MATCH_ANY);
@@ -184,9 +188,12 @@ void host_thread_exit(void)
         sys1(__NR_exit, 0);
 }
 
-void host_thread_yield(void) { sys0(__NR_sched_yield); }
+void host_thread_yield(void)
+{
+    sys0(__NR_sched_yield);
+}
 
-/* ---- Reaching threads ------------------------------------------------------------------------------------------ */
+/* ---- Reaching threads ---- */
 
 int host_thread_interrupt(uint32_t process_id, uint32_t thread_id)
 {
@@ -227,7 +234,8 @@ int host_thread_barrier(unsigned kind)
     if (kind != BLY_BARRIER_MEMORY && kind != BLY_BARRIER_CODE)
         return -EINVAL;
     bool code = kind == BLY_BARRIER_CODE;
-    long command = code ? MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE : MEMBARRIER_CMD_PRIVATE_EXPEDITED;
+    long command =
+        code ? MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE : MEMBARRIER_CMD_PRIVATE_EXPEDITED;
     long result = sys3(__NR_membarrier, command, 0, 0);
     if (result != -EPERM)
         return (int)result;
@@ -239,7 +247,7 @@ int host_thread_barrier(unsigned kind)
     return result < 0 ? (int)result : (int)sys3(__NR_membarrier, command, 0, 0);
 }
 
-/* ---- Restoring a register state -------------------------------------------------------------------------------- */
+/* ---- Restoring a register state ---- */
 
 #define UC_FP_XSTATE 1
 #define UC_SIGCONTEXT_SS 2
@@ -259,9 +267,14 @@ struct host_frame { /* struct rt_sigframe */
 _Static_assert(offsetof(struct host_frame, mask) == 8 + 40 + 256, "as the kernel lays it out");
 
 /* Software bytes at 464 of the FXSAVE area (struct _fpx_sw_bytes). */
-struct vector_header { uint32_t magic1, extended_size; uint64_t features; uint32_t state_size, padding[7]; };
+struct vector_header {
+    uint32_t magic1, extended_size;
+    uint64_t features;
+    uint32_t state_size, padding[7];
+};
 
-/* Makes an image acceptable to the processor: what it would fault on comes from the program, and the fault would be ours. */
+/* Makes an image acceptable to the processor: what it would fault on comes from the program, and
+ * the fault would be ours. */
 static void vector_state_clean(unsigned char *image, bool extended)
 {
     uint32_t *mxcsr = (uint32_t *)(image + 24);
@@ -280,7 +293,8 @@ void host_thread_restore(const struct bly_context *context)
     unsigned char copy[VECTOR_STATE_MAX + 64];
     struct host_frame frame = {
         .flags = UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
-        .stack = {.ss_sp = (char *)block + BLY_SIGNAL_STACK_OFFSET, .ss_size = BLY_SIGNAL_STACK_SIZE},
+        .stack = {.ss_sp = (char *)block + BLY_SIGNAL_STACK_OFFSET,
+                  .ss_size = BLY_SIGNAL_STACK_SIZE},
     };
     host_copy(&frame.context, context, sizeof *context);
     frame.context.cs = 0x33; /* the 64-bit user code and stack segments of Linux */

@@ -1,6 +1,8 @@
-/* Waiting: on addresses (futex), on one stream (ppoll), on sets of streams (epoll); and the host layer's own locks.
+/* Waiting: on addresses (futex), on one stream (ppoll), on sets of streams (epoll); and the host
+ * layer's own locks.
  *
- * All futexes are of the shared kind: the same call serves the heap, which picoprocesses share, and private memory. */
+ * All futexes are of the shared kind: the same call serves the heap, which picoprocesses share, and
+ * private memory. */
 
 #include "host.h"
 #include <linux/eventpoll.h>
@@ -54,8 +56,8 @@ static long poll_one(int descriptor, unsigned events, uint64_t deadline_ns, unsi
 {
     struct pollfd poll = {descriptor, (short)events, 0};
     struct __kernel_timespec buffer;
-    long result = sys_wait6(__NR_ppoll, &poll, 1, host_timespec(&buffer, host_remaining(deadline_ns)),
-                            0, 8, 0);
+    long result = sys_wait6(__NR_ppoll, &poll, 1,
+                            host_timespec(&buffer, host_remaining(deadline_ns)), 0, 8, 0);
     *out_returned = result > 0 ? (unsigned short)poll.returned : 0;
     return result;
 }

@@ -1,7 +1,9 @@
-/* Runs the tests of the stub image, each in a sandbox of its own, against a small stand-in for the monitor. TAP output.
+/* Runs the tests of the stub image, each in a sandbox of its own, against a small stand-in for the
+ * monitor. TAP output.
  *
- * Usage: host-run STUB [TEST]. Every test runs in each mode of the filter: with a pid namespace (where the host grants one), with
- * signals confined in another way, and without either. RUN_TRACE in the environment prints each call of the ABI. */
+ * Usage: host-run STUB [TEST]. Every test runs in each mode of the filter: with a pid namespace
+ * (where the host grants one), with signals confined in another way, and without either. RUN_TRACE
+ * in the environment prints each call of the ABI. */
 
 #define _GNU_SOURCE
 #include <bailey/rpc.h>
@@ -39,7 +41,10 @@ static struct sandbox {
     int channel_fd, info_fd, heap_fd, bulk_fd, preset_fd, log[2], pipe[2], wake, control[2], folder;
     int sockets[BLY_RPC_SLOT_COUNT][2];
     pthread_mutex_t lock;
-    struct { bly_handle handle; int fd; } masters[HANDLES];
+    struct {
+        bly_handle handle;
+        int fd;
+    } masters[HANDLES];
     uint32_t generation;
     pthread_t workers[WORKERS];
     _Atomic bool stop;
@@ -57,15 +62,24 @@ static int must(int result, const char *what)
     return result;
 }
 
-static void futex_wake(void *word) { syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0); }
+static void futex_wake(void *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
 
 /* ---- The stand-in monitor ---- */
 
 static void send_descriptor(int socket, int fd)
 {
-    union { char space[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control = {0};
+    union {
+        char space[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {0};
     struct iovec part = {"d", 1};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof control};
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
@@ -114,7 +128,8 @@ static void serve(uint32_t index)
         fd = open_master(slot, &handle);
         slot->result = fd < 0 ? fd : 0;
         slot->u[0] = handle;
-        struct bly_attributes attributes = {.kind = slot->data[0] == 'd' ? BLY_KIND_DIRECTORY : BLY_KIND_FILE};
+        struct bly_attributes attributes = {.kind = slot->data[0] == 'd' ? BLY_KIND_DIRECTORY
+                                                                         : BLY_KIND_FILE};
         memcpy(slot->data, &attributes, sizeof attributes);
         slot->data_size = sizeof attributes;
         break;
@@ -132,7 +147,10 @@ static void serve(uint32_t index)
         }
         break;
     case BLY_RPC_INTERRUPT:
-        slot->result = syscall(SYS_tgkill, (pid_t)slot->u[0], (pid_t)slot->u[1], BLY_INTERRUPT_SIGNAL) < 0 ? -errno : 0;
+        slot->result =
+            syscall(SYS_tgkill, (pid_t)slot->u[0], (pid_t)slot->u[1], BLY_INTERRUPT_SIGNAL) < 0
+                ? -errno
+                : 0;
         break;
     case BLY_RPC_SYSTEM_QUERY: {
         struct bly_system_info system = {.cpu_count = 3};
@@ -147,7 +165,8 @@ static void serve(uint32_t index)
                 sandbox.channel->slots[i].state = BLY_RPC_FREE;
             }
         break;
-    default: slot->result = -ENOSYS;
+    default:
+        slot->result = -ENOSYS;
     }
     slot->has_descriptor = fd >= 0;
     if (fd >= 0)
@@ -220,7 +239,8 @@ static void sandbox_make(const char *test, enum mode mode)
 {
     memset(&sandbox, 0, sizeof sandbox);
     pthread_mutex_init(&sandbox.lock, NULL);
-    sandbox.channel = segment("channel", &sandbox.channel_fd, sizeof *sandbox.channel, sizeof *sandbox.channel);
+    sandbox.channel =
+        segment("channel", &sandbox.channel_fd, sizeof *sandbox.channel, sizeof *sandbox.channel);
     sandbox.info = segment("info", &sandbox.info_fd, BLY_START_SIZE, BLY_START_SIZE);
     sandbox.heap = segment("heap", &sandbox.heap_fd, BLY_HEAP_SIZE, 4096);
     segment("bulk", &sandbox.bulk_fd, BLY_BULK_SIZE, 4096);
@@ -233,20 +253,32 @@ static void sandbox_make(const char *test, enum mode mode)
     must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sandbox.control), "socketpair");
     sandbox.wake = must(eventfd(0, EFD_CLOEXEC), "eventfd");
     for (uint32_t i = 0; i < BLY_RPC_SLOT_COUNT; i++)
-        must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sandbox.sockets[i]), "socketpair");
+        must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sandbox.sockets[i]),
+             "socketpair");
     struct bly_preset presets[] = {
-        {HEAP, BLY_FD_HEAP, BLY_KIND_FILE, 3},           {BULK, BLY_FD_BULK, BLY_KIND_FILE, 3},
-        {INPUT, BLY_FD_FIRST_FREE, BLY_KIND_PIPE, 1},    {OUTPUT, BLY_FD_FIRST_FREE + 1, BLY_KIND_PIPE, 2},
-        {WAKE, BLY_FD_FIRST_FREE + 2, BLY_KIND_PIPE, 3}, {CONTROL, BLY_FD_CONTROL, BLY_KIND_SOCKET, 3},
+        {HEAP, BLY_FD_HEAP, BLY_KIND_FILE, 3},
+        {BULK, BLY_FD_BULK, BLY_KIND_FILE, 3},
+        {INPUT, BLY_FD_FIRST_FREE, BLY_KIND_PIPE, 1},
+        {OUTPUT, BLY_FD_FIRST_FREE + 1, BLY_KIND_PIPE, 2},
+        {WAKE, BLY_FD_FIRST_FREE + 2, BLY_KIND_PIPE, 3},
+        {CONTROL, BLY_FD_CONTROL, BLY_KIND_SOCKET, 3},
     };
-    memcpy(segment("preset", &sandbox.preset_fd, sizeof presets, sizeof presets), presets, sizeof presets);
+    memcpy(segment("preset", &sandbox.preset_fd, sizeof presets, sizeof presets), presets,
+           sizeof presets);
     struct bly_start_info *info = sandbox.info;
-    *info = (struct bly_start_info){.magic = BLY_START_MAGIC, .version = BLY_ABI_VERSION, .heap = HEAP, .bulk = BULK,
-                                    .wake_pool = WAKE, .wake_pool_count = 1, .control = CONTROL, .total_size = BLY_START_SIZE};
+    *info = (struct bly_start_info){.magic = BLY_START_MAGIC,
+                                    .version = BLY_ABI_VERSION,
+                                    .heap = HEAP,
+                                    .bulk = BULK,
+                                    .wake_pool = WAKE,
+                                    .wake_pool_count = 1,
+                                    .control = CONTROL,
+                                    .total_size = BLY_START_SIZE};
     info->standard[0].handle = INPUT;
     info->standard[1].handle = OUTPUT;
     info->program = sizeof *info;
-    info->flags = (mode != OPEN ? BLY_START_CONFINED_SIGNALS : 0) | (getenv("RUN_TRACE") ? BLY_START_TRACE_ABI : 0);
+    info->flags = (mode != OPEN ? BLY_START_CONFINED_SIGNALS : 0) |
+                  (getenv("RUN_TRACE") ? BLY_START_TRACE_ABI : 0);
     strcpy((char *)info + info->program, test);
     if (!strcmp(test, "a_chosen_call_fails")) {
         info->fault_call = info->program + (uint32_t)strlen(test) + 1;
@@ -286,11 +318,14 @@ static pid_t launch(const char *image, enum mode mode)
     if (child)
         return child;
     setpgid(0, 0);
-    struct { int from, to; } moves[64] = {
-        {sandbox.info_fd, BLY_FD_START_INFO}, {sandbox.channel_fd, BLY_FD_CHANNEL}, {sandbox.heap_fd, BLY_FD_HEAP},
-        {sandbox.bulk_fd, BLY_FD_BULK}, {sandbox.control[1], BLY_FD_CONTROL}, {sandbox.log[1], BLY_FD_LOG},
-        {sandbox.preset_fd, BLY_FD_PRESET}, {sandbox.pipe[0], BLY_FD_FIRST_FREE}, {sandbox.pipe[1], BLY_FD_FIRST_FREE + 1},
-        {sandbox.wake, BLY_FD_FIRST_FREE + 2},
+    struct {
+        int from, to;
+    } moves[64] = {
+        {sandbox.info_fd, BLY_FD_START_INFO},     {sandbox.channel_fd, BLY_FD_CHANNEL},
+        {sandbox.heap_fd, BLY_FD_HEAP},           {sandbox.bulk_fd, BLY_FD_BULK},
+        {sandbox.control[1], BLY_FD_CONTROL},     {sandbox.log[1], BLY_FD_LOG},
+        {sandbox.preset_fd, BLY_FD_PRESET},       {sandbox.pipe[0], BLY_FD_FIRST_FREE},
+        {sandbox.pipe[1], BLY_FD_FIRST_FREE + 1}, {sandbox.wake, BLY_FD_FIRST_FREE + 2},
     };
     int count = 10;
     for (uint32_t i = 0; i < BLY_RPC_SLOT_COUNT; i++, count++)
@@ -322,8 +357,8 @@ static const char *strange_mapping(pid_t child)
         die(path);
     while (fgets(line, sizeof line, maps)) {
         unsigned long start, end;
-        if (sscanf(line, "%lx-%lx", &start, &end) != 2 || (start >= BLY_WINDOW_START && end <= BLY_WINDOW_END) ||
-            strstr(line, "[vsyscall]"))
+        if (sscanf(line, "%lx-%lx", &start, &end) != 2 ||
+            (start >= BLY_WINDOW_START && end <= BLY_WINDOW_END) || strstr(line, "[vsyscall]"))
             continue;
         fclose(maps);
         return line;
@@ -333,7 +368,8 @@ static const char *strange_mapping(pid_t child)
 }
 
 /* Reads the log until the sandbox has ended. `names` collects lines, when given. */
-static void read_log(pid_t child, char (*names)[128], int *name_count, char *problem, size_t problem_size)
+static void read_log(pid_t child, char (*names)[128], int *name_count, char *problem,
+                     size_t problem_size)
 {
     unsigned char buffer[BLY_LOG_RECORD_MAX];
     close(sandbox.log[1]);
@@ -364,9 +400,13 @@ static void read_log(pid_t child, char (*names)[128], int *name_count, char *pro
 }
 
 static volatile pid_t running;
-static void too_long(int number) { (void)number, kill(-running, SIGKILL); }
+static void too_long(int number)
+{
+    (void)number, kill(-running, SIGKILL);
+}
 
-static bool run(const char *image, const char *test, enum mode mode, char (*names)[128], int *name_count, char *problem)
+static bool run(const char *image, const char *test, enum mode mode, char (*names)[128],
+                int *name_count, char *problem)
 {
     int status = 0;
     sandbox_make(test, mode);
@@ -405,9 +445,11 @@ int main(int count, char **arguments)
     for (int i = 0; i < name_count; i++)
         for (enum mode mode = 0; mode < MODE_COUNT; mode++) {
             if (!run(arguments[1], names[i], mode, NULL, NULL, problem))
-                printf("ok %d - %s (%s) # SKIP no namespaces here\n", ++number, names[i], modes[mode]);
+                printf("ok %d - %s (%s) # SKIP no namespaces here\n", ++number, names[i],
+                       modes[mode]);
             else
-                printf("%sok %d - %s (%s)\n", problem[0] ? "not " : "", ++number, names[i], modes[mode]);
+                printf("%sok %d - %s (%s)\n", problem[0] ? "not " : "", ++number, names[i],
+                       modes[mode]);
             if (problem[0])
                 printf("# %s\n", problem), failed = true;
         }

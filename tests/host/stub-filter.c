@@ -19,7 +19,8 @@ static struct bly_exception seen;
 static uint64_t seen_number;
 static uint32_t seen_count;
 
-/* uretprobe and uprobe: Linux (6.14 and 6.18 on) lets them past every filter; used by a program they only raise SIGILL in it, or fail. */
+/* uretprobe and uprobe: Linux (6.14 and 6.18 on) lets them past every filter; used by a program
+ * they only raise SIGILL in it, or fail. */
 #define FIRST_PROBE 335
 #define LAST_PROBE 336
 
@@ -33,15 +34,22 @@ static bool count_call(struct bly_context *context, const struct bly_exception *
     return true;
 }
 
-/* %ebx: number, %r12: end. loop: mov %ebx,%eax; <call>; inc %ebx; cmp %r12d,%ebx; jne loop; LEAVE */
-#define LOOP(a, b) \
-    {0x89, 0xd8, a, b, 0xff, 0xc3, 0x44, 0x39, 0xe3, 0x75, 0xf5, 0xb8, 0x5a, 0x5a, 0, 0, 0x0f, 0x05}
+/* %ebx: number, %r12: end. mov %ebx,%eax; <call>; inc %ebx; cmp %r12d,%ebx; jne -11; LEAVE */
+#define LOOP(a, b)                                                                                 \
+    {                                                                                              \
+        0x89, 0xd8, a, b, 0xff, 0xc3, 0x44, 0x39, 0xe3, 0x75, 0xf5, 0xb8, 0x5a, 0x5a, 0, 0, 0x0f,  \
+            0x05                                                                                   \
+    }
 
-static void run_loop(const unsigned char *code, size_t size, uint64_t from, uint64_t to, bool foreign)
+static void run_loop(const unsigned char *code, size_t size, uint64_t from, uint64_t to,
+                     bool foreign)
 {
     static unsigned char stack[4096];
-    struct bly_context context = {.rip = STUB_CODE, .rsp = (uint64_t)stack + sizeof stack, .rflags = 0x202,
-                                  .rbx = from, .r12 = to};
+    struct bly_context context = {.rip = STUB_CODE,
+                                  .rsp = (uint64_t)stack + sizeof stack,
+                                  .rflags = 0x202,
+                                  .rbx = from,
+                                  .r12 = to};
     guest_code(code, size);
     guest()->hook = count_call;
     seen_count = 0;
@@ -65,11 +73,14 @@ static void every_call_from_outside_traps(void)
 /* The kernel's own page of old entry points is no way round. */
 static void the_vsyscall_page_traps(void)
 {
-    /* mov $0xffffffffff600000,%rax (gettimeofday); xor %edi,%edi; xor %esi,%esi; call *%rax; LEAVE */
-    static const unsigned char code[] = {0x48, 0xc7, 0xc0, 0, 0, 0x60, 0xff, 0x31, 0xff, 0x31, 0xf6, 0xff, 0xd0,
-                                         0xb8, 0x5a, 0x5a, 0, 0, 0x0f, 0x05};
+    /* mov $0xffffffffff600000,%rax (gettimeofday); xor %edi,%edi; xor %esi,%esi; call *%rax; LEAVE
+     */
+    static const unsigned char code[] = {0x48, 0xc7, 0xc0, 0,    0,    0x60, 0xff,
+                                         0x31, 0xff, 0x31, 0xf6, 0xff, 0xd0, 0xb8,
+                                         0x5a, 0x5a, 0,    0,    0x0f, 0x05};
     static unsigned char stack[4096];
-    struct bly_context context = {.rip = STUB_CODE, .rsp = (uint64_t)stack + sizeof stack, .rflags = 0x202};
+    struct bly_context context = {
+        .rip = STUB_CODE, .rsp = (uint64_t)stack + sizeof stack, .rflags = 0x202};
     guest_code(code, sizeof code);
     /* Without vsyscall emulation on this host the call is a memory fault instead. */
     guest()->hook = NULL;
@@ -90,18 +101,50 @@ bool leave_call(struct bly_context *context, const struct bly_exception *excepti
     return true;
 }
 
-#define THREAD_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | \
-                      CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
+#define THREAD_FLAGS                                                                               \
+    (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |            \
+     CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
 
 static void only_the_closed_list_passes_from_inside(void)
 {
-    static const uint16_t list[] = {
-        __NR_futex, __NR_preadv2, __NR_pwritev2, __NR_rt_sigreturn, __NR_clock_gettime, __NR_mprotect, __NR_mmap, __NR_munmap,
-        __NR_madvise, __NR_mremap, __NR_ppoll, __NR_tgkill, __NR_clone, __NR_rt_sigprocmask, __NR_sigaltstack, __NR_exit,
-        __NR_exit_group, __NR_wait4, __NR_recvmsg, __NR_close, __NR_sched_yield, __NR_membarrier, __NR_epoll_pwait,
-        __NR_epoll_ctl, __NR_epoll_create1, __NR_lseek, __NR_getdents64, __NR_ftruncate, __NR_fallocate, __NR_fsync,
-        __NR_fdatasync, __NR_getrandom, __NR_getcpu, __NR_sched_setaffinity, __NR_sched_getaffinity, __NR_arch_prctl,
-        __NR_prctl, __NR_restart_syscall};
+    static const uint16_t list[] = {__NR_futex,
+                                    __NR_preadv2,
+                                    __NR_pwritev2,
+                                    __NR_rt_sigreturn,
+                                    __NR_clock_gettime,
+                                    __NR_mprotect,
+                                    __NR_mmap,
+                                    __NR_munmap,
+                                    __NR_madvise,
+                                    __NR_mremap,
+                                    __NR_ppoll,
+                                    __NR_tgkill,
+                                    __NR_clone,
+                                    __NR_rt_sigprocmask,
+                                    __NR_sigaltstack,
+                                    __NR_exit,
+                                    __NR_exit_group,
+                                    __NR_wait4,
+                                    __NR_recvmsg,
+                                    __NR_close,
+                                    __NR_sched_yield,
+                                    __NR_membarrier,
+                                    __NR_epoll_pwait,
+                                    __NR_epoll_ctl,
+                                    __NR_epoll_create1,
+                                    __NR_lseek,
+                                    __NR_getdents64,
+                                    __NR_ftruncate,
+                                    __NR_fallocate,
+                                    __NR_fsync,
+                                    __NR_fdatasync,
+                                    __NR_getrandom,
+                                    __NR_getcpu,
+                                    __NR_sched_setaffinity,
+                                    __NR_sched_getaffinity,
+                                    __NR_arch_prctl,
+                                    __NR_prctl,
+                                    __NR_restart_syscall};
     _Static_assert(sizeof list / sizeof *list <= 40, "the list is closed");
     for (long number = 0; number < CALLS; number++) {
         bool listed = false;
@@ -116,7 +159,8 @@ static void only_the_closed_list_passes_from_inside(void)
 
 static void hostile_arguments_do_not_pass(void)
 {
-    const long anonymous = MAP_PRIVATE | MAP_ANONYMOUS, address = 0x20000000, own = block()->process_id;
+    const long anonymous = MAP_PRIVATE | MAP_ANONYMOUS, address = 0x20000000,
+               own = block()->process_id;
     const long calls[][7] = {
         {__NR_mmap, 0, 4096, PROT_READ, anonymous, -1, 0},
         {__NR_mmap, address, 4096, PROT_READ, anonymous | MAP_FIXED | MAP_GROWSDOWN, -1, 0},
@@ -166,7 +210,8 @@ static void hostile_arguments_do_not_pass(void)
         {__NR_epoll_pwait, 5, (long)&shared->words[0], 1, 1000, 0, 8},
     };
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
-        long result = host_syscall(calls[i][0], calls[i][1], calls[i][2], calls[i][3], calls[i][4], calls[i][5], calls[i][6]);
+        long result = host_syscall(calls[i][0], calls[i][1], calls[i][2], calls[i][3], calls[i][4],
+                                   calls[i][5], calls[i][6]);
         if (result != -EPERM) {
             say("passed: number and line of the table follow");
             EXPECT(calls[i][0] * 1000 + (long)i, -1);
@@ -180,7 +225,9 @@ static void open_sandboxes_reach_nobody(void)
     if (block()->process_id == 1)
         return; /* a namespace of our own: there are no strangers */
     if (!(info->flags & BLY_START_CONFINED_SIGNALS))
-        EXPECT(host_syscall(__NR_tgkill, block()->process_id, block()->thread_id, BLY_INTERRUPT_SIGNAL, 0, 0, 0), -EPERM);
+        EXPECT(host_syscall(__NR_tgkill, block()->process_id, block()->thread_id,
+                            BLY_INTERRUPT_SIGNAL, 0, 0, 0),
+               -EPERM);
     EXPECT(host_syscall(__NR_sched_setaffinity, 1, 8, (long)&shared->words[0], 0, 0, 0), -EPERM);
     EXPECT(host_syscall(__NR_sched_getaffinity, 1, 8, (long)&shared->words[0], 0, 0, 0), -EPERM);
 }

@@ -36,7 +36,9 @@ static void memory_is_mapped_where_it_is_asked_for(void)
     EXPECT(bly->memory_map((void *)BASE, 0x4000, RW, 0), 0); /* free again */
     EXPECT(bly->memory_map((void *)(BASE + 0x4000), 0x1000, RW, 0), 0);
     EXPECT(bly->memory_move((void *)BASE, 0x4000, (void *)BASE, 0x8000, 0), -ENOMEM);
-    EXPECT(bly->memory_move((void *)(BASE + 0x100000), 0x8000, (void *)(BASE + 0x100000), 0x1000, 0), 0);
+    EXPECT(
+        bly->memory_move((void *)(BASE + 0x100000), 0x8000, (void *)(BASE + 0x100000), 0x1000, 0),
+        0);
     EXPECT(bly->memory_protect((void *)BASE, 0x4000, BLY_PROT_READ), 0);
     EXPECT(bly->memory_unmap((void *)BASE, 0x200000), 0);
     /* Low addresses down to BLY_GUEST_MIN, and the top. */
@@ -56,7 +58,9 @@ static void segments_are_mapped_and_can_be_mapped_again(void)
     *(uint32_t *)BASE = 79;
     EXPECT(shared->words[0], 78);
     *(uint32_t *)(BLY_BULK_START + BLY_BULK_SIZE - 4) = 5;
-    EXPECT(bly->memory_advise((void *)(BLY_BULK_START + BLY_BULK_SIZE - 4096), 4096, BLY_ADVICE_REMOVE), 0);
+    EXPECT(bly->memory_advise((void *)(BLY_BULK_START + BLY_BULK_SIZE - 4096), 4096,
+                              BLY_ADVICE_REMOVE),
+           0);
     EXPECT(*(uint32_t *)(BLY_BULK_START + BLY_BULK_SIZE - 4), 0);
     EXPECT(bly->stream_map(info->heap, (void *)BASE, 0x1000, RW, BLY_MAP_REPLACE, 1), -EINVAL);
     EXPECT(bly->stream_map(0, (void *)BASE, 0x1000, RW, BLY_MAP_REPLACE, 0), -EBADF);

@@ -1,4 +1,5 @@
-/* Streams, wait sets, handles, calls to the monitor. Standard input and output are the ends of one pipe; mount 0 is an empty folder. */
+/* Streams, wait sets, handles, calls to the monitor. Standard input and output are the ends of one
+ * pipe; mount 0 is an empty folder. */
 
 #include "stub.h"
 #include <bailey/rpc.h>
@@ -6,7 +7,8 @@
 #define IN info->standard[0].handle
 #define OUT info->standard[1].handle
 
-static int64_t put(bly_handle stream, const char *text, size_t size, uint64_t offset, unsigned flags)
+static int64_t put(bly_handle stream, const char *text, size_t size, uint64_t offset,
+                   unsigned flags)
 {
     struct bly_iovec vector = {(void *)text, size};
     return bly->stream_write(stream, &vector, 1, offset, flags);
@@ -22,8 +24,10 @@ static bly_handle open_file(const char *uri, unsigned options, struct bly_attrib
     size_t size = 0;
     while (uri[size])
         size++;
-    EXPECT(bly->stream_open(uri, size, BLY_ACCESS_READ | (options & BLY_OPEN_DIRECTORY ? 0 : BLY_ACCESS_WRITE), options,
-                            0600, &handle, attributes), 0);
+    EXPECT(bly->stream_open(uri, size,
+                            BLY_ACCESS_READ | (options & BLY_OPEN_DIRECTORY ? 0 : BLY_ACCESS_WRITE),
+                            options, 0600, &handle, attributes),
+           0);
     CHECK(handle != BLY_NO_HANDLE);
     return handle;
 }
@@ -111,7 +115,8 @@ static void files_are_opened_by_the_monitor(void)
     EXPECT(get(file, text, 1, 0, 0), -EBADF);
 }
 
-/* A handle opened after the clone is fetched when it is first used, and a closed one is forgotten by all. */
+/* A handle opened after the clone is fetched when it is first used, and a closed one is forgotten
+ * by all. */
 static void handles_are_good_in_every_picoprocess(void)
 {
     uint32_t id;
@@ -256,7 +261,8 @@ static void wake_descriptors_count(void)
 {
     uint64_t value = 3;
     struct bly_iovec vector = {&value, 8};
-    EXPECT(bly->stream_read(info->wake_pool, &vector, 1, BLY_AT_CURRENT, BLY_STREAM_NO_WAIT), -EAGAIN);
+    EXPECT(bly->stream_read(info->wake_pool, &vector, 1, BLY_AT_CURRENT, BLY_STREAM_NO_WAIT),
+           -EAGAIN);
     EXPECT(bly->stream_write(info->wake_pool, &vector, 1, BLY_AT_CURRENT, BLY_STREAM_NO_WAIT), 8);
     EXPECT(bly->wait_stream(info->wake_pool, BLY_WAIT_READ, BLY_FOREVER), BLY_WAIT_READ);
     EXPECT(bly->stream_read(info->wake_pool, &vector, 1, BLY_AT_CURRENT, BLY_STREAM_NO_WAIT), 8);
@@ -279,7 +285,8 @@ const struct test stream_tests[] = {
     {"the_cache_is_bounded", the_cache_is_bounded},
     {"everybody_reads_the_whole_folder", everybody_reads_the_whole_folder},
     {"locks_and_slots_of_the_dead_are_released", locks_and_slots_of_the_dead_are_released},
-    {"calls_survive_interrupts_and_a_shortage_of_slots", calls_survive_interrupts_and_a_shortage_of_slots},
+    {"calls_survive_interrupts_and_a_shortage_of_slots",
+     calls_survive_interrupts_and_a_shortage_of_slots},
     {"wake_descriptors_count", wake_descriptors_count},
     {"long_log_lines_arrive_in_pieces", long_log_lines_arrive_in_pieces},
     {NULL, NULL},

@@ -35,7 +35,10 @@ static bool equal(const char *a, const char *b)
     return *a == *b;
 }
 
-void say(const char *text) { bly->log(BLY_LOG_INFO, text, length(text)); }
+void say(const char *text)
+{
+    bly->log(BLY_LOG_INFO, text, length(text));
+}
 
 _Noreturn void stub_fail(const char *file, int line, const char *what, long value)
 {
@@ -102,7 +105,10 @@ void job_start(struct job *job)
     job->done = 0;
     EXPECT(bly->thread_create((uint64_t)job, &job->thread_id), 0);
 }
-void job_join(struct job *job) { await(&job->done, 1); }
+void job_join(struct job *job)
+{
+    await(&job->done, 1);
+}
 
 static void thread_start(uint64_t argument)
 {
@@ -114,12 +120,18 @@ static void thread_start(uint64_t argument)
 }
 
 /* Behind the thread block, in the same page. */
-struct guest *guest(void) { return (struct guest *)((char *)block() + 0x400); }
-_Static_assert(sizeof(struct bly_thread_block) <= 0x400 && sizeof(struct guest) <= 0xc00, "one page");
+struct guest *guest(void)
+{
+    return (struct guest *)((char *)block() + 0x400);
+}
+_Static_assert(sizeof(struct bly_thread_block) <= 0x400 && sizeof(struct guest) <= 0xc00,
+               "one page");
 
 void guest_code(const void *bytes, size_t size)
 {
-    EXPECT(bly->memory_map((void *)STUB_CODE, 0x1000, BLY_PROT_READ | BLY_PROT_WRITE, BLY_MAP_REPLACE), 0);
+    EXPECT(
+        bly->memory_map((void *)STUB_CODE, 0x1000, BLY_PROT_READ | BLY_PROT_WRITE, BLY_MAP_REPLACE),
+        0);
     memcpy((void *)STUB_CODE, bytes, size);
     EXPECT(bly->memory_protect((void *)STUB_CODE, 0x1000, BLY_PROT_READ | BLY_PROT_EXECUTE), 0);
 }
@@ -158,10 +170,14 @@ static void exception(struct bly_context *context, const struct bly_exception *e
     }
     if (own->hook && own->hook(context, exception))
         return;
-    stub_fail(__FILE__, __LINE__, "unexpected exception of kind", (long)(exception->kind * 1000000000000 + context->rip));
+    stub_fail(__FILE__, __LINE__, "unexpected exception of kind",
+              (long)(exception->kind * 1000000000000 + context->rip));
 }
 
-static bool in_image(uint64_t rip) { return rip >= BLY_IMAGE_START && rip < BLY_IMAGE_START + 0x10000000; }
+static bool in_image(uint64_t rip)
+{
+    return rip >= BLY_IMAGE_START && rip < BLY_IMAGE_START + 0x10000000;
+}
 
 static void interrupt(struct bly_context *context)
 {
@@ -178,7 +194,8 @@ static void interrupt(struct bly_context *context)
 
 static void start(const struct bly_abi *abi, const struct bly_start_info *start_info)
 {
-    static const struct test *const groups[] = {memory_tests, thread_tests, process_tests, stream_tests, filter_tests};
+    static const struct test *const groups[] = {memory_tests, thread_tests, process_tests,
+                                                stream_tests, filter_tests};
     bly = abi;
     info = start_info;
     if (abi->version != BLY_ABI_VERSION || abi->size != sizeof *abi)

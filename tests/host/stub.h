@@ -1,4 +1,5 @@
-/* A personality for tests: each test is a function of the first picoprocess, chosen by the program's name in the start information. */
+/* A personality for tests: each test is a function of the first picoprocess, chosen by the
+ * program's name in the start information. */
 #ifndef TESTS_HOST_STUB_H
 #define TESTS_HOST_STUB_H
 
@@ -13,19 +14,20 @@ struct test {
     const char *name;
     void (*function)(void);
 };
-extern const struct test memory_tests[], thread_tests[], process_tests[], stream_tests[], filter_tests[];
+extern const struct test memory_tests[], thread_tests[], process_tests[], stream_tests[],
+    filter_tests[];
 
 _Noreturn void stub_fail(const char *file, int line, const char *what, long value);
-#define CHECK(condition) \
-    do { \
-        if (!(condition)) \
-            stub_fail(__FILE__, __LINE__, #condition, 0); \
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition))                                                                          \
+            stub_fail(__FILE__, __LINE__, #condition, 0);                                          \
     } while (0)
-#define EXPECT(expression, wanted) \
-    do { \
-        long value_ = (long)(expression); \
-        if (value_ != (long)(wanted)) \
-            stub_fail(__FILE__, __LINE__, #expression " is not " #wanted, value_); \
+#define EXPECT(expression, wanted)                                                                 \
+    do {                                                                                           \
+        long value_ = (long)(expression);                                                          \
+        if (value_ != (long)(wanted))                                                              \
+            stub_fail(__FILE__, __LINE__, #expression " is not " #wanted, value_);                 \
     } while (0)
 
 static inline struct bly_thread_block *block(void)
@@ -59,8 +61,9 @@ struct job {
 void job_start(struct job *job);
 void job_join(struct job *job);
 
-/* Runs guest code (position-independent bytes, mapped at STUB_CODE) from `context` until it makes the system call STUB_LEAVE; on
- * return *context is its state then. Exceptions and interrupts meanwhile are counted, and handed to stub_hook first. */
+/* Runs guest code (position-independent bytes, mapped at STUB_CODE) from `context` until it makes
+ * the system call STUB_LEAVE; on return *context is its state then. Exceptions and interrupts
+ * meanwhile are counted, and handed to stub_hook first. */
 #define STUB_CODE 0x10000000ull
 #define STUB_LEAVE 0x5a5a
 void guest_code(const void *bytes, size_t size);
