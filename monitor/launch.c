@@ -115,21 +115,23 @@ static int open_empty_folder(const struct mon_policy *policy)
     return folder < 0 ? -errno : folder;
 }
 
-static pid_t clone_child(uint64_t flags)
+static int end_at_once(void *argument)
 {
-    struct clone_args arguments = {.flags = flags | CLONE_CLEAR_SIGHAND, .exit_signal = SIGCHLD};
-    pid_t child = (pid_t)syscall(SYS_clone3, &arguments, sizeof(arguments));
-    if (child < 0 && errno == ENOSYS)
-        child = (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
+    _exit(0);
+}
+
+/* In our memory, on a stack of its own (confine.c says why). */
+static pid_t clone_child(struct mon_sandbox *sandbox, uint64_t flags, int (*function)(void *))
+{
+    pid_t child = clone(function, sandbox->child_stack + sizeof(sandbox->child_stack), (int)(flags | CLONE_VM | SIGCHLD),
+                        &sandbox->confinement);
     return child < 0 ? -errno : child;
 }
 
 /* Without Landlock's scope, whether signals are confined depends on the pid namespace, and the sandbox is told before it is cloned. */
-static bool would_get_pid_namespace(bool by_root)
+static bool would_get_pid_namespace(struct mon_sandbox *sandbox)
 {
-    pid_t child = clone_child((by_root ? 0 : CLONE_NEWUSER) | CLONE_NEWPID);
-    if (child == 0)
-        _exit(0);
+    pid_t child = clone_child(sandbox, (sandbox->confinement.by_root ? 0 : CLONE_NEWUSER) | CLONE_NEWPID, end_at_once);
     if (child < 0)
         return false;
     while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
@@ -141,8 +143,9 @@ static bool would_get_pid_namespace(bool by_root)
  *
  * Mount and network namespaces only stand in for Landlock where that is missing: it forbids all files, TCP, foreign signals and
  * abstract sockets, the filter lets no socket be made, and the two cost 0.1 and 0.5 ms of a start (docs/performance.md). */
-static pid_t start_child(struct mon_confinement *confinement)
+static pid_t start_child(struct mon_sandbox *sandbox)
 {
+    struct mon_confinement *confinement = &sandbox->confinement;
     uint64_t user = confinement->by_root ? 0 : CLONE_NEWUSER;
     uint64_t covered = confinement->scoped ? 0 : CLONE_NEWNS | CLONE_NEWNET;
     const uint64_t choices[] = {user | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | covered,
@@ -150,12 +153,10 @@ static pid_t start_child(struct mon_confinement *confinement)
     pid_t child = -EPERM;
     for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]) && child < 0; i++) {
         confinement->namespaces = choices[i];
-        child = clone_child(choices[i]);
+        child = clone_child(sandbox, choices[i], mon_confine_and_execute);
         if (child == -EAGAIN || child == -ENOMEM)
             break;
     }
-    if (child == 0)
-        mon_confine_and_execute(confinement);
     return child;
 }
 
@@ -278,11 +279,10 @@ static int prepare_servers(struct mon_sandbox *sandbox, struct error *error)
 int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error *error)
 {
     const struct mon_policy *policy = sandbox->policy;
-    struct mon_confinement confinement = {.by_root = geteuid() == 0,
-                                          .user = NOBODY,
-                                          .group = NOBODY,
-                                          .process_limit = policy->process_limit};
-    struct inheritance inheritance = {.confinement = &confinement, .next = BLY_FD_FIRST_FREE};
+    struct mon_confinement *confinement = &sandbox->confinement;
+    *confinement = (struct mon_confinement){
+        .by_root = geteuid() == 0, .user = NOBODY, .group = NOBODY, .process_limit = policy->process_limit};
+    struct inheritance inheritance = {.confinement = confinement, .next = BLY_FD_FIRST_FREE};
     struct mon_start_handles handles = {0};
 
     int result = prepare_servers(sandbox, error);
@@ -328,11 +328,11 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     bool scoped = false;
     cleanup_close int landlock = make_landlock(image, &scoped);
     cleanup_close int empty_folder = open_empty_folder(policy);
-    confinement.landlock = landlock;
-    confinement.scoped = scoped;
-    confinement.image = image;
-    confinement.empty_folder = empty_folder;
-    sandbox->confined_signals = scoped || would_get_pid_namespace(confinement.by_root);
+    confinement->landlock = landlock;
+    confinement->scoped = scoped;
+    confinement->image = image;
+    confinement->empty_folder = empty_folder;
+    sandbox->confined_signals = scoped || would_get_pid_namespace(sandbox);
 
     for (unsigned i = 0; i < BLY_RPC_SLOT_COUNT; i++)
         move(&inheritance, sandbox->rpc.peers[i], BLY_FD_SLOT_SOCKETS + (int)i);
@@ -357,12 +357,12 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     mon_cgroup_open(&sandbox->cgroup, policy->memory_limit, policy->process_limit);
     /* Orphans of the sandbox come to us, so that none outlives it. */
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    pid_t child = start_child(&confinement);
+    pid_t child = start_child(sandbox);
     if (child < 0)
         return error_set_errno(error, child, "cannot start a process for the sandbox");
     sandbox->child = child;
     mon_cgroup_enter(&sandbox->cgroup, child);
-    sandbox->walls = confinement.namespaces;
+    sandbox->walls = confinement->namespaces;
 
     result = mon_rpc_start(&sandbox->rpc);
     return result < 0 ? error_set_errno(error, result, "cannot start the monitor's threads") : 0;

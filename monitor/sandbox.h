@@ -18,8 +18,9 @@
 #define MON_WAKE_POOL_COUNT 32u
 /* Handles of what every picoprocess starts with, in the order in which launch.c adds them to the fresh table. */
 #define MON_PRESET_MAX 16u
+#define MON_MOVE_MAX (BLY_RPC_SLOT_COUNT + MON_PRESET_MAX + 8)
 
-/* How the child confines itself (confine.c). Filled in before the clone; read by the child alone. */
+/* How the child confines itself (confine.c). Filled in before the clone; the child reads it until it has executed the image. */
 struct mon_confinement {
     uint64_t namespaces;   /* CLONE_NEW* flags that the host granted */
     bool by_root;          /* drops to `user`, `group` inside */
@@ -32,7 +33,7 @@ struct mon_confinement {
     int empty_folder;      /* O_PATH descriptor of a folder without anything: the root; -1: none */
     struct mon_descriptor_move {
         int from, to;
-    } moves[BLY_RPC_SLOT_COUNT + MON_PRESET_MAX + 8];
+    } moves[MON_MOVE_MAX];
     size_t move_count;
     int wake_places[MON_WAKE_POOL_COUNT]; /* the wake pool's descriptors, made by the child */
 };
@@ -52,6 +53,8 @@ struct mon_sandbox {
     uint64_t walls;              /* CLONE_NEW* granted */
     bool confined_signals;
     struct mon_cgroup cgroup;
+    struct mon_confinement confinement;
+    unsigned char child_stack[16384] __attribute__((aligned(16)));
 
     pid_t child;                 /* first picoprocess; 0 when reaped */
     int channel;                 /* our end of the control stream */
@@ -87,8 +90,8 @@ int mon_execute_payload(const struct mon_execute *request, const char *directory
                         bly_handle terminal_input, bly_handle terminal_output, void *buffer, size_t size)
     __attribute__((warn_unused_result));
 
-/* confine.c: in the child, from clone to exec. Only system calls: the child is a copy of a process that may hold any lock. */
-_Noreturn void mon_confine_and_execute(const struct mon_confinement *confinement);
+/* confine.c: the child's function, from clone to exec; `argument` is a struct mon_confinement. Does not return. */
+int mon_confine_and_execute(void *argument);
 
 /* log-reader.c */
 void mon_log_read(struct mon_watch *watch, uint32_t events);
