@@ -2,8 +2,7 @@
 #include "libos/abi.h"
 #include "personality/linux/init.h"
 #include "personality/linux/process/lifecycle.h"
-
-void lx_tty_window_size(uint32_t terminal, uint16_t rows, uint16_t columns) __attribute__((weak));
+#include "personality/linux/tty/tty.h"
 
 struct control {
     struct bly_control record; /* with its payload behind it */
@@ -86,7 +85,17 @@ static void serve_execute(struct control *control)
         .terminal = execute->flags & BLY_START_TERMINAL,
     };
     memcpy(request.standard, execute->standard, sizeof request.standard);
-    (void)init_start_program(&request);
+    if (request.terminal) {
+        request.tty = lx_tty_create(request.token, execute->terminal_input, execute->terminal_output, execute->terminal_rows,
+                                    execute->terminal_columns);
+        int error = request.tty ? init_start_thread("terminal", lx_tty_pump, tty_ref(request.tty)) : -ENOMEM;
+        if (error < 0) {
+            init_report(BLY_CONTROL_FAILED, request.token, error, request.program, strlen(request.program));
+            return;
+        }
+    }
+    if (init_start_program(&request) < 0)
+        tty_unref(request.tty);
 }
 
 static const char *state_name(const struct lx_process *process)
@@ -143,8 +152,7 @@ static void serve(struct control *control)
         serve_signal(control);
         break;
     case BLY_CONTROL_WINDOW_SIZE:
-        if (lx_tty_window_size)
-            lx_tty_window_size(control->record.token, control->record.rows, control->record.columns);
+        lx_tty_window_size(control->record.token, control->record.rows, control->record.columns);
         break;
     case BLY_CONTROL_EXECUTE:
         serve_execute(control);

@@ -69,6 +69,17 @@ void init_thread_started(uint64_t argument)
     panic("a service thread of init came back");
 }
 
+void init_end_thread(void)
+{
+    struct lx_thread *thread = lx_current();
+    thread_block()->personality_thread = NULL;
+    lock_acquire(&process_table()->lock);
+    thread_free(thread);
+    lock_release(&process_table()->lock);
+    bly->thread_exit();
+    panic("a thread ran on after its end");
+}
+
 static void timer_service(void *argument)
 {
     lx_timer_thread();
@@ -108,7 +119,9 @@ static int open_standard_streams(const struct program_request *request)
 {
     for (int fd = 0; fd < 3; fd++) {
         struct open_file *file;
-        if (request->terminal && tty_open_terminal)
+        if (request->tty)
+            file = tty_open_this(request->tty, O_RDWR);
+        else if (request->terminal && tty_open_terminal)
             file = tty_open_terminal(O_RDWR);
         else
             file = lx_standard_stream(&request->standard[fd]);
@@ -142,6 +155,7 @@ static int prepare_child(const struct program_request *request, const char **out
         return -ENOMEM;
     *out_what = "standard input and output";
     int error = open_standard_streams(request);
+    tty_unref(request->tty);
     if (error)
         return error;
     become_user(request->user, request->group);

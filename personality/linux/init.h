@@ -9,6 +9,8 @@ _Noreturn void init_run(void);
 
 /* A thread of init, without a tid of the program's world. `function` does not return. */
 int init_start_thread(const char *name, void (*function)(void *), void *argument);
+/* Ends the calling service thread. */
+_Noreturn void init_end_thread(void);
 _Noreturn void init_thread_started(uint64_t argument); /* of thread_start, when init_is_service says so */
 static inline bool init_is_service(uint64_t argument) { return argument & 1; }
 
@@ -23,6 +25,7 @@ struct program_request {
     size_t argument_count, environment_count;
     uint32_t user, group;
     bool terminal;
+    struct tty *tty; /* the terminal of a program of `bailey exec`; NULL: the sandbox's own. The child takes over a reference */
     struct bly_start_stream standard[3];
 };
 /* Makes the process. Guest pid, or -errno (already reported). */

@@ -3,6 +3,7 @@
  *
  * The pump, a thread of init, is the only reader of terminal_input. Output is written by whoever makes it (tty_drain); only what the host does
  * not take at once is left to the pump. */
+#include "personality/linux/init.h"
 #include "personality/linux/tty/internal.h"
 
 enum { PUMP_CHUNK = 1024 };
@@ -101,5 +102,5 @@ _Noreturn void lx_tty_pump(void *argument)
         tty_hang_up(tty);
         tty_unref(tty);
     }
-    thread_end(0);
+    init_end_thread();
 }

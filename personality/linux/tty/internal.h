@@ -74,8 +74,6 @@ static inline struct tty_roots *tty_roots(void) { return lx_kernel->tty; }
 
 /* terminal.c */
 struct tty *tty_create(bool pseudo); /* one reference; NULL: no memory or no number left */
-struct tty *tty_ref(struct tty *tty);
-void tty_unref(struct tty *tty);
 struct tty *tty_get(uint32_t number);  /* with a reference; NULL */
 void tty_lock(struct tty *tty);
 void tty_unlock(struct tty *tty);      /* sends the signals noted meanwhile, and writes output to the host's terminal */

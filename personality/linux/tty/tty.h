@@ -12,10 +12,12 @@
 struct tty *lx_tty_create(uint32_t terminal, bly_handle input, bly_handle output, uint16_t rows, uint16_t columns);
 /* An open file of the caller's controlling terminal, else of the main one, for standard streams. NULL: no memory or no terminal. */
 struct open_file *tty_open_terminal(unsigned flags);
+struct tty *tty_ref(struct tty *tty);
+void tty_unref(struct tty *tty); /* NULL is fine; no lock held */
 /* An open file of this one. NULL: no memory. */
 struct open_file *tty_open_this(struct tty *tty, unsigned flags);
 /* Thread of init that carries bytes from the host's terminal into the line discipline, until it hangs up; one a terminal.
- * Argument: a struct tty * of lx_tty_create, or NULL for the main one. Returns from its thread by thread_end. */
+ * Argument: a struct tty * of lx_tty_create (whose reference it takes over), or NULL for the main one. */
 _Noreturn void lx_tty_pump(void *argument);
 /* BLY_CONTROL_WINDOW_SIZE. Terminal 0 is the main one. */
 void lx_tty_window_size(uint32_t terminal, uint16_t rows, uint16_t columns);
