@@ -30,10 +30,10 @@ dd if=/dev/urandom of=big bs=64k count=40 2>/dev/null
 cmp big copy || fail "big stream differs"
 # A program whose caller is gone gets a hang-up.
 "$BAILEY" exec box sleep 555 &
-sleep 0.3
+sleep 1
 kill -9 $!
 wait
-sleep 0.3
+sleep 1
 expect 0 "$BAILEY" ps box
 grep -q "sleep 555" out && fail "the orphan lives: $(cat out)"
 
@@ -64,7 +64,7 @@ says "1
 tracer=$!
 sleep 0.5
 expect 0 "$BAILEY" exec box cat /etc/hostname
-sleep 0.3
+sleep 1
 kill $tracer
 grep -q 'openat.*"/etc/hostname"' trace || fail "trace: $(head -3 trace)"
 exit 0

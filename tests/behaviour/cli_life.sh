@@ -52,13 +52,13 @@ expect 0 "$BAILEY" rm back
 
 # One that ignores SIGTERM is ended all the same.
 expect 0 "$BAILEY" run -d --name stubborn sh -c 'trap "" TERM; while :; do sleep 1; done'
-sleep 0.3
+sleep 1
 expect 0 "$BAILEY" stop -t 1 stubborn
 expect 0 "$BAILEY" wait stubborn
 says "137"
 
 expect 0 "$BAILEY" run -d --name signalled sh -c 'trap "exit 9" USR1; while :; do sleep 0.1; done'
-sleep 0.3
+sleep 1
 expect 0 "$BAILEY" kill -s USR1 signalled
 expect 0 "$BAILEY" wait signalled
 says "9"
@@ -68,7 +68,7 @@ expect 0 "$BAILEY" rm -a
 expect 0 "$BAILEY" run -d --name murdered sleep 1000
 pid=$("$BAILEY" ps --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["pid"])')
 kill -9 "$pid"
-sleep 0.3
+sleep 1
 expect 0 "$BAILEY" ps -a
 grep -q "murdered *died" out || fail "ps -a: $(cat out)"
 expect 0 "$BAILEY" rm -f murdered
