@@ -19,32 +19,32 @@ says "7
 8"
 
 # Grants.
-mkdir -p work/sub
-echo data >work/in
-expect 0 "$BAILEY" run -v "$PWD/work:/w" sh -c 'cat /w/in; echo new >/w/out'
+mkdir -p granted/sub
+echo data >granted/in
+expect 0 "$BAILEY" run -v "$PWD/granted:/w" sh -c 'cat /w/in; echo new >/w/out'
 says "data"
-[ "$(cat work/out)" = new ] || fail "written through -v"
-expect 0 "$BAILEY" run -v "$PWD/work:/w:ro" sh -c 'echo no >/w/no 2>/dev/null || echo refused'
+[ "$(cat granted/out)" = new ] || fail "written through -v"
+expect 0 "$BAILEY" run -v "$PWD/granted:/w:ro" sh -c 'echo no >/w/no 2>/dev/null || echo refused'
 says "refused"
-[ ! -e work/no ] || fail "written through :ro"
-expect 0 "$BAILEY" run -v "$PWD/work:/w:O" sh -c 'echo over >/w/over; rm /w/in; ls /w'
+[ ! -e granted/no ] || fail "written through :ro"
+expect 0 "$BAILEY" run -v "$PWD/granted:/w:O" sh -c 'echo over >/w/over; rm /w/in; ls /w'
 says "out
 over
 sub"
-[ ! -e work/over ] && [ -e work/in ] || fail "written through :O"
-(cd work && "$BAILEY" run -v . sh -c 'pwd; ls') >out || fail "-v ."
-says "$PWD/work
+[ ! -e granted/over ] && [ -e granted/in ] || fail "written through :O"
+(cd granted && "$BAILEY" run -v . sh -c 'pwd; ls') >out || fail "-v ."
+says "$PWD/granted
 in
 out
 sub"
-expect 0 "$BAILEY" run -v "$PWD/work/in:/etc/motd" cat /etc/motd
+expect 0 "$BAILEY" run -v "$PWD/granted/in:/etc/motd" cat /etc/motd
 says "data"
-ln -s /etc/passwd work/way
-expect 0 "$BAILEY" run -v "$PWD/work:/w" sh -c 'cat /w/way | head -1'
+ln -s /etc/passwd granted/way
+expect 0 "$BAILEY" run -v "$PWD/granted:/w" sh -c 'cat /w/way | head -1'
 says "root:x:0:0:root:/root:/bin/bash"
 expect 125 "$BAILEY" run -v /proc:/p true
 complains "host's kernel"
-expect 125 "$BAILEY" run -v "$PWD/work:/dev/x" true
+expect 125 "$BAILEY" run -v "$PWD/granted:/dev/x" true
 
 # The private layer.
 expect 0 "$BAILEY" run sh -c 'echo x >/usr/new; cat /usr/new'
@@ -58,7 +58,7 @@ cat >policy.yaml <<'END'
 command: [sh, -c, "cat /w/in; echo $LIMIT"]
 environment: [LIMIT=3]
 volumes:
-  - host: work
+  - host: granted
     guest: /w
     access: ro
 END
@@ -75,7 +75,7 @@ expect 125 "$BAILEY" run --policy bad.yaml true
 complains "bad.yaml:2: unknown key 'memroy' (did you mean 'memory'?)"
 
 # Learned from one run, enough for the next, and no more.
-expect 0 "$BAILEY" policy learn -o learned.yaml -v "$PWD/work:/w" -- python3 -c 'import json; print(open("/w/in").read().strip())'
+expect 0 "$BAILEY" policy learn -o learned.yaml -v "$PWD/granted:/w" -- python3 -c 'import json; print(open("/w/in").read().strip())'
 says "data"
 expect 0 "$BAILEY" run --policy learned.yaml
 says "data"
@@ -83,7 +83,7 @@ expect 127 "$BAILEY" run --policy learned.yaml perl -v
 grep -q 'access: rw' learned.yaml && fail "more than was used: $(cat learned.yaml)"
 
 # Every decision is written down.
-expect 0 "$BAILEY" run --audit audit -v "$PWD/work:/w:ro" sh -c 'cat /w/in /etc/shadow 2>/dev/null; true'
+expect 0 "$BAILEY" run --audit audit -v "$PWD/granted:/w:ro" sh -c 'cat /w/in /etc/shadow 2>/dev/null; true'
 python3 -c '
 import json
 lines = [json.loads(line) for line in open("audit")]
