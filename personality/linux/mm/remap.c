@@ -137,6 +137,29 @@ static int check_resize(const struct remap_call *call, const struct region *regi
     return mm_may_expand(call->mm, growth, region->protection, region->flags) ? 0 : -ENOMEM;
 }
 
+/* A move without any change of size may span several regions and holes (as Linux does from 6.17
+ * on). Here that also hides where regions are divided for reasons of our own. */
+static int64_t move_all(struct remap_call *call)
+{
+    uint64_t end = call->old + call->old_size, at = call->old;
+
+    while (at < end) {
+        struct region *region = mm_find_next(call->mm, at);
+        if (!region || region->start >= end)
+            break;
+        if (region->start > at)
+            at = region->start;
+        uint64_t size = (region->end < end ? region->end : end) - at;
+        struct remap_call part = {call->mm, at, size, size, call->flags, 0};
+        int error = check_resize(&part, region);
+        int64_t moved = error ? error : move_region(&part, region, call->new + (at - call->old));
+        if (moved < 0)
+            return moved;
+        at += size;
+    }
+    return (int64_t)call->new;
+}
+
 /* MREMAP_FIXED, or MREMAP_DONTUNMAP with or without it. */
 static int64_t remap_to(struct remap_call *call)
 {
@@ -169,6 +192,9 @@ static int64_t remap_to(struct remap_call *call)
     struct region *region = mm_find(mm, call->old);
     if (!region)
         return -EFAULT;
+    if (fixed && call->old_size && call->old_size == call->new_size &&
+        !(call->flags & MREMAP_DONTUNMAP))
+        return move_all(call);
     int error = check_resize(call, region);
     if (error)
         return error;
