@@ -222,6 +222,26 @@ static void file_maps_agree_with_the_file(void)
     close(fd);
 }
 
+static void dev_zero_maps_are_anonymous(void)
+{
+    int fd = open("/dev/zero", O_RDWR);
+    CHECK(fd >= 0);
+    char *private = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    char *shared = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(private != MAP_FAILED && shared != MAP_FAILED);
+    CHECK(private[PAGE] == 0 && shared[PAGE] == 0);
+    private[PAGE] = shared[PAGE] = 1;
+    if (fork() == 0) {
+        private[PAGE] = shared[PAGE] = 2;
+        _exit(0);
+    }
+    wait(NULL);
+    CHECK(private[PAGE] == 1 && shared[PAGE] == 2);
+    munmap(private, 2 * PAGE);
+    munmap(shared, 2 * PAGE);
+    close(fd);
+}
+
 static void beyond_the_end_of_a_file_is_a_bus_error(void)
 {
     int fd = temporary_file(PAGE + 10);
@@ -344,6 +364,7 @@ static const struct guest_case cases[] = {
     GUEST_CASE(file_maps_agree_with_the_file),
     GUEST_CASE(beyond_the_end_of_a_file_is_a_bus_error),
     GUEST_CASE(kernel_copies_report_faults),
+    GUEST_CASE(dev_zero_maps_are_anonymous),
     GUEST_CASE(brk_grows_and_shrinks),
     GUEST_CASE(limits_of_resources_hold),
     GUEST_CASE(a_stack_grows_by_itself),

@@ -99,6 +99,14 @@ static int prepare_file(struct map_call *call, struct open_file *file)
             return -EPERM;
         call->maximum &= ~(unsigned)BLY_PROT_EXECUTE;
     }
+    if (S_ISCHR(file->inode->mode) && file->inode->device == lx_makedev(1, 5)) {
+        /* zero(4): a map of /dev/zero is anonymous memory, shared or private. */
+        call->offset = 0;
+        if (!(call->region_flags & REGION_SHARED))
+            return 0;
+        call->object = memory_object_create_anonymous(call->size);
+        return call->object ? 0 : -ENOMEM;
+    }
     if (!file->ops->map)
         return -ENODEV;
     if (call->region_flags & REGION_GROWS_DOWN)
