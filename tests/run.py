@@ -82,20 +82,21 @@ class Suite:
         self.env = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8", "HOME": "/nonexistent",
                     "XDG_RUNTIME_DIR": str(runtime), "BAILEY": self.bailey, "TERM": "xterm", "BUILD": str(self.build)}
 
-    def wanted(self, name):
-        return not self.pattern or self.pattern in name
+    def wanted(self, name, only):
+        return name == only if only else not self.pattern or self.pattern in name
 
     def folder(self, name):
         path = self.scratch / name.replace("/", "-")
+        shutil.rmtree(path, ignore_errors=True)
         path.mkdir(mode=0o777)
         path.chmod(0o777)
         return path
 
-    def unit(self):
+    def unit(self, only):
         listing = subprocess.run(["meson", "test", "-C", str(self.build), "--list"], capture_output=True, text=True)
         for line in listing.stdout.splitlines():
             name = line.split(" / ")[-1].split(":")[-1].strip()
-            if not name or line.startswith("ninja") or not self.wanted("unit/" + name):
+            if not name or line.startswith("ninja") or not self.wanted("unit/" + name, only):
                 continue
             start = time.monotonic()
             done = subprocess.run(["meson", "test", "-C", str(self.build), "--no-rebuild", "--print-errorlogs", name],
@@ -104,10 +105,10 @@ class Suite:
             self.results.record("unit/" + name, None if done.returncode == 0 else tail(done.stdout, 12),
                                 "see the meson log" if skipped else None, time.monotonic() - start)
 
-    def guest(self):
+    def guest(self, only):
         for program in sorted((self.build / "tests" / "guest").glob("*")):
             name = "guest/" + program.name
-            if not program.is_file() or not os.access(program, os.X_OK) or not self.wanted(name):
+            if not program.is_file() or not os.access(program, os.X_OK) or not self.wanted(name, only):
                 continue
             start = time.monotonic()
             work = self.folder(name)
@@ -126,10 +127,10 @@ class Suite:
                 problem = f"inside: {what}: {tail(out + err)}"
             self.results.record(name, problem, seconds=time.monotonic() - start)
 
-    def programs(self):
+    def programs(self, only):
         for script in sorted((HERE / "programs").glob("*.sh")):
             name = "programs/" + script.stem
-            if not self.wanted(name):
+            if not self.wanted(name, only):
                 continue
             start = time.monotonic()
             outcomes = []
@@ -160,10 +161,10 @@ class Suite:
                 problem = f"output differs at line {line + 1}: native {a[line:line + 1]}, inside {b[line:line + 1]}"
             self.results.record(name, problem, seconds=time.monotonic() - start)
 
-    def behaviour(self):
+    def behaviour(self, only):
         for script in sorted((HERE / "behaviour").glob("*.sh")):
             name = "behaviour/" + script.stem
-            if not self.wanted(name):
+            if not self.wanted(name, only):
                 continue
             start = time.monotonic()
             code, out, err = run(["/bin/sh", str(script)], 300, self.folder(name), self.env)
@@ -175,6 +176,18 @@ class Suite:
                                     seconds=time.monotonic() - start)
 
 
+def again(results, part):
+    """Runs one kind of tests; what failed in it is run once more, since other load on the machine can make a wait too short. Both
+    outcomes are printed."""
+    before = len(results.failed)
+    part(None)
+    failed = results.failed[before:]
+    del results.failed[before:]
+    for name in failed:
+        print(f"again {name}", flush=True)
+        part(name)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=HERE.parent / "build")
@@ -184,10 +197,8 @@ def main():
     results = Results(not options.quiet)
     suite = Suite(options.build, results, options.pattern)
     try:
-        suite.unit()
-        suite.guest()
-        suite.programs()
-        suite.behaviour()
+        for part in (suite.unit, suite.guest, suite.programs, suite.behaviour):
+            again(results, part)
     finally:
         shutil.rmtree(suite.scratch, ignore_errors=True)
     if results.failed:
