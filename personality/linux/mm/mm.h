@@ -82,6 +82,7 @@ void mm_reset_address_space(void);
 /* All with mm->mutex held, for the mm of this picoprocess. Return an address or negative errno. */
 int64_t mm_map(struct mm *mm, uint64_t hint, uint64_t size, unsigned protection, unsigned region_flags, struct memory_object *object, uint64_t offset, unsigned mm_flags);
 enum mm_map_flags { MM_FIXED = 1, MM_FIXED_NOREPLACE = 2, MM_LOW_32 = 4, MM_POPULATE = 8, MM_NEAR = 16 /* within 2 GiB of hint or fail */ };
+uint64_t mm_find_room(struct mm *mm, uint64_t size); /* where a map of that size would go; 0: no room */
 int mm_unmap(struct mm *mm, uint64_t start, uint64_t size);
 int mm_protect(struct mm *mm, uint64_t start, uint64_t size, unsigned protection);
 struct region *mm_find(struct mm *mm, uint64_t address); /* region containing it, or NULL */

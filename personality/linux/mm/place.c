@@ -127,6 +127,11 @@ uint64_t place_find(struct mm *mm, uint64_t hint, uint64_t size, unsigned mm_fla
     return start ? start : search_down(mm, BLY_WINDOW_END, BLY_GUEST_MAX, size, &hole);
 }
 
+uint64_t mm_find_room(struct mm *mm, uint64_t size)
+{
+    return place_find(mm, 0, size, 0);
+}
+
 void place_freed(struct mm *mm, uint64_t start, uint64_t end)
 {
     if (!mm->place_below || end <= mm->place_below || start >= mm->mmap_top)

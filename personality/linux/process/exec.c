@@ -18,6 +18,8 @@
 
 enum {
     SCRIPT_LINE_MAX = 256,        /* BINPRM_BUF_SIZE */
+    FILE_START_MAX = 2048,
+    INTERPRETER_KEPT = 64,
     SCRIPT_DEPTH_MAX = 5,         /* execve(2): -ELOOP */
     STRING_MAX = 32 * 4096,       /* MAX_ARG_STRLEN */
     ARGUMENT_SPACE_MIN = 32 * 4096, /* ARG_MAX: always granted */
@@ -40,6 +42,7 @@ static uint64_t page_up(uint64_t value)
 struct program {
     struct dentry *dentry; /* with a reference; writing is denied */
     struct elf_image image;
+    char interpreter_name[INTERPRETER_KEPT]; /* what PT_INTERP says, when it was read along; else empty */
 };
 
 static void program_release(struct program *program)
@@ -59,21 +62,50 @@ static int read_exactly(struct inode *inode, void *buffer, size_t size, uint64_t
     return (size_t)count == size ? 0 : -ENOEXEC;
 }
 
-static int read_image(struct inode *inode, const char *header, struct elf_image *out_image)
+/* The beginning of a file. Most often everything that a loader wants to read lies in it. */
+struct file_start {
+    size_t size;
+    char bytes[FILE_START_MAX];
+};
+
+static int64_t read_start(struct inode *inode, struct file_start *out)
+{
+    int64_t count = inode_read(inode, out->bytes, sizeof out->bytes, 0);
+    out->size = count > 0 ? (size_t)count : 0;
+    return count;
+}
+
+static bool lies_in_start(const struct file_start *start, uint64_t offset, size_t size)
+{
+    return offset <= start->size && size <= start->size - offset;
+}
+
+static int read_image(struct inode *inode, const struct file_start *start, struct elf_image *out_image)
 {
     uint64_t offset;
     uint32_t size;
-    int error = elf_parse_header(header, &offset, &size);
+    if (start->size < ELF_HEADER_SIZE)
+        return -ENOEXEC;
+    int error = elf_parse_header(start->bytes, &offset, &size);
     if (error)
         return error;
+    if (lies_in_start(start, offset, size))
+        return elf_parse(start->bytes, start->bytes + offset, size, out_image);
     char *headers = heap_alloc(size);
     if (!headers)
         return -ENOMEM;
     error = read_exactly(inode, headers, size, offset);
     if (!error)
-        error = elf_parse(header, headers, size, out_image);
+        error = elf_parse(start->bytes, headers, size, out_image);
     heap_free(headers);
     return error;
+}
+
+static void keep_interpreter_name(struct program *program, const struct file_start *start)
+{
+    const struct elf_image *image = &program->image;
+    if (image->interpreter_size <= sizeof program->interpreter_name && lies_in_start(start, image->interpreter_offset, image->interpreter_size))
+        memcpy(program->interpreter_name, start->bytes + image->interpreter_offset, image->interpreter_size);
 }
 
 /* The interpreter that PT_INTERP names. load_elf_binary(): its faults are -ELIBBAD. */
@@ -81,7 +113,11 @@ static int open_interpreter(struct program *program, struct program *out_interpr
 {
     char path[ELF_INTERPRETER_MAX];
     const struct elf_image *image = &program->image;
-    int error = read_exactly(program->dentry->inode, path, image->interpreter_size, image->interpreter_offset);
+    int error = 0;
+    if (program->interpreter_name[0])
+        memcpy(path, program->interpreter_name, image->interpreter_size);
+    else
+        error = read_exactly(program->dentry->inode, path, image->interpreter_size, image->interpreter_offset);
     if (error)
         return error;
     if (path[image->interpreter_size - 1] != '\0')
@@ -91,10 +127,9 @@ static int open_interpreter(struct program *program, struct program *out_interpr
         out_interpreter->dentry = NULL;
         return error;
     }
-    char header[ELF_HEADER_SIZE];
-    error = read_exactly(out_interpreter->dentry->inode, header, sizeof header, 0);
-    if (!error)
-        error = read_image(out_interpreter->dentry->inode, header, &out_interpreter->image);
+    struct file_start start;
+    int64_t count = read_start(out_interpreter->dentry->inode, &start);
+    error = count < 0 ? (int)count : read_image(out_interpreter->dentry->inode, &start, &out_interpreter->image);
     if (error == -ENOEXEC)
         error = -ELIBBAD;
     if (error)
@@ -162,16 +197,21 @@ static int open_program(struct request *request)
             return error;
         }
         struct inode *inode = program->dentry->inode;
-        char line[SCRIPT_LINE_MAX + 1];
-        memset(line, 0, sizeof line);
-        int64_t count = inode_read(inode, line, SCRIPT_LINE_MAX, 0);
+        struct file_start start;
+        int64_t count = read_start(inode, &start);
         if (count < 0)
             return (int)count;
-        if (count < 2 || line[0] != '#' || line[1] != '!')
-            return count < ELF_HEADER_SIZE ? -ENOEXEC : read_image(inode, line, &program->image);
-
-        char *interpreter, *argument;
-        error = parse_script(line, (size_t)count, &interpreter, &argument);
+        if (count < 2 || start.bytes[0] != '#' || start.bytes[1] != '!') {
+            error = read_image(inode, &start, &program->image);
+            if (!error)
+                keep_interpreter_name(program, &start);
+            return error;
+        }
+        char line[SCRIPT_LINE_MAX + 1], *interpreter, *argument;
+        size_t line_size = count < SCRIPT_LINE_MAX ? (size_t)count : SCRIPT_LINE_MAX;
+        memset(line, 0, sizeof line);
+        memcpy(line, start.bytes, line_size);
+        error = parse_script(line, line_size, &interpreter, &argument);
         if (error)
             return error;
         if (request->path_inaccessible)
@@ -257,13 +297,10 @@ static int64_t choose_base(struct mm *mm, const struct elf_image *image, uint64_
     if (wanted)
         return (int64_t)(((wanted + image->alignment - 1) & ~(image->alignment - 1)) - image->start);
     uint64_t size = image->end - image->start, room = size + image->alignment - BLY_PAGE_SIZE;
-    int64_t found = mm_map(mm, 0, room, 0, REGION_NO_RESERVE, NULL, 0, 0);
-    if (found < 0)
-        return found;
-    int error = mm_unmap(mm, (uint64_t)found, room);
-    if (error < 0)
-        return error;
-    return (int64_t)((((uint64_t)found + image->alignment - 1) & ~(image->alignment - 1)) - image->start);
+    uint64_t found = mm_find_room(mm, room);
+    if (!found)
+        return -ENOMEM;
+    return (int64_t)(((found + image->alignment - 1) & ~(image->alignment - 1)) - image->start);
 }
 
 static int map_image(struct mm *mm, struct program *program, uint64_t wanted, uint64_t *out_base)
