@@ -513,16 +513,6 @@ static int settle_files(struct lx_process *process)
     return 0;
 }
 
-/* x87 and vector registers as a program finds them at its start. */
-static void reset_vector_registers(void)
-{
-    struct { unsigned char bytes[576]; } image __attribute__((aligned(64)));
-    memset(&image, 0, sizeof image);
-    *(uint16_t *)image.bytes = 0x37f;
-    *(uint32_t *)(image.bytes + 24) = 0x1f80;
-    __asm__ volatile("xrstor64 %0" : : "m"(image), "a"(~0u), "d"(~0u));
-}
-
 static void set_registers(uint64_t entry, uint64_t stack_pointer)
 {
     struct lx_thread *thread = lx_current();
@@ -535,7 +525,7 @@ static void set_registers(uint64_t entry, uint64_t stack_pointer)
     thread->restore_full = 1;
     thread->syscall_number = ~0u;
     bly->segment_base_set(BLY_SEGMENT_FS, 0);
-    reset_vector_registers();
+    signal_reset_vector_registers();
 }
 
 /* The old memory goes, the new one comes. */

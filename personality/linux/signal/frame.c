@@ -46,16 +46,22 @@ static void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
     __asm__ volatile("cpuid" : "=a"(out[0]), "=b"(out[1]), "=c"(out[2]), "=d"(out[3]) : "a"(leaf), "c"(subleaf));
 }
 
+/* The components that programs may use. */
+static uint64_t vector_features(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return ((uint64_t)high << 32 | low) & ~FEATURES_TILE;
+}
+
 /* Which components are saved, and the size of their image. Asked of the CPU once in a sandbox: CPUID traps in virtual machines. */
 static const struct vector_layout *vector_layout(void)
 {
     struct vector_layout *layout = &lx_kernel->vector_layout;
     if (__atomic_load_n(&layout->size, __ATOMIC_ACQUIRE))
         return layout;
-    uint32_t low, high, out[4];
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    uint64_t features = ((uint64_t)high << 32 | low) & ~FEATURES_TILE;
-    uint32_t size = LEGACY_SIZE + HEADER_SIZE;
+    uint64_t features = vector_features();
+    uint32_t out[4], size = LEGACY_SIZE + HEADER_SIZE;
     for (uint32_t i = 2; i < 63; i++) {
         if (!(features >> i & 1))
             continue;
@@ -110,12 +116,19 @@ static void load_vector_registers(const struct vector_buffer *buffer, uint64_t f
     __asm__ volatile("xrstor64 (%0)" : : "r"(buffer->bytes), "a"((uint32_t)features), "d"((uint32_t)(features >> 32)) : "memory");
 }
 
-/* A handler starts with fresh registers and default control words (fpu__clear_user_states() in Linux); protection keys stay. */
-static void reset_vector_registers(struct vector_buffer *buffer, const struct vector_layout *layout)
+/* Fresh registers and default control words. `buffer` must be as large as the image of all `features`: processors read to its end even
+ * where the header says that there is nothing to load. */
+static void reset_vector_registers(struct vector_buffer *buffer, uint64_t features)
 {
     memset(buffer->bytes, 0, LEGACY_SIZE + HEADER_SIZE);
     *(uint32_t *)(buffer->bytes + MXCSR_OFFSET) = MXCSR_DEFAULT;
-    load_vector_registers(buffer, layout->features & ~FEATURE_KEYS);
+    load_vector_registers(buffer, features);
+}
+
+void signal_reset_vector_registers(void)
+{
+    struct vector_buffer buffer;
+    reset_vector_registers(&buffer, vector_features());
 }
 
 /* Reads the image at the guest's `address` into `buffer` and makes it one that the CPU accepts. -EFAULT: it is not one. */
@@ -263,7 +276,7 @@ int signal_build_frame(struct bly_context *context, int signal, const struct lx_
     if (guest_write((void *)image_address, image, size) < 0 || guest_write((void *)frame_address, &frame, sizeof frame) < 0)
         return -EFAULT;
 
-    reset_vector_registers(&buffer, layout);
+    reset_vector_registers(&buffer, layout->features & ~FEATURE_KEYS);
     context->vector_state = NULL;
     if (thread->signals.altstack_flags & SS_AUTODISARM)
         disarm_altstack(thread);
@@ -309,7 +322,7 @@ LX_SYSCALL(rt_sigreturn, void)
             refuse_frame();
         load_vector_registers(&buffer, vector_layout()->features);
     } else {
-        reset_vector_registers(&buffer, vector_layout());
+        reset_vector_registers(&buffer, vector_layout()->features & ~FEATURE_KEYS);
     }
     context.vector_state = NULL;
 

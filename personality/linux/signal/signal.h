@@ -53,6 +53,8 @@ bool signal_deliver(struct bly_context *context, bool from_syscall);
 void signal_flush_exec(struct lx_process *process);
 /* AT_MINSIGSTKSZ: what a handler's frame takes on the stack at most. */
 uint64_t signal_frame_size(void);
+/* Sets the vector registers, still the program's own while the personality runs, to what a program finds at its start. */
+void signal_reset_vector_registers(void);
 void signal_state_init(struct signal_state *state);
 /* signalfd, sigtimedwait: takes the next signal out of `set` that is pending for the calling thread, whether blocked or not. 0: none. */
 int signal_take(lx_sigset set, siginfo_t *out_info);
