@@ -2,6 +2,7 @@
 #include <cli/command.h>
 
 #include <asm/hwcap2.h>
+#include <bailey/layout.h>
 #include <base/json.h>
 #include <base/path.h>
 #include <errno.h>
@@ -60,7 +61,7 @@ static bool has_window(void)
 {
     /* The address that Bailey's own memory lies at must be free: it is, unless the host runs with
      * other address-space rules. */
-    void *place = (void *)0x600000000000ull;
+    void *place = (void *)BLY_IMAGE_START;
     void *got =
         mmap(place, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (got != MAP_FAILED)

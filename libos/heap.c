@@ -42,6 +42,11 @@ struct free_object {
     uint64_t pattern;
 };
 
+static uint32_t free_number(const struct free_object *object)
+{
+    return (uint32_t)(((uint64_t)object - BLY_HEAP_START) / UNIT);
+}
+
 static bool charge(enum heap_account account, uint64_t bytes)
 {
     struct libos_shared *shared = libos_shared();
@@ -66,12 +71,13 @@ static void uncharge(enum heap_account account, uint64_t bytes)
 void heap_init(uint64_t memory_limit)
 {
     struct libos_shared *shared = libos_shared();
-    uint64_t heap_pages = BLY_HEAP_SIZE / BLY_PAGE_SIZE, bulk_pages = BLY_BULK_SIZE / BLY_PAGE_SIZE;
-    struct page *heap_descriptors =
-        (struct page *)(BLY_HEAP_START +
-                        (sizeof *shared + BLY_PAGE_SIZE - 1) / BLY_PAGE_SIZE * BLY_PAGE_SIZE);
-    struct page *bulk_descriptors = heap_descriptors + heap_pages;
-    uint64_t metadata = (uint64_t)(bulk_descriptors + bulk_pages) - BLY_HEAP_START;
+    const uint64_t bulk_pages = BLY_BULK_SIZE / BLY_PAGE_SIZE;
+    const uint64_t heap_end = BLY_HEAP_START + BLY_HEAP_SIZE - bulk_pages * sizeof(struct page);
+    const uint64_t heap_pages =
+        (heap_end - BLY_HEAP_START - sizeof *shared) / (BLY_PAGE_SIZE + sizeof(struct page));
+    /* What is used first lies together: every picoprocess touches it. */
+    struct page *heap_descriptors = (struct page *)(shared + 1);
+    uint64_t first_page = heap_end / BLY_PAGE_SIZE * BLY_PAGE_SIZE - heap_pages * BLY_PAGE_SIZE;
     uint64_t cpus[SPIN_CPU_MAX / 64] = {0};
 
     /* The segment is fresh: all zero. */
@@ -81,17 +87,23 @@ void heap_init(uint64_t memory_limit)
                  set &= set - 1) /* the compiler would call its library to count bits */
                 shared->cpu_count++;
     shared->limit = memory_limit;
-    pages_init(&shared->heap, BLY_HEAP_START, (uint32_t)heap_pages, heap_descriptors,
-               (uint32_t)((metadata + BLY_PAGE_SIZE - 1) / BLY_PAGE_SIZE));
-    pages_init(&shared->bulk, BLY_BULK_START, (uint32_t)bulk_pages, bulk_descriptors, 1);
+    assert((uint64_t)(heap_descriptors + heap_pages) <= first_page);
+    pages_init(&shared->heap, first_page, (uint32_t)heap_pages, heap_descriptors);
+    pages_init(&shared->bulk, BLY_BULK_START, (uint32_t)bulk_pages, (struct page *)heap_end);
 }
 
 static struct page *page_of(const void *object)
 {
-    uint64_t offset = (uint64_t)object - BLY_HEAP_START;
+    const struct page_area *area = &libos_shared()->heap;
+    uint64_t number = ((uint64_t)object - area->base) / BLY_PAGE_SIZE;
 
-    assert(offset < BLY_HEAP_SIZE);
-    return &libos_shared()->heap.pages[offset / BLY_PAGE_SIZE];
+    assert(number < area->page_count);
+    return &area->pages[number];
+}
+
+static uint64_t run_address(uint32_t first)
+{
+    return libos_shared()->heap.base + first * BLY_PAGE_SIZE;
 }
 
 static uint32_t slab_page_count(unsigned class)
@@ -145,12 +157,12 @@ static struct page *slab_create(unsigned number)
     slab->count = page_count;
     slab->used = 0;
     slab->free_head = 0;
-    uint64_t start = (uint64_t)first * BLY_PAGE_SIZE, capacity = page_count * BLY_PAGE_SIZE / size;
+    uint64_t start = run_address(first), capacity = page_count * BLY_PAGE_SIZE / size;
     for (uint64_t i = capacity; i-- > 0;) {
-        struct free_object *object = (struct free_object *)(BLY_HEAP_START + start + i * size);
+        struct free_object *object = (struct free_object *)(start + i * size);
         object->next = slab->free_head;
         object->pattern = FREE_PATTERN;
-        slab->free_head = (uint32_t)((start + i * size) / UNIT);
+        slab->free_head = free_number(object);
     }
     slab_link(&shared->classes[number], slab);
     shared->classes[number].empty_count++;
@@ -189,16 +201,15 @@ static void small_free(void *pointer, struct page *page)
     struct page *slab = &shared->heap.pages[page->first];
     struct heap_class *class = &shared->classes[slab->class];
     struct free_object *object = pointer;
-    uint64_t offset = (uint64_t)pointer - BLY_HEAP_START;
 
-    assert((offset - (uint64_t)page->first * BLY_PAGE_SIZE) % class_sizes[slab->class] == 0);
+    assert(((uint64_t)pointer - run_address(page->first)) % class_sizes[slab->class] == 0);
     assert(object->pattern != FREE_PATTERN);
     lock_acquire(&class->lock);
     object->pattern = FREE_PATTERN;
     object->next = slab->free_head;
     if (!slab->free_head)
         slab_link(class, slab);
-    slab->free_head = (uint32_t)(offset / UNIT);
+    slab->free_head = free_number(object);
     bool release = false;
     if (--slab->used == 0) {
         /* One empty slab stays, so that alternating alloc and free at the edge is cheap. */
@@ -236,7 +247,7 @@ void *heap_alloc(size_t size)
     }
     shared->heap.pages[first].kind = PAGE_RUN;
     shared->heap.pages[first].count = (uint32_t)page_count;
-    return (void *)(BLY_HEAP_START + first * BLY_PAGE_SIZE);
+    return (void *)run_address(first);
 }
 
 void heap_free(void *object)

@@ -15,13 +15,12 @@ enum {
     BIN_TRIES = 32,      /* runs looked at in the bin that may hold too short ones */
 };
 
-void pages_init(struct page_area *area, uint64_t base, uint32_t page_count, struct page *pages,
-                uint32_t first_page)
+void pages_init(struct page_area *area, uint64_t base, uint32_t page_count, struct page *pages)
 {
     area->base = base;
     area->pages = pages;
     area->page_count = page_count;
-    area->top = first_page ? first_page : 1;
+    area->top = 1;
 }
 
 static unsigned bin_of(uint32_t count)

@@ -36,8 +36,7 @@ struct page_area {
     uint32_t bins[32];   /* free runs of 2^n <= count < 2^(n+1) pages */
 };
 
-void pages_init(struct page_area *area, uint64_t base, uint32_t page_count, struct page *pages,
-                uint32_t first_page);
+void pages_init(struct page_area *area, uint64_t base, uint32_t page_count, struct page *pages);
 /* A run of `count` pages, zeroed when `zeroed`; 0 when the segment is full. */
 uint32_t pages_alloc(struct page_area *area, uint32_t count, bool zeroed);
 /* Large free runs are given back to the host. */

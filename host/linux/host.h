@@ -48,15 +48,16 @@ static inline struct bly_thread_block *host_block(void)
 {
     uint64_t stack;
     __asm__("mov %%rsp, %0" : "=r"(stack));
-    return (struct bly_thread_block *)(stack & ~(BLY_THREAD_AREA_SIZE - 1));
+    return (struct bly_thread_block *)((stack & ~(BLY_THREAD_AREA_SIZE - 1)) +
+                                       BLY_THREAD_BLOCK_OFFSET);
 }
 static inline struct host_thread *host_thread_of(struct bly_thread_block *block)
 {
     return (struct host_thread *)block->host_private;
 }
 
-/* A thread area. `tid` is the host's word for the thread: written by the kernel at its birth and
- * cleared at its death. */
+/* A thread area. `tid` is the host's word for the thread: written by the kernel at its birth (but a
+ * clone's only thread keeps its parent's) and cleared at its death. */
 enum { HOST_AREA_UNMAPPED, HOST_AREA_USED };
 struct host_area {
     _Atomic uint32_t tid;
@@ -65,9 +66,17 @@ struct host_area {
 #define HOST_AREA_RESERVED 0xffffffffu /* tid of an area whose thread is about to be made */
 #define HOST_AREA_COUNT 65536u
 
+static inline char *host_area_base(uint32_t area)
+{
+    return (char *)(BLY_THREADS_END - (area + 1) * BLY_THREAD_AREA_SIZE);
+}
 static inline struct bly_thread_block *host_area_block(uint32_t area)
 {
-    return (struct bly_thread_block *)(BLY_THREADS_START + area * BLY_THREAD_AREA_SIZE);
+    return (struct bly_thread_block *)(host_area_base(area) + BLY_THREAD_BLOCK_OFFSET);
+}
+static inline char *host_signal_stack(const struct bly_thread_block *block)
+{
+    return (char *)block - BLY_THREAD_BLOCK_OFFSET + BLY_SIGNAL_STACK_OFFSET;
 }
 
 int host_area_acquire(uint32_t *out_area); /* takes and gives back host.area_lock */
@@ -148,10 +157,10 @@ void host_rpc_post_close(bly_handle handle); /* nobody waits for the reply */
 
 /* Private tables, at BLY_HOST_DATA: mapped without reserve, used from the front. */
 struct host_tables {
-    struct host_handle handles[HOST_HANDLE_COUNT];
     struct host_area areas[HOST_AREA_COUNT];
     uint32_t
         cached[HOST_CACHE_MAX]; /* indices of the entries that hold a descriptor (flag LISTED) */
+    struct host_handle handles[HOST_HANDLE_COUNT];
 };
 static struct host_tables *const host_tables = (struct host_tables *)BLY_HOST_DATA;
 static struct bly_rpc_channel *const host_channel = (struct bly_rpc_channel *)BLY_RPC_CHANNEL;

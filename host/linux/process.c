@@ -29,7 +29,7 @@ static void drop_other_areas(uint32_t own)
             continue;
         }
         if (i > first)
-            sys2(__NR_munmap, host_area_block(first), (i - first) * BLY_THREAD_AREA_SIZE);
+            sys2(__NR_munmap, host_area_base(i - 1), (i - first) * BLY_THREAD_AREA_SIZE);
         first = i + 1;
     }
     host.area_high = own + 1;
@@ -38,11 +38,10 @@ static void drop_other_areas(uint32_t own)
 static void become_child(struct bly_thread_block *block)
 {
     struct host_thread *thread = host_thread_of(block);
-    uint32_t id = host_tables->areas[thread->area].tid;
+    uint32_t id = block->thread_id; /* by CLONE_CHILD_SETTID */
     host.process_id = id;
     host.is_first = false;
     block->process_id = id;
-    block->thread_id = id;
     block->interrupt_pending = 0;
     thread->parks = 1;
     drop_other_areas(thread->area);
@@ -63,9 +62,8 @@ int host_process_clone(unsigned flags, uint32_t *out_process_id)
         host_thread_of(block)->parks = 1;
     host_lock(&host.handle_lock);
     host_lock(&host.area_lock);
-    _Atomic uint32_t *tid = &host_tables->areas[host_thread_of(block)->area].tid;
-    long result =
-        sys6(__NR_clone, host.is_first ? CLONE_FLAGS_FIRST : CLONE_FLAGS_OTHERS, 0, 0, tid, 0, 0);
+    long result = sys6(__NR_clone, host.is_first ? CLONE_FLAGS_FIRST : CLONE_FLAGS_OTHERS, 0, 0,
+                       &block->thread_id, 0, 0);
     if (result == 0)
         become_child(block);
     /* In the child nobody can wait for these, whatever their words say. */

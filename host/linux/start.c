@@ -50,14 +50,14 @@ static void window_map(const char *what, uint64_t address, uint64_t size, int pr
                     flags | MAP_FIXED_NOREPLACE | MAP_NORESERVE, descriptor, 0));
 }
 
-/* The list of presets is mapped for a moment in place of the tables that come after. */
+/* The list of presets is mapped for a moment where thread areas come later, if ever. */
 static void presets_take(void)
 {
     struct stat status;
     must("presets", sys2(__NR_fstat, BLY_FD_PRESET, &status));
     if (status.st_size <= 0)
         return;
-    uint64_t address = BLY_HOST_DATA + ((sizeof *host_tables + 0xfffffffull) & ~0xfffffffull);
+    uint64_t address = BLY_THREADS_START;
     window_map("presets", address, (uint64_t)status.st_size, PROT_READ, MAP_SHARED, BLY_FD_PRESET);
     const struct bly_preset *presets = (const void *)address;
     for (size_t i = 0; i < (size_t)status.st_size / sizeof *presets; i++)

@@ -45,7 +45,7 @@ host_syscall_interruptible:
     mov %rsp, %rcx
     and $-HOST_THREAD_AREA_SIZE, %rcx
 host_wait_begin:
-    cmpl $0, HOST_BLOCK_INTERRUPT_PENDING(%rcx)
+    cmpl $0, (HOST_THREAD_BLOCK_OFFSET + HOST_BLOCK_INTERRUPT_PENDING)(%rcx)
     jne host_wait_cancelled
     syscall
 host_wait_end:

@@ -14,7 +14,10 @@
 #include <linux/mman.h>
 #include <linux/sched.h>
 
-_Static_assert(HOST_THREAD_AREA_SIZE == BLY_THREAD_AREA_SIZE, "layout_asm.h");
+_Static_assert(HOST_THREAD_AREA_SIZE == BLY_THREAD_AREA_SIZE &&
+                   HOST_THREAD_BLOCK_OFFSET == BLY_THREAD_BLOCK_OFFSET,
+               "layout_asm.h");
+_Static_assert(BLY_THREADS_END - BLY_THREADS_START == HOST_AREA_COUNT * BLY_THREAD_AREA_SIZE, "");
 _Static_assert(offsetof(struct bly_thread_block, interrupt_pending) == HOST_BLOCK_INTERRUPT_PENDING,
                "layout_asm.h");
 _Static_assert(offsetof(struct bly_thread_block, self) == 0x00 &&
@@ -28,7 +31,10 @@ _Static_assert(offsetof(struct bly_thread_block, self) == 0x00 &&
                    offsetof(struct bly_thread_block, personality_data) == 0x60 &&
                    offsetof(struct bly_thread_block, host_private) == 0x1c0,
                "abi.h promises these offsets to assembly");
-_Static_assert(sizeof(struct bly_thread_block) <= BLY_PAGE_SIZE, "the block is one page");
+_Static_assert(BLY_THREAD_BLOCK_OFFSET + sizeof(struct bly_thread_block) <=
+                       BLY_SIGNAL_STACK_OFFSET - BLY_PAGE_SIZE &&
+                   BLY_THREAD_BLOCK_OFFSET == BLY_KERNEL_STACK_OFFSET + BLY_KERNEL_STACK_SIZE,
+               "the block fills what the stack leaves of its top page");
 _Static_assert(sizeof(struct host_thread) <= sizeof((struct bly_thread_block *)0)->host_private,
                "");
 
@@ -47,13 +53,12 @@ static uint64_t signals_set(uint64_t mask)
 
 static int area_map(uint32_t area)
 {
-    char *base = (char *)host_area_block(area);
+    char *base = host_area_base(area);
     long result = sys6(__NR_mmap, base, BLY_THREAD_AREA_SIZE, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (result < 0)
         return (int)result;
-    const uint64_t guards[] = {BLY_KERNEL_STACK_OFFSET - BLY_PAGE_SIZE,
-                               BLY_SIGNAL_STACK_OFFSET - BLY_PAGE_SIZE};
+    const uint64_t guards[] = {0, BLY_SIGNAL_STACK_OFFSET - BLY_PAGE_SIZE};
     for (int i = 0; i < 2; i++) {
         result = sys3(__NR_mprotect, base + guards[i], BLY_PAGE_SIZE, PROT_NONE);
         if (result < 0) {
@@ -101,7 +106,7 @@ void host_block_fill(struct bly_thread_block *block, uint32_t area)
 {
     host_zero(block, sizeof *block);
     block->self = block;
-    block->kernel_stack_top = (uint64_t)block + BLY_KERNEL_STACK_OFFSET + BLY_KERNEL_STACK_SIZE;
+    block->kernel_stack_top = (uint64_t)block;
     block->process_id = host.process_id;
     host_thread_of(block)->area = area;
 }
@@ -135,8 +140,7 @@ void host_set_block_segment(struct bly_thread_block *block)
 void host_thread_arm(struct bly_thread_block *block)
 {
     host_set_block_segment(block);
-    stack_t stack = {.ss_sp = (char *)block + BLY_SIGNAL_STACK_OFFSET,
-                     .ss_size = BLY_SIGNAL_STACK_SIZE};
+    stack_t stack = {.ss_sp = host_signal_stack(block), .ss_size = BLY_SIGNAL_STACK_SIZE};
     sys2(__NR_sigaltstack, &stack, NULL);
 }
 
@@ -293,8 +297,7 @@ void host_thread_restore(const struct bly_context *context)
     unsigned char copy[VECTOR_STATE_MAX + 64];
     struct host_frame frame = {
         .flags = UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
-        .stack = {.ss_sp = (char *)block + BLY_SIGNAL_STACK_OFFSET,
-                  .ss_size = BLY_SIGNAL_STACK_SIZE},
+        .stack = {.ss_sp = host_signal_stack(block), .ss_size = BLY_SIGNAL_STACK_SIZE},
     };
     host_copy(&frame.context, context, sizeof *context);
     frame.context.cs = 0x33; /* the 64-bit user code and stack segments of Linux */

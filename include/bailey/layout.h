@@ -9,38 +9,43 @@
 
 #define BLY_PAGE_SIZE 4096ull
 
-#define BLY_WINDOW_START 0x600000000000ull
-#define BLY_WINDOW_END 0x700000000000ull
+#define BLY_WINDOW_START 0x640000000000ull
+#define BLY_WINDOW_END 0x660000000000ull
 
-/* Text and data of the picoprocess image (host layer + libos + personality), linked at this fixed address. */
-#define BLY_IMAGE_START 0x600000000000ull
-
-/* Read-only start information written by the monitor (struct bly_start_info). */
-#define BLY_START_INFO 0x600100000000ull
-/* RPC channel: struct bly_rpc_channel, shared with the monitor. */
-#define BLY_RPC_CHANNEL 0x600200000000ull
-/* The host's vDSO, moved here so that nothing stays at a kernel-chosen address. */
-#define BLY_HOST_VDSO 0x600300000000ull
-/* The host layer's private table of descriptors and other private data. */
-#define BLY_HOST_DATA 0x600400000000ull
-
-/* Kernel heap: the sandbox's small shared objects, mapped MAP_SHARED at the same address in every picoprocess. */
-#define BLY_HEAP_START 0x610000000000ull
-#define BLY_HEAP_SIZE (64ull << 30)
-/* Bulk segment: tmpfs pages and shared anonymous memory, also mapped at the same address everywhere. */
-#define BLY_BULK_START 0x620000000000ull
-#define BLY_BULK_SIZE (1ull << 40)
+/* What every picoprocess touches lies close together, in one gigabyte and but a few stretches of two megabytes: a clone makes page
+ * tables for each, and they would be most of its cost. Sanitizers' allocators begin at 0x600000000000 and end below the window. */
 
 /* Thread areas, BLY_THREAD_AREA_SIZE bytes each and aligned to their size, so that any address on one of a thread's
- * own stacks leads to its block by masking. From the bottom:
- *   struct bly_thread_block (one page) | guard page | kernel stack ... | guard page | signal stack (top) */
-#define BLY_THREADS_START 0x640000000000ull
-#define BLY_THREADS_END 0x650000000000ull
+ * own stacks leads to its block by masking. They are numbered downwards from BLY_THREADS_END. From the bottom:
+ *   guard page | kernel stack ... struct bly_thread_block | guard page | signal stack
+ * The block lies above the kernel stack's top on the same page: one page that a clone has to copy, not two. */
+#define BLY_THREADS_START 0x640000080000ull
+#define BLY_THREADS_END 0x640400080000ull
 #define BLY_THREAD_AREA_SIZE 0x40000ull      /* 256 KiB */
-#define BLY_KERNEL_STACK_OFFSET 0x2000ull    /* after block and guard page */
-#define BLY_KERNEL_STACK_SIZE 0x1e000ull     /* 120 KiB */
+#define BLY_KERNEL_STACK_OFFSET 0x1000ull
+#define BLY_KERNEL_STACK_SIZE 0x1ec00ull     /* 123 KiB */
+#define BLY_THREAD_BLOCK_OFFSET 0x1fc00ull
 #define BLY_SIGNAL_STACK_OFFSET 0x21000ull   /* after a second guard page */
 #define BLY_SIGNAL_STACK_SIZE 0x1f000ull     /* 124 KiB: three nested frames with AMX state */
+
+/* Text and data of the picoprocess image (host layer + libos + personality), linked at this fixed address. */
+#define BLY_IMAGE_START 0x640400080000ull
+#define BLY_IMAGE_END 0x640400170000ull
+/* RPC channel: struct bly_rpc_channel, shared with the monitor. */
+#define BLY_RPC_CHANNEL 0x640400170000ull
+/* The host's vDSO, moved here so that nothing stays at a kernel-chosen address. */
+#define BLY_HOST_VDSO 0x6404001c0000ull
+/* The host layer's private table of descriptors and other private data. */
+#define BLY_HOST_DATA 0x640400200000ull
+/* Read-only start information written by the monitor (struct bly_start_info). */
+#define BLY_START_INFO 0x640402000000ull
+
+/* Kernel heap: the sandbox's small shared objects, mapped MAP_SHARED at the same address in every picoprocess. */
+#define BLY_HEAP_START 0x640404000000ull
+#define BLY_HEAP_SIZE (64ull << 30)
+/* Bulk segment: tmpfs pages and shared anonymous memory, also mapped at the same address everywhere. */
+#define BLY_BULK_START 0x648000000000ull
+#define BLY_BULK_SIZE (1ull << 40)
 
 /* Guest addresses. Below the first page of mmap_min_addr nothing can be mapped; the top is the 47-bit limit. */
 #define BLY_GUEST_MIN 0x10000ull

@@ -174,7 +174,7 @@ static void a_forced_end_is_told(void)
     uint32_t id;
     if (bly->process_clone(0, &id) == 0) {
         /* No stack and no signal stack to report it on: the host ends it. */
-        bly->memory_unmap((void *)((uint64_t)block() + BLY_SIGNAL_STACK_OFFSET),
+        bly->memory_unmap((void *)((uint64_t)block() - BLY_THREAD_BLOCK_OFFSET + BLY_SIGNAL_STACK_OFFSET),
                           BLY_SIGNAL_STACK_SIZE);
         *(volatile int *)0 = 0;
     }
