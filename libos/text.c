@@ -115,7 +115,15 @@ int memcmp(const void *a, const void *b, size_t size)
 void *memchr(const void *area, int value, size_t size)
 {
     const unsigned char *bytes = area;
+    const uint64_t ones = 0x0101010101010101ull, wanted = ones * (unsigned char)value;
 
+    for (; size >= sizeof(uint64_t); bytes += sizeof(uint64_t), size -= sizeof(uint64_t)) {
+        uint64_t word;
+        __builtin_memcpy(&word, bytes, sizeof word);
+        word ^= wanted;
+        if ((word - ones) & ~word & (ones << 7))
+            break; /* one of these bytes is zero now */
+    }
     for (size_t i = 0; i < size; i++)
         if (bytes[i] == (unsigned char)value)
             return (void *)(bytes + i);

@@ -4,6 +4,7 @@
 #include "libos/abi.h"
 #include "personality/linux/entry.h"
 #include "personality/linux/init.h"
+#include "personality/linux/process/cpuid.h"
 #include "personality/linux/process/process.h"
 
 const struct bly_abi *bly;
@@ -53,9 +54,8 @@ static void make_kernel(void)
     const char *name = bly_start_string(start_info, start_info->host_name);
     memcpy(lx_kernel->host_name, name, strnlen(name, sizeof lx_kernel->host_name - 1));
     memcpy(lx_kernel->domain_name, "(none)", 7);
-    uint32_t eax = 1, ebx, ecx = 0, edx;
-    __asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
-    lx_kernel->hardware_capabilities = edx;
+    if (lx_cpuid_init() < 0)
+        panic("no memory for the kernel");
 }
 
 static void start(uint64_t argument)

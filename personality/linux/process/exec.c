@@ -8,7 +8,9 @@
 #include "personality/linux/file.h"
 #include "personality/linux/fs/vfs.h"
 #include "personality/linux/mm/mm.h"
+#include "personality/linux/process/cpuid.h"
 #include "personality/linux/process/elf.h"
+#include "personality/linux/process/patch.h"
 #include "personality/linux/process/process.h"
 #include "personality/linux/process/strings.h"
 
@@ -319,6 +321,17 @@ static int map_image(struct mm *mm, struct program *program, uint64_t wanted, ui
     return error;
 }
 
+/* Of the one that starts the others: the interpreter, or a program without. */
+static void patch_image(struct mm *mm, const struct elf_image *image, uint64_t base)
+{
+    for (uint32_t i = 0; i < image->segment_count; i++) {
+        const struct elf_segment *segment = &image->segments[i];
+        uint64_t start = (base + segment->address) & ~PAGE_MASK;
+        if (segment->protection & BLY_PROT_EXECUTE)
+            patch_cpuid(mm, start, page_up(base + segment->address + segment->file_size) - start);
+    }
+}
+
 /* ---- Stack ------------------------------------------------------------------------------------------------------ */
 
 struct image_addresses {
@@ -361,7 +374,7 @@ static uint32_t fill_auxv(uint64_t *auxv, const struct request *request, const s
     const struct credentials *credentials = &lx_process()->credentials;
     bool secure = credentials->uid != credentials->euid || credentials->gid != credentials->egid;
     uint64_t values[][2] = {
-        {AT_HWCAP, lx_kernel->hardware_capabilities},
+        {AT_HWCAP, lx_cpuid(1, 0).edx},
         {AT_PAGESZ, BLY_PAGE_SIZE},
         {AT_CLKTCK, 100},
         {AT_PHDR, image->program_headers ? at->program_base + image->program_headers : 0},
@@ -452,7 +465,13 @@ static int map_program(struct mm *mm, struct request *request, struct image_addr
     }
     if (request->interpreter.dentry)
         error = map_image(mm, &request->interpreter, 0, &out_addresses->interpreter_base);
-    return error ? error : build_stack(mm, request, out_addresses, out_stack_pointer);
+    if (error)
+        return error;
+    if (request->interpreter.dentry)
+        patch_image(mm, &request->interpreter.image, out_addresses->interpreter_base);
+    else
+        patch_image(mm, image, out_addresses->program_base);
+    return build_stack(mm, request, out_addresses, out_stack_pointer);
 }
 
 static void change_credentials(const struct dentry *dentry)

@@ -4,6 +4,7 @@
 #include "personality/linux/process/patch-code.h"
 
 #include "libos/text.h"
+#include "personality/linux/process/instruction.h"
 
 enum {
     PAGE_BYTES = 4096,
@@ -40,30 +41,6 @@ static bool plain_modrm_0f(unsigned opcode)
 {
     return (opcode >= 0x40 && opcode <= 0x4f) || (opcode >= 0x90 && opcode <= 0x9f) || opcode == 0x1f || opcode == 0xb6 || opcode == 0xb7 ||
            opcode == 0xbe || opcode == 0xbf || opcode == 0xaf;
-}
-
-/* Size of ModRM, SIB and displacement at `at`, 0 when it runs out of `size`. */
-static size_t modrm_size(const uint8_t *at, size_t size, bool *out_relative)
-{
-    *out_relative = false;
-    if (size < 1)
-        return 0;
-    unsigned mode = at[0] >> 6, memory = at[0] & 7;
-    size_t length = 1;
-    if (mode == 3)
-        return length;
-    if (memory == 4) {
-        if (size < 2)
-            return 0;
-        if (mode == 0 && (at[1] & 7) == 5)
-            length += 4;
-        length++;
-    } else if (mode == 0 && memory == 5) {
-        *out_relative = true;
-        length += 4;
-    }
-    length += mode == 1 ? 1 : mode == 2 ? 4 : 0;
-    return length <= size ? length : 0;
 }
 
 static int32_t read_signed(const uint8_t *at, size_t size)
@@ -139,7 +116,7 @@ static bool decode(const uint8_t *code, size_t size, struct decoded *out)
         } else if (!plain_modrm(opcode)) {
             return false;
         }
-        modrm = modrm_size(code + at, size - at, &relative);
+        modrm = instruction_modrm_size(code + at, size - at, &relative);
         if (!modrm)
             return false;
         if (relative)
@@ -160,6 +137,15 @@ bool patch_find_load(const uint8_t before[PATCH_SIZE + 1], const struct bly_cont
     out->opcode = before[1];
     memcpy(&out->constant, before + 2, sizeof out->constant);
     return (out->opcode & 0xf8) == 0xb8 && values[out->opcode & 7] == out->constant && (before[0] & 0xf0) != 0x40 && before[0] != 0x66;
+}
+
+static bool plan_cpuid(const uint8_t *page, unsigned at, struct patch_plan *plan)
+{
+    if (at + CALL_SIZE > PAGE_BYTES || page[at] != 0x0f || page[at + 1] != 0xa2)
+        return false;
+    plan->kind = PATCH_CPUID;
+    plan->start = (uint16_t)at;
+    return true;
 }
 
 static bool plan_load(const uint8_t *page, unsigned call, const struct patch_load *load, struct patch_plan *plan)
@@ -229,6 +215,8 @@ static bool plan_tail(const uint8_t *page, unsigned call, struct patch_plan *pla
 void patch_plan_site(const uint8_t page[PAGE_BYTES], unsigned call, const struct patch_load *load, struct patch_plan *plan)
 {
     memset(plan, 0, sizeof *plan);
+    if (plan_cpuid(page, call, plan))
+        return;
     /* The call itself may lie on the border of the page, or just behind it. */
     if ((call < PAGE_BYTES && page[call] != 0x0f) || (call + 1 < PAGE_BYTES && page[call + 1] != 0x05))
         return;
@@ -249,6 +237,11 @@ void patch_emit_jump(int64_t from, int64_t to, uint8_t out[PATCH_SIZE])
 {
     out[0] = 0xe9;
     write_distance(out + 1, to - (from + PATCH_SIZE));
+}
+
+unsigned patch_extent(const struct patch_plan *plan)
+{
+    return plan->kind == PATCH_TAIL ? (unsigned)CALL_SIZE + plan->tail_size : plan->kind == PATCH_CPUID ? (unsigned)CALL_SIZE : PATCH_SIZE + (unsigned)CALL_SIZE;
 }
 
 bool patch_slot_fits(const struct patch_plan *plan, int64_t patch_position, int64_t at)

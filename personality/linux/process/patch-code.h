@@ -15,6 +15,7 @@ enum { PATCH_SIZE = 5 /* a jump */, PATCH_TRAMPOLINE_MAX = 64, PATCH_TAIL_MAX = 
 enum patch_kind {
     PATCH_NONE,
     PATCH_LOAD,   /* `mov $constant,%register` before the call becomes the jump; the call itself stays and traps whoever jumps onto it */
+    PATCH_CPUID,  /* no call, but a CPUID instruction: its first byte becomes a breakpoint */
     PATCH_TAIL,   /* the call and what follows it become the jump; the instructions that followed move into the trampoline */
 };
 
@@ -22,7 +23,7 @@ struct patch_load { uint8_t opcode; uint32_t constant; };
 struct patch_instruction { uint8_t from, to; }; /* offset behind the call instruction; offset in the trampoline */
 struct patch_plan {
     enum patch_kind kind;
-    uint16_t start;          /* offset in the page of the PATCH_SIZE bytes */
+    uint16_t start;          /* offset in the page of the PATCH_SIZE bytes (PATCH_CPUID: of one) */
     uint8_t tail_size;       /* PATCH_TAIL: bytes that move */
     uint8_t instruction_count;
     uint8_t trampoline_size;
@@ -33,8 +34,10 @@ struct patch_plan {
 /* Whether the bytes right before a call that has trapped are such a load: the register still holds the constant, and no prefix belongs to it. Then
  * it is that instruction and not the end of a longer one. */
 bool patch_find_load(const uint8_t before[PATCH_SIZE + 1], const struct bly_context *registers, struct patch_load *out_load);
-/* `call`: offset in the page (or its end) of a proven `syscall` instruction; `load` may be NULL. PATCH_NONE when it has to go on trapping. */
+/* `call`: offset in the page (or its end) of a proven `syscall` or CPUID instruction; `load` may be NULL. PATCH_NONE when it has to go on trapping. */
 void patch_plan_site(const uint8_t page[4096], unsigned call, const struct patch_load *load, struct patch_plan *out_plan);
+/* Bytes from plan->start on that no other patch may touch. */
+unsigned patch_extent(const struct patch_plan *plan);
 
 /* A trampoline that works at position `at`. Of PATCH_TAIL the second byte of the jump's distance must be an int3, since it comes to lie where
  * threads that are in the call return to: patch_slot_fits tells. */

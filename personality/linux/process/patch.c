@@ -16,6 +16,8 @@
 #include "libos/abi.h"
 #include "personality/linux/fs/vfs.h"
 #include "personality/linux/mm/mm.h"
+#include "personality/linux/process/cpuid.h"
+#include "personality/linux/process/instruction.h"
 #include "personality/linux/process/patch-code.h"
 #include "personality/linux/process/process.h"
 
@@ -26,7 +28,9 @@ enum {
     UNIT = 8,
     FILE_MAX = 64,
     FILE_BUCKETS = 64,
+    INT3 = 0xcc,
 };
+#define CPUID_CODE_MAX (2ull << 20) /* larger programs are not searched */
 /* From code to trampolines: below the file, or above one that lies low. Room for 256 MiB of code within the reach of a jump. */
 #define DISTANCE 0x70000000ll
 #define PAGE_MASK (BLY_PAGE_SIZE - 1)
@@ -57,6 +61,7 @@ struct patched_file {
     int64_t distance;            /* trampoline position = distance + slot */
     int64_t area;                /* offset in the bulk segment */
     struct memory_object *area_object;
+    bool searched;               /* for CPUID instructions */
     uint64_t used[AREA_SIZE / UNIT / 64];
 };
 struct retired_page { struct list node; int64_t bulk; };
@@ -132,7 +137,7 @@ static bool page_matches(const struct patched_page *page, const uint8_t *code)
 {
     const char *patched = bulk_address(page->bulk);
     unsigned at = 0;
-    for (const struct site *site; (site = next_patched(page, at)); at = site->plan.start + PATCH_SIZE)
+    for (const struct site *site; (site = next_patched(page, at)); at = site->plan.start + (site->plan.kind == PATCH_CPUID ? 1 : PATCH_SIZE))
         if (memcmp(code + at, patched + at, site->plan.start - at))
             return false;
     return !memcmp(code + at, patched + at, BLY_PAGE_SIZE - at);
@@ -347,13 +352,10 @@ static bool allocate_slot(struct patched_file *file, const struct patch_plan *pl
 /* Two patches may not touch: a site whose bytes another patch has taken is refused. */
 static bool overlaps_patched(const struct patched_page *page, const struct patch_plan *plan)
 {
-    unsigned start = plan->start, end = start + PATCH_SIZE;
-    if (plan->kind == PATCH_TAIL)
-        end = start + 2u + plan->tail_size;
+    unsigned start = plan->start, end = start + patch_extent(plan);
     for (uint32_t i = 0; i < page->site_count; i++) {
         const struct site *other = &page->sites[i];
-        unsigned other_end = other->plan.start + (other->plan.kind == PATCH_TAIL ? 2u + other->plan.tail_size : PATCH_SIZE + 2u);
-        if (other->state == SITE_PATCHED && other->plan.start < end && start < other_end)
+        if (other->state == SITE_PATCHED && other->plan.start < end && start < other->plan.start + patch_extent(&other->plan))
             return true;
     }
     return false;
@@ -364,15 +366,19 @@ static bool patch_site(struct patched_file *file, struct patched_page *page, str
     uint8_t trampoline[PATCH_TRAMPOLINE_MAX];
     patch_plan_site(code, site->call, site->has_load ? &site->load : NULL, &site->plan);
     if (site->plan.kind == PATCH_NONE || overlaps_patched(page, &site->plan) ||
-        !allocate_slot(file, &site->plan, (int64_t)page->offset, &site->slot)) {
+        (site->plan.kind != PATCH_CPUID && !allocate_slot(file, &site->plan, (int64_t)page->offset, &site->slot))) {
         site->state = SITE_REFUSED;
         return false;
+    }
+    site->state = SITE_PATCHED;
+    if (site->plan.kind == PATCH_CPUID) {
+        code[site->call] = INT3;
+        return true;
     }
     int64_t at = file->distance + site->slot;
     patch_emit_trampoline(&site->plan, code, (int64_t)page->offset, at, trampoline);
     memcpy(bulk_address(file->area) + site->slot, trampoline, site->plan.trampoline_size);
     patch_emit_jump((int64_t)page->offset + site->plan.start, at, code + site->plan.start);
-    site->state = SITE_PATCHED;
     return true;
 }
 
@@ -525,6 +531,85 @@ void patch_site_trapped(struct bly_context *context)
     context->rip = patch_moved_address(context->rip);
 }
 
+/* ---- CPUID ---------------------------------------------------------------------------------------------------------- */
+
+static bool holds_cpuid(const uint8_t *code, size_t size)
+{
+    const uint8_t *end = code + size;
+    for (const uint8_t *at = code; (at = memchr(at, 0xa2, (size_t)(end - at))); at++)
+        if (at > code && at[-1] == 0x0f)
+            return true;
+    return false;
+}
+
+/* Adds the CPUID instructions of the page in the middle of `code`, which is three pages, as proven. The cache's mutex is held. */
+static bool add_cpuid_sites(struct patched_page *page, const uint8_t *code)
+{
+    const uint8_t *middle = code + BLY_PAGE_SIZE, *end = middle + BLY_PAGE_SIZE;
+    bool added = false;
+    for (const uint8_t *at = middle; (at = memchr(at, 0xa2, (size_t)(end - at))); at++) {
+        if (at == middle || at[-1] != 0x0f || !instruction_begins(code, 3 * BLY_PAGE_SIZE, (size_t)(at - 1 - code)))
+            continue;
+        if (!find_site(page, (unsigned)(at - 1 - middle), /*make=*/true))
+            break;
+        added = true;
+    }
+    return added;
+}
+
+/* mm.mutex is held. */
+static void patch_cpuid_page(struct mm *mm, struct patched_file *file, uint64_t address)
+{
+    uint8_t original[BLY_PAGE_SIZE], *code = heap_alloc(3 * BLY_PAGE_SIZE);
+    struct place place;
+    if (!code || !find_place(mm, address, &place) || !read_original(&place, address, original)) {
+        heap_free(code);
+        return;
+    }
+    memcpy(code + BLY_PAGE_SIZE, original, BLY_PAGE_SIZE);
+    /* What cannot be read stays zero, and is not the place of a proof. */
+    (void)guest_read_some(code, (const void *)(address - BLY_PAGE_SIZE), BLY_PAGE_SIZE);
+    (void)guest_read_some(code + 2 * BLY_PAGE_SIZE, (const void *)(address + BLY_PAGE_SIZE), BLY_PAGE_SIZE);
+    mutex_acquire(&cache()->mutex);
+    struct patched_page *page = find_page(file, place.offset, /*make=*/true);
+    bool patched = page && page->bulk == NO_PAGE && add_cpuid_sites(page, code) && make_version(file, page, original);
+    mutex_release(&cache()->mutex);
+    heap_free(code);
+    if (patched)
+        remap_page(mm, &place, file, address);
+}
+
+/* The file at `place`, with a reference, if it was not searched yet. */
+static struct patched_file *begin_search(const struct place *place)
+{
+    struct memory_object *object = place->region->object;
+    scoped_mutex(&cache()->mutex);
+    struct patched_file *file = object->ops == &file_ops ? file_of(object) : find_file(object);
+    if (!file)
+        file = make_file(object, place->region->start - place->region->offset);
+    if (!file || file->searched)
+        return NULL;
+    file->searched = true;
+    memory_object_ref(&file->object);
+    return file;
+}
+
+void patch_cpuid(struct mm *mm, uint64_t start, uint64_t size)
+{
+    struct place place;
+    assert(mutex_held(&mm->mutex));
+    if (!cpuid_is_slow() || (start_info->flags & BLY_START_NO_PATCHING) || size > CPUID_CODE_MAX || !find_place(mm, start, &place))
+        return;
+    struct patched_file *file = begin_search(&place);
+    if (!file)
+        return;
+    uint8_t code[BLY_PAGE_SIZE];
+    for (uint64_t at = start; at < start + size && guest_read(code, (const void *)at, sizeof code) == 0; at += BLY_PAGE_SIZE)
+        if (holds_cpuid(code, sizeof code))
+            patch_cpuid_page(mm, file, at);
+    memory_object_unref(&file->object);
+}
+
 /* ---- Addresses ------------------------------------------------------------------------------------------------------ */
 
 /* The address of instruction `i` of a moved tail, in the trampoline. */
@@ -565,8 +650,26 @@ uint64_t patch_moved_address(uint64_t address)
     return moved_address(mm, address);
 }
 
+static bool is_cpuid(struct mm *mm, uint64_t address)
+{
+    struct place place;
+    scoped_mutex(&mm->mutex);
+    if (!find_place(mm, address, &place) || place.region->object->ops != &file_ops)
+        return false;
+    scoped_mutex(&cache()->mutex);
+    struct patched_page *page = find_page(file_of(place.region->object), place.offset & ~PAGE_MASK, /*make=*/false);
+    const struct site *site = page ? find_site(page, (unsigned)(place.offset & PAGE_MASK), /*make=*/false) : NULL;
+    return site && site->state == SITE_PATCHED && site->plan.kind == PATCH_CPUID;
+}
+
 bool patch_breakpoint(struct bly_context *context)
 {
+    struct mm *mm = lx_process()->mm;
+    if (mm && is_cpuid(mm, context->rip - 1)) {
+        cpuid_serve(context);
+        context->rip++; /* behind the instruction's second byte */
+        return true;
+    }
     uint64_t moved = patch_moved_address(context->rip - 1);
     if (moved == context->rip - 1)
         return false;

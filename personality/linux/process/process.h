@@ -131,12 +131,11 @@ struct vector_layout { uint64_t features; uint32_t size; };
 struct lx_kernel {
     struct process_table table;
     _Atomic uint64_t next_id;
-    void *vfs, *mounts, *pipes, *wake_pool, *epoll, *tty, *net, *ipc, *futexes, *timers, *patches, *dentry_cache, *inotify, *anonymous, *flocks, *memfd; /* each set by its subsystem's init */
+    void *vfs, *mounts, *pipes, *wake_pool, *epoll, *tty, *net, *ipc, *futexes, *timers, *patches, *dentry_cache, *inotify, *anonymous, *flocks, *memfd, *cpuid; /* each set by its subsystem's init */
     uint64_t realtime_offset_ns;      /* added to the host's clock (moves between machines) */
     uint64_t monotonic_offset_ns;
     char host_name[65], domain_name[65];
     struct vector_layout vector_layout;
-    uint32_t hardware_capabilities;   /* CPUID leaf 1, edx: AT_HWCAP; asked once, since CPUID traps in virtual machines */
     _Atomic uint32_t trace_flags;     /* BLY_START_TRACE_* */
     _Atomic uint32_t absent_logged[16]; /* bit a system call that was named in the log */
 };

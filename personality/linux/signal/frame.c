@@ -4,6 +4,7 @@
  * The vector registers of the program are still in the CPU while the personality runs (it is compiled without them), so a frame
  * saves them with XSAVE and rt_sigreturn loads them with XRSTOR, without the host's help. What comes back through rt_sigreturn
  * is checked completely before: the instruction faults on a bad image. */
+#include "personality/linux/process/cpuid.h"
 #include "personality/linux/signal/internal.h"
 
 #include <asm/processor-flags.h>
@@ -41,11 +42,6 @@ struct vector_buffer { _Alignas(64) unsigned char bytes[VECTOR_BUFFER_SIZE]; };
 
 /* ---- Vector state ---------------------------------------------------------------------------------------------- */
 
-static void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
-{
-    __asm__ volatile("cpuid" : "=a"(out[0]), "=b"(out[1]), "=c"(out[2]), "=d"(out[3]) : "a"(leaf), "c"(subleaf));
-}
-
 /* The components that programs may use. */
 static uint64_t vector_features(void)
 {
@@ -54,20 +50,20 @@ static uint64_t vector_features(void)
     return ((uint64_t)high << 32 | low) & ~FEATURES_TILE;
 }
 
-/* Which components are saved, and the size of their image. Asked of the CPU once in a sandbox: CPUID traps in virtual machines. */
+/* Which components are saved, and the size of their image. Asked of the CPU once in a sandbox. */
 static const struct vector_layout *vector_layout(void)
 {
     struct vector_layout *layout = &lx_kernel->vector_layout;
     if (__atomic_load_n(&layout->size, __ATOMIC_ACQUIRE))
         return layout;
     uint64_t features = vector_features();
-    uint32_t out[4], size = LEGACY_SIZE + HEADER_SIZE;
+    uint32_t size = LEGACY_SIZE + HEADER_SIZE;
     for (uint32_t i = 2; i < 63; i++) {
         if (!(features >> i & 1))
             continue;
-        cpuid(0xd, i, out);
-        if (out[1] + out[0] > size)
-            size = out[1] + out[0];
+        struct cpuid_result component = lx_cpuid(0xd, i);
+        if (component.ebx + component.eax > size)
+            size = component.ebx + component.eax;
     }
     assert(size + sizeof(uint32_t) <= VECTOR_BUFFER_SIZE);
     layout->features = features;

@@ -1,14 +1,6 @@
 /* /proc/cpuinfo, from CPUID as the program itself would see it. */
 #include "personality/linux/fs/proc/proc.h"
-
-struct leaf { uint32_t a, b, c, d; };
-
-static struct leaf cpuid(uint32_t number, uint32_t sub)
-{
-    struct leaf leaf;
-    __asm__ volatile("cpuid" : "=a"(leaf.a), "=b"(leaf.b), "=c"(leaf.c), "=d"(leaf.d) : "a"(number), "c"(sub));
-    return leaf;
-}
+#include "personality/linux/process/cpuid.h"
 
 /* Names by bit; NULL: none. As Linux prints them, in its order of words. */
 static const char *const leaf1_d[32] = { "fpu", "vme", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", NULL, "sep", "mtrr", "pge", "mca", "cmov", "pat", "pse36", "pn", "clflush", NULL,
@@ -36,32 +28,32 @@ int proc_show_cpuinfo(const struct pseudo_node *node, struct text *out)
     int problem = bly->system_query(&info);
     if (problem)
         return problem;
-    struct leaf zero = cpuid(0, 0), one = cpuid(1, 0), seven = zero.a >= 7 ? cpuid(7, 0) : (struct leaf){ 0 }, top = cpuid(0x80000000u, 0);
-    struct leaf extended = top.a >= 0x80000001u ? cpuid(0x80000001u, 0) : (struct leaf){ 0 };
-    uint32_t vendor[4] = { zero.b, zero.d, zero.c, 0 }, brand[13] = { 0 };
-    for (uint32_t i = 0; i < 3 && top.a >= 0x80000004u; i++) {
-        struct leaf part = cpuid(0x80000002u + i, 0);
+    struct cpuid_result zero = lx_cpuid(0, 0), one = lx_cpuid(1, 0), seven = zero.eax >= 7 ? lx_cpuid(7, 0) : (struct cpuid_result){ 0 }, top = lx_cpuid(0x80000000u, 0);
+    struct cpuid_result extended = top.eax >= 0x80000001u ? lx_cpuid(0x80000001u, 0) : (struct cpuid_result){ 0 };
+    uint32_t vendor[4] = { zero.ebx, zero.edx, zero.ecx, 0 }, brand[13] = { 0 };
+    for (uint32_t i = 0; i < 3 && top.eax >= 0x80000004u; i++) {
+        struct cpuid_result part = lx_cpuid(0x80000002u + i, 0);
         memcpy(&brand[i * 4], &part, sizeof part);
     }
     const char *model_name = (const char *)brand;
     while (*model_name == ' ')
         model_name++;
-    uint32_t family = (one.a >> 8 & 15) + ((one.a >> 8 & 15) == 15 ? one.a >> 20 & 255 : 0), model = (one.a >> 4 & 15) | (one.a >> 12 & 0xf0);
-    uint32_t cache = top.a >= 0x80000006u ? cpuid(0x80000006u, 0).c >> 16 : 0, widths = top.a >= 0x80000008u ? cpuid(0x80000008u, 0).a : 0x3028;
+    uint32_t family = (one.eax >> 8 & 15) + ((one.eax >> 8 & 15) == 15 ? one.eax >> 20 & 255 : 0), model = (one.eax >> 4 & 15) | (one.eax >> 12 & 0xf0);
+    uint32_t cache = top.eax >= 0x80000006u ? lx_cpuid(0x80000006u, 0).ecx >> 16 : 0, widths = top.eax >= 0x80000008u ? lx_cpuid(0x80000008u, 0).eax : 0x3028;
     struct text flags = { 0 };
-    add_flags(&flags, leaf1_d, one.d);
-    add_flags(&flags, ext1_d, extended.d);
-    add_flags(&flags, leaf1_c, one.c);
-    add_flags(&flags, ext1_c, extended.c);
-    add_flags(&flags, leaf7_b, seven.b);
-    add_flags(&flags, leaf7_c, seven.c);
+    add_flags(&flags, leaf1_d, one.edx);
+    add_flags(&flags, ext1_d, extended.edx);
+    add_flags(&flags, leaf1_c, one.ecx);
+    add_flags(&flags, ext1_c, extended.ecx);
+    add_flags(&flags, leaf7_b, seven.ebx);
+    add_flags(&flags, leaf7_c, seven.ecx);
     for (uint32_t i = 0; i < info.cpu_count; i++) {
         text_add(out, "processor\t: %u\nvendor_id\t: %s\ncpu family\t: %u\nmodel\t\t: %u\nmodel name\t: %s\nstepping\t: %u\ncpu MHz\t\t: 2000.000\ncache size\t: %u KB\n", i, (const char *)vendor, family, model,
-                 *model_name ? model_name : "unknown", one.a & 15, cache);
+                 *model_name ? model_name : "unknown", one.eax & 15, cache);
         text_add(out, "physical id\t: 0\nsiblings\t: %u\ncore id\t\t: %u\ncpu cores\t: %u\napicid\t\t: %u\ninitial apicid\t: %u\nfpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: %u\nwp\t\t: yes\nflags\t\t:",
-                 info.cpu_count, i, info.cpu_count, i, i, zero.a);
+                 info.cpu_count, i, info.cpu_count, i, i, zero.eax);
         text_bytes(out, flags.data, flags.size);
-        text_add(out, "\nbugs\t\t:\nbogomips\t: 4000.00\nclflush size\t: %u\ncache_alignment\t: %u\naddress sizes\t: %u bits physical, %u bits virtual\npower management:\n\n", (one.b >> 8 & 255) * 8, (one.b >> 8 & 255) * 8,
+        text_add(out, "\nbugs\t\t:\nbogomips\t: 4000.00\nclflush size\t: %u\ncache_alignment\t: %u\naddress sizes\t: %u bits physical, %u bits virtual\npower management:\n\n", (one.ebx >> 8 & 255) * 8, (one.ebx >> 8 & 255) * 8,
                  widths & 255, widths >> 8 & 255);
     }
     text_free(&flags);
