@@ -99,6 +99,9 @@ static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handl
 {
     const struct mon_policy *policy = sandbox->policy;
     put(block, NULL, sizeof(struct bly_start_info), 8);
+    struct bly_cpuid answers[MON_CPUID_MAX];
+    bool cpuid_is_slow;
+    size_t cpuid_count = mon_processor_answers(policy->state_path, answers, &cpuid_is_slow);
     struct bly_start_info info = {
         .magic = BLY_START_MAGIC,
         .version = BLY_ABI_VERSION,
@@ -131,8 +134,11 @@ static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handl
         .process_limit = policy->process_limit,
         .open_file_limit = policy->open_file_limit,
         .boot_time_ns = mon_now_ns(),
-        .total_size = block->size,
+        .cpuid = put(block, answers, cpuid_count * sizeof(answers[0]), 8),
+        .cpuid_count = (uint32_t)cpuid_count,
+        .cpuid_is_slow = cpuid_is_slow,
     };
+    info.total_size = block->size;
     if (getrandom(info.random_seed, sizeof(info.random_seed), 0) != sizeof(info.random_seed))
         block->failed = true;
     if (!block->failed)

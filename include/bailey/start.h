@@ -50,6 +50,21 @@ enum bly_start_flags {
     BLY_START_NO_PATCHING = 32,  /* never patch call sites (debugging, measuring) */
     BLY_START_WATCH_ENDS = 64    /* learning: also report denied names */
 };
+/* An answer of the CPUID instruction. */
+struct bly_cpuid {
+    uint32_t leaf, subleaf; /* subleaf 0 where the leaf has none */
+    uint32_t eax, ebx, ecx, edx;
+};
+/* Whether the answer depends on ECX. */
+static inline bool bly_cpuid_has_subleafs(uint32_t leaf)
+{
+    const uint64_t basic = 1ull << 0x04 | 1ull << 0x07 | 1ull << 0x0b | 1ull << 0x0d | 1ull << 0x0f | 1ull << 0x10 | 1ull << 0x12 | 1ull << 0x14 | 1ull << 0x17 |
+                           1ull << 0x18 | 1ull << 0x1b | 1ull << 0x1d | 1ull << 0x1e | 1ull << 0x1f | 1ull << 0x20 | 1ull << 0x23 | 1ull << 0x24;
+    if (leaf < 64)
+        return basic >> leaf & 1;
+    return leaf == 0x8000001d || leaf == 0x80000020 || leaf == 0x80000026 || (leaf >= 0x40000000 && leaf < 0x80000000);
+}
+
 struct bly_start_info {
     uint64_t magic;
     uint32_t version; /* BLY_ABI_VERSION */
@@ -77,6 +92,9 @@ struct bly_start_info {
     uint64_t random_seed[4];
     uint64_t boot_time_ns;  /* BLY_CLOCK_MONOTONIC when the sandbox started */
     uint64_t total_size;
+    uint32_t cpuid, cpuid_count; /* offset of struct bly_cpuid[]: what the processor says, as far as it was asked */
+    uint32_t cpuid_is_slow;      /* the instruction takes longer than a breakpoint: it traps in the host's hypervisor */
+    uint32_t reserved2;
     /* Fault injection, for tests: the fault_number-th use (from 1) of the ABI call of this name answers fault_error (negative errno). */
     uint32_t fault_call; /* offset of the name; 0: none */
     uint32_t fault_number;

@@ -3,88 +3,61 @@
 
 #include "personality/linux/process/process.h"
 
-enum {
-    ANSWER_MAX = 64,
-    BREAKPOINT_CYCLES = 5000, /* a trap and the way back, rounded up */
-};
+enum { ANSWER_MAX = 192 };
 
 struct answer {
     _Atomic uint32_t known; /* set last */
-    uint32_t leaf, subleaf;
-    struct cpuid_result result;
+    struct bly_cpuid cpuid;
 };
 struct cpuid_memory {
-    _Atomic uint32_t count;  /* answers begun; may run past the array */
-    _Atomic uint64_t cycles; /* of the fastest execution */
+    _Atomic uint32_t count; /* answers begun; may run past the array */
     struct answer answers[ANSWER_MAX];
 };
 
-static uint64_t timestamp(void)
-{
-    uint32_t low, high;
-    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
-    return (uint64_t)high << 32 | low;
-}
-
-static struct cpuid_result execute(uint32_t leaf, uint32_t subleaf)
+static void remember(const struct bly_cpuid *cpuid)
 {
     struct cpuid_memory *memory = lx_kernel->cpuid;
-    struct cpuid_result result;
-    uint64_t start = timestamp();
-    __asm__ volatile("cpuid" : "=a"(result.eax), "=b"(result.ebx), "=c"(result.ecx), "=d"(result.edx) : "a"(leaf), "c"(subleaf));
-    uint64_t cycles = timestamp() - start;
-    if (cycles < memory->cycles)
-        memory->cycles = cycles;
-    return result;
+    if (memory->count >= ANSWER_MAX)
+        return;
+    uint32_t place = memory->count++;
+    if (place < ANSWER_MAX) {
+        memory->answers[place].cpuid = *cpuid;
+        memory->answers[place].known = 1;
+    }
 }
 
 int lx_cpuid_init(void)
 {
-    struct cpuid_memory *memory = heap_alloc(sizeof *memory);
-    if (!memory)
+    if (!(lx_kernel->cpuid = heap_alloc(sizeof(struct cpuid_memory))))
         return -ENOMEM;
-    memory->cycles = UINT64_MAX;
-    lx_kernel->cpuid = memory;
-    /* Every program asks for these two; and a second measurement. */
-    (void)lx_cpuid(0, 0);
-    (void)lx_cpuid(1, 0);
+    const struct bly_cpuid *given = (const void *)bly_start_string(start_info, start_info->cpuid);
+    for (uint32_t i = 0; i < start_info->cpuid_count; i++)
+        remember(&given[i]);
     return 0;
 }
 
-struct cpuid_result lx_cpuid(uint32_t leaf, uint32_t subleaf)
+struct bly_cpuid lx_cpuid(uint32_t leaf, uint32_t subleaf)
 {
     struct cpuid_memory *memory = lx_kernel->cpuid;
+    if (!bly_cpuid_has_subleafs(leaf))
+        subleaf = 0;
     uint32_t count = memory->count;
     for (uint32_t i = 0; i < count && i < ANSWER_MAX; i++) {
         const struct answer *answer = &memory->answers[i];
-        if (answer->leaf == leaf && answer->subleaf == subleaf && answer->known)
-            return answer->result;
+        if (answer->cpuid.leaf == leaf && answer->cpuid.subleaf == subleaf && answer->known)
+            return answer->cpuid;
     }
-    struct cpuid_result result = execute(leaf, subleaf);
-    if (memory->count >= ANSWER_MAX)
-        return result;
-    uint32_t place = memory->count++;
-    if (place < ANSWER_MAX) {
-        struct answer *answer = &memory->answers[place];
-        answer->leaf = leaf;
-        answer->subleaf = subleaf;
-        answer->result = result;
-        answer->known = 1;
-    }
-    return result;
+    struct bly_cpuid cpuid = {.leaf = leaf, .subleaf = subleaf};
+    __asm__ volatile("cpuid" : "=a"(cpuid.eax), "=b"(cpuid.ebx), "=c"(cpuid.ecx), "=d"(cpuid.edx) : "a"(leaf), "c"(subleaf));
+    remember(&cpuid);
+    return cpuid;
 }
 
 void cpuid_serve(struct bly_context *context)
 {
-    struct cpuid_result result = lx_cpuid((uint32_t)context->rax, (uint32_t)context->rcx);
+    struct bly_cpuid result = lx_cpuid((uint32_t)context->rax, (uint32_t)context->rcx);
     context->rax = result.eax;
     context->rbx = result.ebx;
     context->rcx = result.ecx;
     context->rdx = result.edx;
-}
-
-bool cpuid_is_slow(void)
-{
-    struct cpuid_memory *memory = lx_kernel->cpuid;
-    return memory->cycles > BREAKPOINT_CYCLES;
 }

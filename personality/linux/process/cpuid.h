@@ -8,13 +8,8 @@
 
 #include "personality/linux/lx.h"
 
-struct cpuid_result { uint32_t eax, ebx, ecx, edx; };
-
 int lx_cpuid_init(void);
-struct cpuid_result lx_cpuid(uint32_t leaf, uint32_t subleaf);
-/* Whether the instruction takes longer here than a breakpoint. */
-bool cpuid_is_slow(void);
-
+struct bly_cpuid lx_cpuid(uint32_t leaf, uint32_t subleaf);
 /* Does what the instruction does. */
 void cpuid_serve(struct bly_context *context);
 

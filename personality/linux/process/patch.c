@@ -598,7 +598,7 @@ void patch_cpuid(struct mm *mm, uint64_t start, uint64_t size)
 {
     struct place place;
     assert(mutex_held(&mm->mutex));
-    if (!cpuid_is_slow() || (start_info->flags & BLY_START_NO_PATCHING) || size > CPUID_CODE_MAX || !find_place(mm, start, &place))
+    if (!start_info->cpuid_is_slow || (start_info->flags & BLY_START_NO_PATCHING) || size > CPUID_CODE_MAX || !find_place(mm, start, &place))
         return;
     struct patched_file *file = begin_search(&place);
     if (!file)

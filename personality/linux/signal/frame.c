@@ -61,7 +61,7 @@ static const struct vector_layout *vector_layout(void)
     for (uint32_t i = 2; i < 63; i++) {
         if (!(features >> i & 1))
             continue;
-        struct cpuid_result component = lx_cpuid(0xd, i);
+        struct bly_cpuid component = lx_cpuid(0xd, i);
         if (component.ebx + component.eax > size)
             size = component.ebx + component.eax;
     }

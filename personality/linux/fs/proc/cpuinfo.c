@@ -28,12 +28,12 @@ int proc_show_cpuinfo(const struct pseudo_node *node, struct text *out)
     int problem = bly->system_query(&info);
     if (problem)
         return problem;
-    struct cpuid_result zero = lx_cpuid(0, 0), one = lx_cpuid(1, 0), seven = zero.eax >= 7 ? lx_cpuid(7, 0) : (struct cpuid_result){ 0 }, top = lx_cpuid(0x80000000u, 0);
-    struct cpuid_result extended = top.eax >= 0x80000001u ? lx_cpuid(0x80000001u, 0) : (struct cpuid_result){ 0 };
+    struct bly_cpuid zero = lx_cpuid(0, 0), one = lx_cpuid(1, 0), seven = zero.eax >= 7 ? lx_cpuid(7, 0) : (struct bly_cpuid){ 0 }, top = lx_cpuid(0x80000000u, 0);
+    struct bly_cpuid extended = top.eax >= 0x80000001u ? lx_cpuid(0x80000001u, 0) : (struct bly_cpuid){ 0 };
     uint32_t vendor[4] = { zero.ebx, zero.edx, zero.ecx, 0 }, brand[13] = { 0 };
     for (uint32_t i = 0; i < 3 && top.eax >= 0x80000004u; i++) {
-        struct cpuid_result part = lx_cpuid(0x80000002u + i, 0);
-        memcpy(&brand[i * 4], &part, sizeof part);
+        struct bly_cpuid part = lx_cpuid(0x80000002u + i, 0);
+        memcpy(&brand[i * 4], &part.eax, 4 * sizeof part.eax);
     }
     const char *model_name = (const char *)brand;
     while (*model_name == ' ')
