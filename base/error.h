@@ -9,7 +9,12 @@
 
 /* Exit codes as podman's: Bailey's own failures, programs that cannot be run, programs that are not
  * there. */
-enum exit_status { EXIT_BAILEY = 125, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
+enum exit_status {
+    EXIT_BAILEY = 125,
+    EXIT_NOT_EXECUTABLE = 126,
+    EXIT_NOT_FOUND = 127,
+    EXIT_HAND_OVER = 256 /* no exit status: the full program is to do it all (cli/hand-over.h) */
+};
 
 #define ERROR_MESSAGE_SIZE 4096
 

@@ -2,6 +2,7 @@
 #include <cli/client.h>
 #include <cli/state.h>
 
+#include <base/names.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -187,7 +188,7 @@ int signal_number(const char *name)
     if (strncasecmp(name, "SIG", 3) == 0)
         name += 3;
     for (int i = 1; i < 32; i++) {
-        const char *abbreviation = sigabbrev_np(i);
+        const char *abbreviation = signal_name(i);
         if (abbreviation && strcasecmp(abbreviation, name) == 0)
             return i;
     }

@@ -1,6 +1,8 @@
 /* bailey: the command line. Finds the command in the table and prints its error, if any, once. */
 #include <cli/command.h>
+#include <cli/hand-over.h>
 
+#include <base/cleanup.h>
 #include <base/text.h>
 #include <errno.h>
 #include <signal.h>
@@ -50,6 +52,9 @@ int main(int argc, char **argv)
     }
     const char *name = text_equal(argv[1], "--version") ? "version" : argv[1];
     const struct command *command = command_find(name);
+    /* As they were: commands reorder theirs. */
+    cleanup_free char **arguments = memory_new(((size_t)argc + 1) * sizeof(*arguments));
+    memcpy(arguments, argv, (size_t)argc * sizeof(*arguments));
     if (command)
         status = command->run(argc - 1, argv + 1, &error);
     else
@@ -61,6 +66,8 @@ int main(int argc, char **argv)
             status = -EIO;
         }
     }
+    if (status < 0 && error.exit_status == EXIT_HAND_OVER)
+        hand_over(arguments, &error);
     if (status < 0) {
         error_print(&error);
         return error.exit_status;

@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/names.h"
 #include "base/path.h"
 #include "monitor/policy.h"
 #include "monitor/stream-file.h"
@@ -116,7 +117,7 @@ void mon_audit_name(struct mon_audit *audit, const char *operation, const struct
     json_key_string(&json, "decision", decision_of(result));
     if (result < 0) {
         json_key_number(&json, "error", -result);
-        json_key_string(&json, "error_name", strerrorname_np((int)-result));
+        json_key_string(&json, "error_name", error_name((int)-result));
     }
     end_line(audit, &json);
     pthread_mutex_unlock(&audit->lock);

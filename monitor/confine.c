@@ -5,6 +5,7 @@
  * The child runs in the monitor's memory, at the same time (CLONE_VM: copying and dropping that memory would cost 0.16 ms of a start).
  * Hence the one rule here: it writes to nothing but its own stack, and makes system calls without the C library, whose errno
  * would be the monitor's. */
+#include "base/names.h"
 #include "monitor/sandbox.h"
 
 #include <errno.h>
@@ -50,7 +51,7 @@ static _Noreturn void fail(const char *step, long error)
         struct bly_control record;
         char text[128];
     } message = {.record = {.kind = BLY_CONTROL_PANIC, .value = (int32_t)error}};
-    const char *const parts[] = {"cannot confine the sandbox: ", step, ": ", strerrordesc_np((int)-error)};
+    const char *const parts[] = {"cannot confine the sandbox: ", step, ": ", error_name((int)-error)};
     size_t size = 0;
     for (size_t i = 0; i < 4; i++)
         for (const char *from = parts[i]; from && *from && size < sizeof(message.text); from++)

@@ -3,6 +3,7 @@
 #include "monitor/sandbox.h"
 
 #include "base/cleanup.h"
+#include "monitor/installed.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,35 +26,6 @@
 
 #define NOBODY 65534u
 #define LOG_PIPE_SIZE 65536
-
-/* ---- The image ---- */
-
-static int open_image(struct error *error)
-{
-    static const char *const places[] = {"../libexec/bailey/bailey-linux", "personality/linux/bailey-linux",
-                                         "../personality/linux/bailey-linux", "../../personality/linux/bailey-linux"};
-    char self[PATH_MAX];
-    const char *folder = secure_getenv("BAILEY_LIBEXEC");
-    if (folder) {
-        cleanup_free char *path = text_print("%s/bailey-linux", folder);
-        int image = open(path, O_RDONLY | O_CLOEXEC);
-        return image >= 0 ? image : error_set_errno(error, -errno, "cannot open %s, named by BAILEY_LIBEXEC", path);
-    }
-    ssize_t size = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    if (size < 0)
-        return error_set_errno(error, -errno, "cannot read /proc/self/exe, which tells where Bailey is installed");
-    self[size] = '\0';
-    char *slash = strrchr(self, '/');
-    if (slash)
-        *slash = '\0';
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        cleanup_free char *path = text_print("%s/%s", self, places[i]);
-        int image = open(path, O_RDONLY | O_CLOEXEC);
-        if (image >= 0)
-            return image;
-    }
-    return error_set(error, -ENOENT, "the picoprocess image bailey-linux is not installed (looked in %s/../libexec/bailey)", self);
-}
 
 /* ---- Memory ---- */
 
@@ -306,7 +278,7 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     handles.terminal_output = sandbox->stdio.terminal_output;
     mon_stdio_window_size(&sandbox->stdio, &handles.rows, &handles.columns);
 
-    cleanup_close int image = open_image(error);
+    cleanup_close int image = mon_open_installed("bailey-linux", NULL, error);
     if (image < 0)
         return image;
     cleanup_close int heap = make_segment("bailey-heap", BLY_HEAP_SIZE, 1ull << 28, error);

@@ -177,12 +177,28 @@ static void serve_slot(struct mon_worker *worker, uint32_t index)
         atomic_store(&worker->busy_since_ns, 0);
 }
 
+/* Runs on the CPUs whose callers ring this doorbell (cpu % worker_count), of those that we may use; where there is none, on all. */
+static void stay_with_callers(const struct mon_worker *worker)
+{
+    cpu_set_t allowed, chosen;
+    CPU_ZERO(&chosen);
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) < 0)
+        return;
+    for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &allowed) && cpu % worker->rpc->worker_count == worker->doorbell)
+            CPU_SET(cpu, &chosen);
+    if (CPU_COUNT(&chosen) > 0)
+        sched_setaffinity(0, sizeof(chosen), &chosen);
+}
+
 static void *worker_main(void *argument)
 {
     struct mon_worker *worker = argument;
     struct mon_rpc *rpc = worker->rpc;
     struct bly_rpc_doorbell *doorbell = &rpc->channel->doorbells[worker->doorbell];
 
+    if (worker->pinned)
+        stay_with_callers(worker);
     /* The guest applies its own umask; ours is a thread's own matter after this. */
     if (unshare(CLONE_FS) == 0)
         umask(0);
@@ -202,18 +218,6 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
-/* The CPUs whose callers ring this doorbell (cpu % worker_count), of those that we may use. */
-static void choose_cpus(const struct mon_worker *worker, cpu_set_t *cpus)
-{
-    cpu_set_t allowed;
-    CPU_ZERO(cpus);
-    if (sched_getaffinity(0, sizeof(allowed), &allowed) < 0)
-        return;
-    for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++)
-        if (CPU_ISSET(cpu, &allowed) && cpu % worker->rpc->worker_count == worker->doorbell)
-            CPU_SET(cpu, cpus);
-}
-
 static int start_worker(struct mon_rpc *rpc, uint32_t index, uint32_t doorbell, bool pinned)
 {
     struct mon_worker *worker = calloc(1, sizeof(*worker));
@@ -225,10 +229,6 @@ static int start_worker(struct mon_rpc *rpc, uint32_t index, uint32_t doorbell, 
     worker->pinned = pinned;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, WORKER_STACK_SIZE);
-    cpu_set_t cpus;
-    choose_cpus(worker, &cpus);
-    if (pinned && CPU_COUNT(&cpus) > 0)
-        pthread_attr_setaffinity_np(&attributes, sizeof(cpus), &cpus);
     int error = pthread_create(&worker->thread, &attributes, worker_main, worker);
     pthread_attr_destroy(&attributes);
     if (error) {

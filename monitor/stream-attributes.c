@@ -3,6 +3,7 @@
 #include "monitor/stream-file.h"
 
 #include "base/cleanup.h"
+#include "base/system.h"
 #include "monitor/audit.h"
 
 #include <errno.h>

@@ -74,6 +74,13 @@ printf 'name: a\nmemroy: 1g\n' >bad.yaml
 expect 125 "$BAILEY" run --policy bad.yaml true
 complains "bad.yaml:2: unknown key 'memroy' (did you mean 'memory'?)"
 
+# The reader of policy files is in a program of its own, found beside the image.
+mkdir parts
+ln -s "$(dirname "$(realpath "$BAILEY")")/../personality/linux/bailey-linux" parts/
+expect 0 env BAILEY_LIBEXEC="$PWD/parts" "$BAILEY" run true
+expect 125 env BAILEY_LIBEXEC="$PWD/parts" "$BAILEY" run --policy policy.yaml true
+complains "cannot read policy files: cannot open $PWD/parts/bailey-full, named by BAILEY_LIBEXEC: No such file or directory"
+
 # Learned from one run, enough for the next, and no more.
 expect 0 "$BAILEY" policy learn -o learned.yaml -v "$PWD/granted:/w" -- python3 -c 'import json; print(open("/w/in").read().strip())'
 says "data"
