@@ -54,13 +54,16 @@ static uint64_t signals_set(uint64_t mask)
 static int area_map(uint32_t area)
 {
     char *base = host_area_base(area);
-    long result = sys6(__NR_mmap, base, BLY_THREAD_AREA_SIZE, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-    if (result < 0)
-        return (int)result;
-    const uint64_t guards[] = {0, BLY_SIGNAL_STACK_OFFSET - BLY_PAGE_SIZE};
+    const struct {
+        uint64_t offset, size;
+    } stacks[] = {
+        {BLY_KERNEL_STACK_OFFSET, BLY_SIGNAL_STACK_OFFSET - BLY_PAGE_SIZE - BLY_KERNEL_STACK_OFFSET},
+        {BLY_SIGNAL_STACK_OFFSET, BLY_SIGNAL_STACK_SIZE},
+    };
     for (int i = 0; i < 2; i++) {
-        result = sys3(__NR_mprotect, base + guards[i], BLY_PAGE_SIZE, PROT_NONE);
+        long result =
+            sys6(__NR_mmap, base + stacks[i].offset, stacks[i].size, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
         if (result < 0) {
             sys2(__NR_munmap, base, BLY_THREAD_AREA_SIZE);
             return (int)result;

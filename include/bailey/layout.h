@@ -18,6 +18,7 @@
 /* Thread areas, BLY_THREAD_AREA_SIZE bytes each and aligned to their size, so that any address on one of a thread's
  * own stacks leads to its block by masking. They are numbered downwards from BLY_THREADS_END. From the bottom:
  *   guard page | kernel stack ... struct bly_thread_block | guard page | signal stack
+ * Guard pages are not mapped at all, as everything else in the window has its place.
  * The block lies above the kernel stack's top on the same page: one page that a clone has to copy, not two. */
 #define BLY_THREADS_START 0x640000080000ull
 #define BLY_THREADS_END 0x640400080000ull
