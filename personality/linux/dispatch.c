@@ -89,8 +89,7 @@ int entry_serve(struct bly_context *context)
     if (__builtin_expect(thread->restore_full, 0)) /* the call has set all registers: rt_sigreturn, execve */
         return LEAVE_FULL;
     context->rax = (uint64_t)result;
-    bool restarts = (uint64_t)result + ERESTART_RESTARTBLOCK <= ERESTART_RESTARTBLOCK - ERESTARTSYS;
-    return restarts ? LEAVE_FULL : LEAVE_FAST;
+    return lx_is_restart((uint64_t)result) ? LEAVE_FULL : LEAVE_FAST;
 }
 
 int entry_serve_trapped(struct bly_context *context)
@@ -111,12 +110,16 @@ int entry_leave_slow(struct bly_context *context)
         thread->base.state = THREAD_IN_KERNEL;
         block->interrupt_pending = 0;
         thread->base.work_pending = 0;
-        /* Programs and their unwinders see the addresses that their own code has. */
-        context->rip = patch_original_address(context->rip);
-        if (signal_deliver(context, thread->syscall_number != ~0u))
-            thread->restore_full = 1;
-        context->rip = patch_moved_address(context->rip);
-        thread = lx_current();
+        bool from_syscall = thread->syscall_number != ~0u;
+        /* Where there is nothing to deliver, addresses are left alone: what was patched meanwhile has a breakpoint there (patch_breakpoint). */
+        if (signal_delivery_due(context, from_syscall)) {
+            /* Programs and their unwinders see the addresses that their own code has. */
+            context->rip = patch_original_address(context->rip);
+            if (signal_deliver(context, from_syscall))
+                thread->restore_full = 1;
+            context->rip = patch_moved_address(context->rip);
+            thread = lx_current();
+        }
         thread->syscall_number = ~0u; /* served: it is not to be restarted again when we come back here */
         thread->base.state = THREAD_IN_GUEST;
         if (thread->base.work_pending)

@@ -18,6 +18,7 @@
 #define ERESTARTNOINTR 513 /* always restart */
 #define ERESTARTNOHAND 514 /* restart only if no handler ran */
 #define ERESTART_RESTARTBLOCK 516 /* restart as restart_syscall(2) with thread->restart */
+static inline bool lx_is_restart(uint64_t result) { return result + ERESTART_RESTARTBLOCK <= ERESTART_RESTARTBLOCK - ERESTARTSYS; }
 
 extern const struct bly_abi *bly;
 extern const struct bly_start_info *start_info;

@@ -115,6 +115,13 @@ static void enter_handler(struct lx_thread *thread, struct bly_context *context,
     signal_set_blocked(blocked);
 }
 
+bool signal_delivery_due(const struct bly_context *context, bool from_syscall)
+{
+    struct lx_thread *thread = lx_current();
+    /* Without the lock: who adds work sets work_pending afterwards, and the caller tests that last. */
+    return (from_syscall && lx_is_restart(context->rax)) || thread->signals.has_saved || signal_has_work(thread);
+}
+
 bool signal_deliver(struct bly_context *context, bool from_syscall)
 {
     struct lx_thread *thread = lx_current();

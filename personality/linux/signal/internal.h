@@ -24,6 +24,8 @@ void signal_discard(struct signal_state *state, struct pending_signals *pending,
 lx_sigset signal_deliverable(struct lx_thread *thread);
 /* Changes the calling thread's mask (takes the lock itself) and hands signals that it no longer takes to other threads. */
 void signal_set_blocked(lx_sigset blocked);
+/* Something to do for `thread` before it may sleep or go back to the program. */
+bool signal_has_work(struct lx_thread *thread);
 /* Makes the calling thread look again before it sleeps or returns; takes the lock itself. */
 void signal_recalculate(void);
 

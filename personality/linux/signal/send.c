@@ -247,8 +247,7 @@ lx_sigset signal_deliverable(struct lx_thread *thread)
     return (thread->signals.pending.set | thread->process->signals.pending.set) & ~thread->signals.blocked;
 }
 
-/* Something to do for the calling thread before it may sleep or go back to the program. Signal lock held. */
-static bool has_work(struct lx_thread *thread)
+bool signal_has_work(struct lx_thread *thread)
 {
     struct lx_process *process = thread->process;
     if (process->group_exit || (process->exec_thread && process->exec_thread != thread))
@@ -263,7 +262,7 @@ bool signal_pending(void)
         return false;
     scoped_lock(&thread->process->signals.lock);
     thread->base.work_pending = 0;
-    if (!has_work(thread))
+    if (!signal_has_work(thread))
         return false;
     thread->base.work_pending = 1;
     return true;
@@ -273,7 +272,7 @@ void signal_recalculate(void)
 {
     struct lx_thread *thread = lx_current();
     scoped_lock(&thread->process->signals.lock);
-    if (has_work(thread))
+    if (signal_has_work(thread))
         thread->base.work_pending = 1;
 }
 

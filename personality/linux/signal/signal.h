@@ -46,6 +46,8 @@ int signal_send_timer(struct lx_process *process, struct lx_thread *thread, stru
 void signal_force(int signal, const siginfo_t *info);
 /* True when the thread has a deliverable signal (or must stop or exit): blocking calls then return -ERESTARTSYS or -EINTR. */
 bool signal_pending(void);
+/* Whether signal_deliver has anything to do; what comes later sets work_pending. */
+bool signal_delivery_due(const struct bly_context *context, bool from_syscall);
 /* Before returning to the program: delivers what is pending by changing `context` (a handler's frame is built on the program's stack), stops,
  * or ends the process. `from_syscall`: context is of a system call that returned context->rax, for restarts. Returns true when `context`
  * must be restored in full. */
