@@ -1,5 +1,5 @@
 /* Starting a sandbox: everything the first picoprocess is born with, the walls that this host offers, the clone. Invariant: the
- * calling process has one thread until the clone is done; the workers start while the child confines itself. */
+ * calling process has one thread until the clone is done. */
 #include "monitor/sandbox.h"
 
 #include "base/cleanup.h"
@@ -212,13 +212,13 @@ static uint32_t handle_limit(void)
 }
 
 /* File systems whose server may stop answering. */
-static bool may_hang(const struct mon_files *files)
+static bool may_hang(const struct mon_files *files, bool view_too)
 {
     static const unsigned long types[] = {0x6969 /* NFS */, 0xff534d42 /* CIFS */, 0xfe534d42 /* SMB2 */, 0x65735546 /* FUSE */,
                                           0x01021997 /* 9P */, 0x00c36400 /* Ceph */, 0x5346414f /* AFS */, 0x0187 /* autofs */};
     for (uint32_t i = 0; i < files->folder_count; i++) {
         struct statfs status;
-        if (files->folders[i].root < 0 || files->folders[i].default_view || fstatfs(files->folders[i].root, &status) < 0)
+        if (files->folders[i].root < 0 || (files->folders[i].default_view && !view_too) || fstatfs(files->folders[i].root, &status) < 0)
             continue;
         for (size_t j = 0; j < sizeof(types) / sizeof(types[0]); j++)
             if ((unsigned long)status.f_type == types[j])
@@ -243,8 +243,10 @@ static int prepare_servers(struct mon_sandbox *sandbox, struct error *error)
     sandbox->rpc.memory_limit = sandbox->policy->memory_limit;
     sandbox->rpc.interrupt = mon_interrupt;
     sandbox->rpc.context = sandbox;
-    sandbox->rpc.watched = may_hang(&sandbox->files);
+    sandbox->rpc.watched = may_hang(&sandbox->files, /*view_too=*/false);
     result = mon_rpc_init(&sandbox->rpc);
+    if (result == 0 && !may_hang(&sandbox->files, /*view_too=*/true))
+        mon_rpc_begin_eager(&sandbox->rpc);
     return result < 0 ? error_set_errno(error, result, "cannot make the channel to the sandbox") : 0;
 }
 
@@ -335,9 +337,7 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     sandbox->child = child;
     mon_cgroup_enter(&sandbox->cgroup, child);
     sandbox->walls = confinement->namespaces;
-
-    result = mon_rpc_start(&sandbox->rpc);
-    return result < 0 ? error_set_errno(error, result, "cannot start the monitor's threads") : 0;
+    return 0;
 }
 
 /* ---- Interrupts ---- */

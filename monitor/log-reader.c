@@ -47,7 +47,7 @@ static void print_line(const struct mon_sandbox *sandbox, unsigned level, const 
 
 static void deliver(struct mon_sandbox *sandbox, const struct bly_log_record *record, const char *text)
 {
-    if (record->level > BLY_LOG_TRACE)
+    if (record->level > BLY_LOG_TRACE || record->size == 0)
         return;
     if (record->level == BLY_LOG_TRACE && sandbox->control && mon_control_traced(sandbox->control))
         mon_control_trace_line(sandbox->control, text, record->size);

@@ -134,9 +134,12 @@ static void add_accounts(struct text *out, const char *host_file, const char *fi
             continue;
         if (id == own_id)
             *out_has_own = true;
-        text_format(out, "%s:x:%s", fields[0], fields[2]);
-        for (unsigned i = 3; i < count; i++)
-            text_format(out, ":%s", fields[i]);
+        text_add(out, fields[0]);
+        text_add(out, ":x");
+        for (unsigned i = 2; i < count; i++) {
+            text_add_character(out, ':');
+            text_add(out, fields[i]);
+        }
         text_add_character(out, '\n');
     }
 }

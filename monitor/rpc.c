@@ -177,6 +177,12 @@ static void serve_slot(struct mon_worker *worker, uint32_t index)
         atomic_store(&worker->busy_since_ns, 0);
 }
 
+static void serve_bits(struct mon_worker *worker, uint32_t bits)
+{
+    for (uint32_t slots = bits & ALL_SLOTS; slots; slots &= slots - 1)
+        serve_slot(worker, (uint32_t)__builtin_ctz(slots));
+}
+
 /* Runs on the CPUs whose callers ring this doorbell (cpu % worker_count), of those that we may use; where there is none, on all. */
 static void stay_with_callers(const struct mon_worker *worker)
 {
@@ -206,8 +212,7 @@ static void *worker_main(void *argument)
     while (!atomic_load(&rpc->stop)) {
         uint32_t bits = atomic_exchange(&doorbell->bits, 0);
         if (bits & ALL_SLOTS) {
-            for (uint32_t slots = bits & ALL_SLOTS; slots; slots &= slots - 1)
-                serve_slot(worker, (uint32_t)__builtin_ctz(slots));
+            serve_bits(worker, bits);
             continue;
         }
         atomic_store(&doorbell->asleep, 1);
@@ -275,8 +280,61 @@ int mon_rpc_init(struct mon_rpc *rpc)
     return 0;
 }
 
+void mon_rpc_begin_eager(struct mon_rpc *rpc)
+{
+    if (rpc->worker_count < 2)
+        return;
+    rpc->eager = calloc(1, sizeof(*rpc->eager));
+    if (!rpc->eager)
+        return;
+    rpc->eager->rpc = rpc;
+    atomic_store(&rpc->channel->eager, BLY_RPC_EAGER_AWAKE);
+}
+
+static bool is_anything_submitted(const struct mon_rpc *rpc)
+{
+    for (uint32_t i = 0; i < rpc->worker_count; i++)
+        if (atomic_load(&rpc->channel->doorbells[i].bits) & ALL_SLOTS)
+            return true;
+    return false;
+}
+
+bool mon_rpc_eager_sleeps(struct mon_rpc *rpc)
+{
+    atomic_store(&rpc->channel->eager, BLY_RPC_EAGER_ASLEEP);
+    return !is_anything_submitted(rpc);
+}
+
+void mon_rpc_eager_wakes(struct mon_rpc *rpc)
+{
+    atomic_store(&rpc->channel->eager, BLY_RPC_EAGER_AWAKE);
+}
+
+bool mon_rpc_serve_eagerly(struct mon_rpc *rpc)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < rpc->worker_count; i++) {
+        struct bly_rpc_doorbell *doorbell = &rpc->channel->doorbells[i];
+        if (!(atomic_load_explicit(&doorbell->bits, memory_order_relaxed) & ALL_SLOTS))
+            continue;
+        serve_bits(rpc->eager, atomic_exchange(&doorbell->bits, 0));
+        any = true;
+    }
+    return any;
+}
+
+static void end_eager(struct mon_rpc *rpc)
+{
+    if (!rpc->eager)
+        return;
+    atomic_store(&rpc->channel->eager, BLY_RPC_EAGER_OFF);
+    free(rpc->eager);
+    rpc->eager = NULL;
+}
+
 int mon_rpc_start(struct mon_rpc *rpc)
 {
+    end_eager(rpc);
     for (uint32_t i = 0; i < rpc->worker_count; i++) {
         int result = start_worker(rpc, i, i, /*pinned=*/true);
         if (result < 0)

@@ -60,6 +60,7 @@ struct mon_rpc {
     void *context;
 
     _Atomic bool stop;
+    struct mon_worker *eager; /* the main thread's books while it serves alone; NULL once the workers have started */
     bool watched; /* a grant lies on a file system that may hang: mon_rpc_watch is called now and then */
     _Atomic uint32_t orphans[BLY_RPC_SLOT_COUNT]; /* the process whose request is being served in the slot though it has died; 0: none.
                                * Whoever takes it out frees the slot. A request that frees its slot itself leaves it behind: it then
@@ -71,6 +72,15 @@ struct mon_rpc {
 
 /* Makes channel and sockets; no thread yet. */
 int mon_rpc_init(struct mon_rpc *rpc) __attribute__((warn_unused_result));
+/* Without workers, until mon_rpc_start: the caller serves what waits at any doorbell. Not to be used where a file system may hold it up;
+ * does nothing where there is but one CPU. */
+void mon_rpc_begin_eager(struct mon_rpc *rpc);
+/* Returns whether there was anything. */
+bool mon_rpc_serve_eagerly(struct mon_rpc *rpc);
+/* Before and after sleeping until the log pipe has something. The first returns false when there is something to serve already. */
+bool mon_rpc_eager_sleeps(struct mon_rpc *rpc);
+void mon_rpc_eager_wakes(struct mon_rpc *rpc);
+/* Starts the workers. */
 int mon_rpc_start(struct mon_rpc *rpc) __attribute__((warn_unused_result));
 /* After the sandbox's last process is gone. Returns false when workers that a file system holds up are left behind: they still use
  * everything, which then must not be freed. */

@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,6 +23,13 @@
 #define IMPATIENCE_NS 2000000000ull  /* three interrupts in this time end the sandbox */
 #define INTERRUPT_BYTE 3             /* Ctrl-C */
 #define WATCH_PERIOD_NS 500000000ull
+
+/* Of the first moments. */
+#define ALONE_NS 20000000ull /* a request later than this starts the workers */
+#define AWAKE_NS 600000ull   /* looking for a next request; longer than a loader's own work */
+#define LOOKS 16u            /* for requests between two for everything else */
+#define BUSY_NS 100000ull    /* the host's load is asked for so often; */
+#define BUSY_COUNT 3u        /* once does not count: the sandbox itself may have a thread more to run for a moment */
 
 /* A program started by `bailey exec`. */
 struct mon_execution {
@@ -410,6 +419,73 @@ static int start(struct mon_sandbox *sandbox, const int standard[3])
     return 0;
 }
 
+/* ---- The first moments ---- */
+
+/* More threads of the host want to run than it has CPUs: looking for requests would take one away from who may have to make them. */
+static bool host_is_busy(void)
+{
+    char text[128];
+    unsigned running = 0;
+    cleanup_close int file = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+    ssize_t size = file < 0 ? -1 : read(file, text, sizeof(text) - 1);
+    text[size < 0 ? 0 : size] = '\0';
+    /* proc(5): the fourth field is "running/all". */
+    return sscanf(text, "%*s %*s %*s %u/", &running) != 1 || running > (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+static int serve_alone(struct mon_sandbox *sandbox)
+{
+    struct mon_rpc *rpc = &sandbox->rpc;
+    /* Until the first request we sleep: the child may be on our CPU. */
+    uint64_t start = mon_now_ns(), last = 0, asked = 0;
+    unsigned looks = 0, busy = 0;
+    int result = 0;
+    while (!sandbox->loop.stop && result >= 0) {
+        uint64_t now = mon_now_ns();
+        if (mon_rpc_serve_eagerly(rpc)) {
+            last = now;
+            if (now - start > ALONE_NS)
+                break;
+        }
+        if (now - last > AWAKE_NS) {
+            result = mon_rpc_eager_sleeps(rpc) ? mon_loop_once(&sandbox->loop, -1) : 0;
+            mon_rpc_eager_wakes(rpc);
+        } else if (looks++ % LOOKS == 0) {
+            result = mon_loop_once(&sandbox->loop, 0);
+            if (now - asked > BUSY_NS) {
+                asked = now;
+                busy = host_is_busy() ? busy + 1 : 0;
+            }
+            if (busy == BUSY_COUNT)
+                break;
+        } else {
+            __builtin_ia32_pause();
+        }
+    }
+    return result;
+}
+
+/* In its first moments we serve the sandbox's requests here, between its records and signals (rpc.h). After each we look for the
+ * next one for a moment, unless others want the CPU. A sandbox that asks for more later gets workers. */
+static int serve_start(struct mon_sandbox *sandbox)
+{
+    mode_t mask = umask(0); /* as the workers do */
+    int result = serve_alone(sandbox);
+    umask(mask);
+    return result;
+}
+
+static int run_loop(struct mon_sandbox *sandbox)
+{
+    int result = sandbox->rpc.eager ? serve_start(sandbox) : 0;
+    if (result < 0 || sandbox->loop.stop)
+        return result;
+    result = mon_rpc_start(&sandbox->rpc);
+    if (result < 0)
+        return error_set_errno(sandbox->error, result, "cannot start the monitor's threads");
+    return mon_loop_run(&sandbox->loop);
+}
+
 /* ---- End ---- */
 
 /* Without a pid namespace, picoprocesses that outlive the first became our children. */
@@ -521,8 +597,8 @@ int mon_run(const struct mon_policy *policy, const int standard[3], struct mon_r
     if (result < 0)
         return error_set_errno(error, result, "cannot start the monitor");
     if (start(&sandbox, standard) == 0) {
-        result = mon_loop_run(&sandbox.loop);
-        if (result < 0)
+        result = run_loop(&sandbox);
+        if (result < 0 && error->code == 0)
             error_set_errno(error, result, "the monitor's loop failed");
     }
     finish(&sandbox);

@@ -31,7 +31,7 @@ int host_system_query(struct bly_system_info *out_info)
 
 void host_log(unsigned level, const char *text, size_t size)
 {
-    while (size) {
+    do {
         uint32_t part = size > LOG_TEXT_MAX ? LOG_TEXT_MAX : (uint32_t)size;
         struct bly_log_record header = {
             .size = (uint16_t)part, .level = (uint8_t)level, .process = host.process_id};
@@ -43,5 +43,5 @@ void host_log(unsigned level, const char *text, size_t size)
             continue;
         text += part;
         size -= part;
-    }
+    } while (size);
 }

@@ -15,7 +15,12 @@
  *      on `state`. (CLOSE and PROCESS_ENDED with u[1] == 1: frees the slot instead, as the caller does below.)
  *   C  waits on `state` until DONE (a signal does not end the wait: a served request is always answered), copies the reply, receives
  *      the descriptor; owner_process = 0; state = FREE; free_sequence++; if (free_waiters) futex wake 1 on free_sequence
- * Futexes are shared ones (no FUTEX_PRIVATE_FLAG). */
+ * Futexes are shared ones (no FUTEX_PRIVATE_FLAG).
+ *
+ * While a sandbox starts, calls follow each other closely, and wakes would cost more than all else. So there are no workers at first: the
+ * monitor's main thread serves all doorbells, and says in `eager` how. AWAKE: it looks at them without sleeping; then C spins on `state` for
+ * a moment before it sleeps. ASLEEP: it sleeps in its event loop after one more look; then C sets AWAKE (CAS) and writes an empty log
+ * record. The workers start after `eager` has become OFF, and first take what stands in the doorbells. */
 #ifndef BAILEY_RPC_H
 #define BAILEY_RPC_H
 
@@ -34,6 +39,7 @@
 #define BLY_INTERRUPT_SIGNAL 23
 
 enum bly_rpc_state { BLY_RPC_FREE, BLY_RPC_FILLING, BLY_RPC_SUBMITTED, BLY_RPC_DONE };
+enum bly_rpc_eager { BLY_RPC_EAGER_OFF, BLY_RPC_EAGER_AWAKE, BLY_RPC_EAGER_ASLEEP };
 enum bly_rpc_operation {
     BLY_RPC_OPEN = 1,     /* u[0] access, u[1] options, u[2] mode; data: uri. Reply: u[0] handle, attributes in data, descriptor */
     BLY_RPC_CREATE,       /* u[0] kind, u[1] mode, u[2] size of uri; data: uri, target. Reply: attributes */
@@ -84,7 +90,8 @@ struct bly_rpc_channel {
     /* A stream's position is shared by all picoprocesses: held while stream_enumerate seeks and reads. Process id of the holder,
      * 0 when free; bit 31: somebody waits. The first picoprocess releases those of the dead. */
     _Atomic uint32_t position_locks[BLY_RPC_POSITION_LOCKS];
-    uint32_t padding[859 - 2 * BLY_RPC_CLOSED_COUNT];
+    _Atomic uint32_t eager; /* enum bly_rpc_eager */
+    uint32_t padding[858 - 2 * BLY_RPC_CLOSED_COUNT];
     struct bly_rpc_slot slots[BLY_RPC_SLOT_COUNT];
 };
 _Static_assert(sizeof(struct bly_rpc_slot) == BLY_RPC_SLOT_SIZE, "a slot is a fixed size");
@@ -114,7 +121,7 @@ struct bly_preset {
  * non-blocking at the monitor's end only: a writer waits while the monitor is behind. */
 #define BLY_LOG_RECORD_MAX 4096u
 struct bly_log_record {
-    uint16_t size;
+    uint16_t size; /* 0: the record only wakes the monitor's main thread */
     uint8_t level; /* enum bly_log_level */
     uint8_t reserved;
     uint32_t process; /* process id of the writer; 0: not known */

@@ -283,6 +283,50 @@ static void scribbling_in_the_channel_harms_no_other_request(void **state)
     assert_int_equal(access(in_fixture(server->fixture, "outside/secret"), F_OK), 0);
 }
 
+static void one_thread_serves_until_the_workers_start(void **state)
+{
+    struct server *server = *state;
+    struct mon_rpc *rpc = &server->rpc;
+    assert_true(mon_rpc_stop(rpc));
+    rpc->stop = false;
+    assert_int_equal(mon_rpc_init(rpc), 0);
+    struct bly_rpc_channel *channel = rpc->channel;
+    struct bly_rpc_slot *slot = &channel->slots[3];
+    mon_rpc_begin_eager(rpc);
+    if (!rpc->eager) {
+        assert_int_equal(mon_rpc_start(rpc), 0); /* one CPU */
+        return;
+    }
+    assert_false(mon_rpc_serve_eagerly(rpc));
+    assert_true(mon_rpc_eager_sleeps(rpc));
+    assert_int_equal(atomic_load(&channel->eager), BLY_RPC_EAGER_ASLEEP);
+    for (unsigned doorbell = 0; doorbell < rpc->worker_count; doorbell++) {
+        slot->operation = BLY_RPC_WALK;
+        slot->owner_process = 7;
+        slot->data_size = 12;
+        memcpy(slot->data, "file:0/plain", 12);
+        atomic_store(&slot->state, BLY_RPC_SUBMITTED);
+        atomic_fetch_or(&channel->doorbells[doorbell].bits, 1u << 3);
+        assert_false(mon_rpc_eager_sleeps(rpc));
+        mon_rpc_eager_wakes(rpc);
+        assert_true(mon_rpc_serve_eagerly(rpc));
+        assert_int_equal(atomic_load(&slot->state), BLY_RPC_DONE);
+        assert_int_equal(slot->result, 0);
+        assert_false(mon_rpc_serve_eagerly(rpc));
+    }
+    /* What stands in a doorbell when the workers start is theirs. */
+    slot->data_size = 12;
+    memcpy(slot->data, "file:0/plain", 12);
+    atomic_store(&slot->state, BLY_RPC_SUBMITTED);
+    atomic_fetch_or(&channel->doorbells[0].bits, 1u << 3);
+    assert_int_equal(mon_rpc_start(rpc), 0);
+    assert_int_equal(atomic_load(&channel->eager), BLY_RPC_EAGER_OFF);
+    while (atomic_load(&slot->state) != BLY_RPC_DONE)
+        usleep(100);
+    assert_int_equal(slot->result, 0);
+    release(slot);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, server_make, server_remove)
 int main(void)
 {
@@ -293,6 +337,7 @@ int main(void)
         TEST(the_limit_of_handles_is_an_error_not_a_leak),
         TEST(slots_of_the_dead_are_freed_with_what_they_held),
         TEST(what_the_sandbox_sends_unasked_is_refused),
+        TEST(one_thread_serves_until_the_workers_start),
         TEST(scribbling_in_the_channel_harms_no_other_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
