@@ -267,7 +267,7 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     result = mon_handle_add_range(&sandbox->handles, MON_WAKE_POOL_COUNT, BLY_KIND_FILE, &handles.wake_pool);
     bly_handle fixed;
     if (result == 0)
-        result = mon_handle_add_range(&sandbox->handles, 3, BLY_KIND_FILE, &fixed);
+        result = mon_handle_add_range(&sandbox->handles, 4, BLY_KIND_FILE, &fixed);
     if (result == 0)
         result = mon_stdio_open(&sandbox->stdio, &sandbox->loop, &sandbox->handles, standard, policy->terminal, /*keep_masters=*/false);
     if (result < 0)
@@ -275,6 +275,7 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     handles.heap = fixed;
     handles.bulk = fixed + 1;
     handles.control = fixed + 2;
+    handles.watch = sandbox->files.watch >= 0 ? fixed + 3 : BLY_NO_HANDLE;
     memcpy(handles.standard, sandbox->stdio.standard, sizeof(handles.standard));
     handles.terminal_input = sandbox->stdio.terminal_input;
     handles.terminal_output = sandbox->stdio.terminal_output;
@@ -314,6 +315,10 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     preset(&inheritance, handles.bulk, BLY_FD_BULK, BLY_KIND_FILE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
     preset(&inheritance, handles.control, BLY_FD_CONTROL, BLY_KIND_SOCKET, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
     inherit_streams(&inheritance, &sandbox->stdio);
+    if (handles.watch != BLY_NO_HANDLE) {
+        move(&inheritance, sandbox->files.watch, inheritance.next);
+        preset(&inheritance, handles.watch, inheritance.next++, BLY_KIND_PIPE, BLY_ACCESS_READ);
+    }
     inherit_wake_pool(&inheritance, handles.wake_pool);
 
     cleanup_close int presets = make_presets(&inheritance, error);

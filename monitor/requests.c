@@ -92,9 +92,15 @@ static int64_t serve_create(struct mon_rpc *rpc, const struct mon_request *reque
 static int64_t serve_walk(struct mon_rpc *rpc, const struct mon_request *request, struct mon_reply *reply)
 {
     struct mon_name name;
+    if (request->u[0] & ~(uint64_t)BLY_WALK_WATCH)
+        return -EINVAL;
     int result = mon_name_decode(rpc->files, request->data, request->size, &name);
-    if (result == 0)
+    int watch = 0;
+    if (result == 0 && request->u[0])
+        result = watch = mon_file_watch(rpc->files, &name);
+    if (result >= 0)
         result = mon_file_walk(rpc->files, &name, &reply->walk);
+    reply->walk.watch = watch;
     if (result < 0)
         return result;
     reply->size = (uint32_t)(offsetof(struct bly_walk_result, link) + reply->walk.link_size);

@@ -17,7 +17,7 @@
 
 #define MON_WAKE_POOL_COUNT 32u
 /* Handles of what every picoprocess starts with, in the order in which launch.c adds them to the fresh table. */
-#define MON_PRESET_MAX 16u
+#define MON_PRESET_MAX 18u
 #define MON_MOVE_MAX (BLY_RPC_SLOT_COUNT + MON_PRESET_MAX + 8)
 
 /* How the child confines itself (confine.c). Filled in before the clone; the child reads it until it has executed the image. */
@@ -80,7 +80,7 @@ int mon_interrupt(void *context, uint32_t process, uint32_t thread);
 /* start-info.c: returns a sealed memfd, or negative errno. */
 struct mon_start_handles {
     struct bly_start_stream standard[3];
-    bly_handle terminal_input, terminal_output, control, wake_pool, heap, bulk;
+    bly_handle terminal_input, terminal_output, control, wake_pool, heap, bulk, watch;
     uint16_t rows, columns;
 };
 int mon_start_info_make(const struct mon_sandbox *sandbox, const struct mon_start_handles *handles, struct error *error)

@@ -130,6 +130,7 @@ static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handl
         .wake_pool_count = MON_WAKE_POOL_COUNT,
         .heap = handles->heap,
         .bulk = handles->bulk,
+        .watch = handles->watch,
         .memory_limit = policy->memory_limit,
         .process_limit = policy->process_limit,
         .open_file_limit = policy->open_file_limit,

@@ -40,6 +40,7 @@ struct mon_files {
     uint32_t folder_count;
     uid_t operator_user; /* whose files appear as root's */
     gid_t operator_group;
+    int watch;       /* inotify descriptor, which the sandbox reads; -1: no live folder, or not to be had */
     int descriptors; /* /proc/self/fd: the way to open anew what is held; -1 where there is no /proc */
     struct mon_audit *audit; /* NULL: none */
     pthread_mutex_t open_folder_lock; /* guards open_folders */
@@ -67,6 +68,8 @@ int mon_file_open(struct mon_files *files, const struct mon_name *name, unsigned
                   int *out_descriptor, struct bly_attributes *out_attributes) __attribute__((warn_unused_result));
 int mon_file_walk(struct mon_files *files, const struct mon_name *name, struct bly_walk_result *out_result)
     __attribute__((warn_unused_result));
+/* Watches a live folder. Returns the watch's number, > 0; -ENOTDIR, -EOPNOTSUPP. */
+int mon_file_watch(struct mon_files *files, const struct mon_name *name) __attribute__((warn_unused_result));
 int mon_file_create(struct mon_files *files, const struct mon_name *name, unsigned kind, unsigned mode, const char *target,
                     struct bly_attributes *out_attributes) __attribute__((warn_unused_result));
 int mon_file_link(struct mon_files *files, const struct mon_name *name, const struct mon_name *target,

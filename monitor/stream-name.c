@@ -11,12 +11,16 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdio.h>
+#include <sys/inotify.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #define OPEN_FOLDER_LIFE_NS 1000000000ull
+/* The user's whole share is some tens of thousands. Numbers of watches only rise. */
+#define WATCH_MAX 8192
+#define WATCHED (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_ATTRIB | IN_MODIFY | IN_DELETE_SELF | IN_MOVE_SELF)
 
 static int open_beneath(int root, const char *path, uint64_t flags, uint64_t mode)
 {
@@ -35,6 +39,11 @@ static int open_beneath(int root, const char *path, uint64_t flags, uint64_t mod
 
 /* ---- Grants ---- */
 
+static bool is_watchable(const struct mon_folder *folder, unsigned flags)
+{
+    return folder->root >= 0 && !folder->is_file && !(flags & BLY_MOUNT_LAYERED);
+}
+
 int mon_files_init(struct mon_files *files, const struct mon_policy *policy)
 {
     memset(files, 0, sizeof(*files));
@@ -46,6 +55,7 @@ int mon_files_init(struct mon_files *files, const struct mon_policy *policy)
     if (!files->folders)
         return -ENOMEM;
     files->folder_count = (uint32_t)policy->mount_count;
+    files->watch = -1;
     for (size_t i = 0; i < policy->mount_count; i++) {
         const struct mon_mount *mount = &policy->mounts[i];
         files->folders[i] = (struct mon_folder){
@@ -55,6 +65,9 @@ int mon_files_init(struct mon_files *files, const struct mon_policy *policy)
             .is_file = mount->flags & BLY_MOUNT_FILE,
             .read_only = mount->flags & (BLY_MOUNT_READ_ONLY | BLY_MOUNT_LAYERED),
             .default_view = mount->flags & MON_MOUNT_DEFAULT_VIEW};
+        /* A user has some hundred of them at most: without one, names are asked for each time. */
+        if (files->watch < 0 && is_watchable(&files->folders[i], mount->flags))
+            files->watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     }
     return 0;
 }
@@ -68,6 +81,8 @@ void mon_files_destroy(struct mon_files *files)
     files->folders = NULL;
     if (files->descriptors >= 0)
         close(files->descriptors);
+    if (files->watch >= 0)
+        close(files->watch);
     pthread_mutex_destroy(&files->open_folder_lock);
 }
 
@@ -316,6 +331,23 @@ static int walk_any(struct mon_files *files, const struct mon_name *name, struct
     if (descriptor < 0)
         return descriptor;
     return describe(files, descriptor, name->size, out_result);
+}
+
+int mon_file_watch(struct mon_files *files, const struct mon_name *name)
+{
+    cleanup_close int descriptor = -1;
+    if (files->watch < 0 || name->folder->default_view)
+        return -EOPNOTSUPP;
+    int result = mon_name_hold(files, name, &descriptor);
+    if (result < 0)
+        return result;
+    struct mon_descriptor_path path = mon_descriptor_path(descriptor);
+    result = inotify_add_watch(files->watch, path.text, WATCHED | IN_ONLYDIR);
+    if (result > WATCH_MAX) {
+        inotify_rm_watch(files->watch, result);
+        return -EOPNOTSUPP;
+    }
+    return result > 0 ? result : errno == ENOTDIR ? -ENOTDIR : -EOPNOTSUPP;
 }
 
 int mon_file_walk(struct mon_files *files, const struct mon_name *name, struct bly_walk_result *out_result)

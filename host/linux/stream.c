@@ -276,9 +276,10 @@ int host_stream_rename(const char *uri, size_t uri_size, const char *to_uri, siz
 int host_stream_walk(const char *uri, size_t uri_size, unsigned flags,
                      struct bly_walk_result *out_result)
 {
-    if (!uri_valid(uri, uri_size) || flags)
+    if (!uri_valid(uri, uri_size) || (flags & ~(unsigned)BLY_WALK_WATCH))
         return -EINVAL;
     struct host_rpc rpc = {.operation = BLY_RPC_WALK,
+                           .u = {flags},
                            .parts = {{uri, uri_size}},
                            .part_count = 1,
                            .reply = out_result,

@@ -156,12 +156,17 @@ struct bly_attributes {
 enum bly_attribute_mask { BLY_SET_MODE = 1, BLY_SET_OWNER = 2, BLY_SET_GROUP = 4, BLY_SET_ACCESS_TIME = 8, BLY_SET_MODIFY_TIME = 16, BLY_SET_SIZE = 32 };
 
 #define BLY_PATH_MAX 4096
-/* stream_walk(uri, flags, &result): follows the path from the granted folder until its end or the first symbolic link,
+/* stream_walk(uri, flags, &result): With BLY_WALK_WATCH the folder that was reached is watched from before the walk's end on: what
+ * changes among its names, and in the attributes and contents of what they stand for, is an event with result.watch as its
+ * `wd` that can be read (inotify(7)) from the stream start_info->watch. -EOPNOTSUPP where nothing can be watched.
+ * In every case it follows the path from the granted folder until its end or the first symbolic link,
  * in one call. */
+enum bly_walk_flags { BLY_WALK_WATCH = 1 };
 struct bly_walk_result {
     struct bly_attributes attributes; /* of what the walk reached */
     uint32_t consumed;                /* bytes of the path (after `MOUNT/`) that were walked, the link's own name included */
     uint32_t link_size;               /* kind is SYMLINK: length of its text in `link` */
+    int32_t watch;                    /* of BLY_WALK_WATCH; else 0 */
     char link[BLY_PATH_MAX];
 };
 enum bly_stream_flags {

@@ -43,7 +43,7 @@ enum bly_rpc_eager { BLY_RPC_EAGER_OFF, BLY_RPC_EAGER_AWAKE, BLY_RPC_EAGER_ASLEE
 enum bly_rpc_operation {
     BLY_RPC_OPEN = 1,     /* u[0] access, u[1] options, u[2] mode; data: uri. Reply: u[0] handle, attributes in data, descriptor */
     BLY_RPC_CREATE,       /* u[0] kind, u[1] mode, u[2] size of uri; data: uri, target. Reply: attributes */
-    BLY_RPC_WALK,         /* data: uri. Reply: data: struct bly_walk_result, cut after link */
+    BLY_RPC_WALK,         /* u: enum bly_walk_flags. data: uri. Reply: data: struct bly_walk_result, cut after link */
     BLY_RPC_DELETE,       /* u[0] flags; data: uri */
     BLY_RPC_RENAME,       /* u[0] flags, u[1] size of the first uri; data: both */
     BLY_RPC_QUERY,        /* u[0] handle. Reply: attributes. (fstat by handle: the monitor maps owners) */

@@ -86,6 +86,8 @@ struct bly_start_info {
     bly_handle wake_pool; /* first of wake_pool_count consecutive `event:` handles, held by every picoprocess */
     uint32_t wake_pool_count;
     bly_handle heap, bulk; /* the shared segments, for stream_map; already mapped at BLY_HEAP_START and BLY_BULK_START */
+    bly_handle watch;      /* events of watched folders (BLY_WALK_WATCH), never waits; BLY_NO_HANDLE: nothing can be watched */
+    uint32_t reserved3;
     uint64_t memory_limit; /* bytes, 0: none */
     uint32_t process_limit; /* 0: none */
     uint32_t open_file_limit;

@@ -13,7 +13,7 @@ struct lx_local lx_local;
 struct lx_kernel *lx_kernel;
 
 /* Subsystems, in the order in which they begin. One that is not linked in is skipped. */
-#define SUBSYSTEMS_BEFORE_ROOT(X) X(process) X(mm) X(patch) X(futex) X(timer) X(vfs) X(pipe) X(wake) X(epoll) X(tty)
+#define SUBSYSTEMS_BEFORE_ROOT(X) X(process) X(mm) X(patch) X(futex) X(timer) X(vfs) X(host_watch) X(pipe) X(wake) X(epoll) X(tty)
 #define SUBSYSTEMS_WITH_ROOT(X) X(dev) X(net) X(ipc) X(inotify) X(proc) X(sysfs)
 #define DECLARE(name) int lx_##name##_init(void) __attribute__((weak));
 SUBSYSTEMS_BEFORE_ROOT(DECLARE)

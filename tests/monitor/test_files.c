@@ -72,6 +72,33 @@ static void a_walk_stops_at_the_first_link(void **state)
     assert_int_equal(walk.attributes.kind, BLY_KIND_FIFO);
 }
 
+static int watch_uri(struct fixture *fixture, const char *uri)
+{
+    struct mon_name name;
+    int result = decode(fixture, uri, &name);
+    return result < 0 ? result : mon_file_watch(&fixture->files, &name);
+}
+
+static void only_granted_folders_are_watched(void **state)
+{
+    struct fixture *fixture = *state;
+    char event[512];
+    int watch = watch_uri(fixture, "file:0/folder");
+    assert_true(watch > 0);
+    assert_int_equal(watch_uri(fixture, "file:0/folder"), watch);
+    assert_int_equal(watch_uri(fixture, "file:0/plain"), -ENOTDIR);
+    assert_int_equal(watch_uri(fixture, "file:0/up"), -ENOTDIR); /* a link itself */
+    assert_int_equal(watch_uri(fixture, "file:0/link/deep"), -ELOOP);
+    assert_int_equal(watch_uri(fixture, "file:0/none"), -ENOENT);
+    assert_int_equal(watch_uri(fixture, "file:2/open"), -EOPNOTSUPP); /* the default view */
+    assert_int_equal(read(fixture->files.watch, event, sizeof(event)), -1);
+    assert_int_equal(errno, EAGAIN);
+    write_text(in_fixture(fixture, "granted/folder/seen"), "x", 0644);
+    assert_true(read(fixture->files.watch, event, sizeof(event)) > 0);
+    assert_int_equal(*(int *)event, watch);
+    assert_int_equal(unlink(in_fixture(fixture, "granted/folder/seen")), 0);
+}
+
 static void fifos_sockets_and_devices_are_not_opened(void **state)
 {
     struct fixture *fixture = *state;
@@ -345,6 +372,7 @@ int main(void)
         TEST(names_that_are_not_plain_are_refused),
         TEST(links_are_never_followed),
         TEST(a_walk_stops_at_the_first_link),
+        TEST(only_granted_folders_are_watched),
         TEST(fifos_sockets_and_devices_are_not_opened),
         TEST(read_only_grants_are_never_written),
         TEST(the_default_view_shows_what_everybody_may_read),

@@ -125,10 +125,18 @@ static void requests_are_answered(void **state)
     assert_int_equal(((struct bly_attributes *)slot->data)->size, 5);
     release(slot);
 
-    slot = submit(server, 15, BLY_RPC_WALK, by_handle, TEXT("file:0/link/x"));
+    slot = submit(server, 15, BLY_RPC_WALK, (const uint64_t[6]){0}, TEXT("file:0/link/x"));
     assert_int_equal(slot->result, 0);
     assert_int_equal(slot->data_size, offsetof(struct bly_walk_result, link) + 6);
     release(slot);
+
+    slot = submit(server, 15, BLY_RPC_WALK, (const uint64_t[6]){BLY_WALK_WATCH}, TEXT("file:0/folder"));
+    assert_int_equal(slot->result, 0);
+    assert_true(((struct bly_walk_result *)slot->data)->watch > 0);
+    release(slot);
+    assert_int_equal(call(server, BLY_RPC_WALK, BLY_WALK_WATCH, 0, 0, TEXT("file:0/plain")), -ENOTDIR);
+    assert_int_equal(call(server, BLY_RPC_WALK, BLY_WALK_WATCH | 2, 0, 0, TEXT("file:0/folder")), -EINVAL);
+    assert_int_equal(call(server, BLY_RPC_WALK, 1ull << 32, 0, 0, TEXT("file:0/folder")), -EINVAL);
 
     assert_int_equal(call(server, BLY_RPC_CREATE, BLY_KIND_DIRECTORY, 0755, 10, TEXT("file:0/new")), 0);
     assert_int_equal(call(server, BLY_RPC_RENAME, 0, 10, 0, TEXT("file:0/newfile:0/old")), 0);

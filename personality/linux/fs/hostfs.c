@@ -13,6 +13,8 @@ struct hostfs {
     uint32_t identity_size, identity_count;
 };
 
+/* How long attributes are believed without a word from the host, which tells nothing of what is written through its memory maps. */
+#define BELIEVED_NS 1000000000ull
 #define SET_ID_BITS ((uint32_t)(S_ISUID | S_ISGID | S_ISVTX))
 
 static const struct inode_ops hostfs_ops;
@@ -49,6 +51,37 @@ int hostfs_uri(struct inode *inode, const char *name, size_t name_size, char *ou
     size_t path_size = (size_t)(out_uri + size - at);
     memmove(out_uri + head, at, path_size);
     return head + (int)path_size;
+}
+
+void hostfs_seen(struct inode *inode, struct inode *directory, struct host_stamp stamp)
+{
+    struct host_node *node = host_node(inode);
+    uint64_t now = stamp.names ? lx_monotonic_ns() : 0;
+    scoped_lock(&hostfs_of(inode)->lock);
+    node->seen = node->parent == directory ? stamp : (struct host_stamp){ 0, 0 };
+    node->seen_ns = now;
+}
+
+bool hostfs_is_named(struct inode *directory, const char *name, size_t size, struct inode *inode)
+{
+    struct host_node *node = host_node(inode);
+    struct host_stamp stamp = host_stamp_of(directory);
+    scoped_lock(&hostfs_of(inode)->lock);
+    return node->parent == directory && stamp.names && node->seen.names == stamp.names && strlen(node->name) == size && !memcmp(node->name, name, size);
+}
+
+bool hostfs_is_current(struct inode *inode)
+{
+    struct host_node *node = host_node(inode);
+    uint64_t now = lx_monotonic_ns();
+    /* What happens through another name, or within a folder, is not told. */
+    if (inode->link_count != 1 || S_ISDIR(inode->mode) || node->mapped)
+        return false;
+    scoped_lock(&hostfs_of(inode)->lock);
+    if (!node->parent || now - node->seen_ns >= BELIEVED_NS)
+        return false;
+    struct host_stamp stamp = host_stamp_of(node->parent);
+    return stamp.names && node->seen.names == stamp.names && node->seen.contents == stamp.contents;
 }
 
 static void node_named(struct inode *inode, struct inode *parent, const char *name, size_t size)
@@ -268,6 +301,7 @@ static void hostfs_release(struct inode *inode)
         identity_unlink(hostfs_of(inode), node);
     }
     assert(list_empty(&node->opens));
+    hostfs_watch_forget(node);
     inode_unref(node->parent);
     heap_free(node->name);
 }
@@ -282,12 +316,16 @@ static int hostfs_lookup(struct inode *directory, const char *name, size_t size,
 
     if (uri_size < 0)
         return uri_size;
+    struct host_stamp stamp = hostfs_watch_stamp(directory);
     int error = bly->stream_walk(uri, (size_t)uri_size, 0, &result);
     if (error < 0)
         return error == -ENOTDIR ? -ESTALE : error;
     if (result.consumed < (size_t)uri_size - (size_t)(strchr(uri, '/') + 1 - uri))
         return -ESTALE; /* a folder on the way has become a link */
-    return hostfs_get(directory->superblock, directory, name, size, &result.attributes, result.link, result.link_size, out_inode);
+    error = hostfs_get(directory->superblock, directory, name, size, &result.attributes, result.link, result.link_size, out_inode);
+    if (error == 0)
+        hostfs_seen(*out_inode, directory, stamp);
+    return error;
 }
 
 static int hostfs_make(struct inode *directory, const struct node_request *request, struct inode **out_inode)
@@ -397,31 +435,52 @@ static struct host_open *any_open(struct inode *inode)
     return NULL;
 }
 
+/* The folder by which `inode` was last seen, with a reference. */
+static struct inode *seen_parent(struct inode *inode)
+{
+    scoped_lock(&hostfs_of(inode)->lock);
+    struct inode *parent = host_node(inode)->parent;
+    return parent ? inode_ref(parent) : NULL;
+}
+
+static int query_by_name(struct inode *inode, struct bly_walk_result *out_result)
+{
+    char uri[HOSTFS_URI_MAX];
+    int size = hostfs_uri(inode, NULL, 0, uri, sizeof(uri));
+    int error = size < 0 ? size : bly->stream_walk(uri, (size_t)size, 0, out_result);
+
+    if (error == 0 && (out_result->attributes.inode != host_node(inode)->host_inode || out_result->attributes.device != host_node(inode)->host_device))
+        return -ENOENT; /* the name is another file's by now */
+    return error;
+}
+
 static int hostfs_refresh(struct inode *inode)
 {
     struct bly_walk_result result;
-    char uri[HOSTFS_URI_MAX];
-    struct host_open *open = any_open(inode);
     int error;
 
+    if (hostfs_watch_poll() && hostfs_is_current(inode))
+        return 0;
+    struct host_open *open = any_open(inode);
+    if (!open && inode->link_count == 0)
+        return 0;
+    struct inode *parent = seen_parent(inode);
+    struct host_stamp stamp = parent ? host_stamp_of(parent) : (struct host_stamp){ 0, 0 };
     if (open) {
         error = bly->stream_query(open->handle, &result.attributes);
         host_open_unref(open);
+        if (host_node(inode)->seen.names != stamp.names)
+            stamp.names = 0; /* whether it still has its name was not asked */
     } else {
-        if (inode->link_count == 0)
-            return 0;
-        int size = hostfs_uri(inode, NULL, 0, uri, sizeof(uri));
-        if (size < 0)
-            return size;
-        error = bly->stream_walk(uri, (size_t)size, 0, &result);
-        if (error == 0 && (result.attributes.inode != host_node(inode)->host_inode || result.attributes.device != host_node(inode)->host_device))
-            return 0; /* the name is another file's by now: what was known last stands */
-        if (error == -ENOENT || error == -ENOTDIR)
-            return 0;
+        error = query_by_name(inode, &result);
     }
-    if (error == 0)
+    if (error == 0) {
         hostfs_attributes(inode, &result.attributes);
-    return error;
+        if (stamp.names)
+            hostfs_seen(inode, parent, stamp);
+    }
+    inode_unref(parent);
+    return error == -ENOENT || error == -ENOTDIR ? 0 : error; /* what was known last stands */
 }
 
 static int hostfs_set_attributes(struct inode *inode, const struct attribute_change *change)
@@ -509,6 +568,9 @@ static const struct inode_ops hostfs_ops = {
     .allocate = hostfs_allocate,
     .open_child = hostfs_open_child,
     .abandon = hostfs_abandon,
+    .poll = hostfs_watch_poll,
+    .is_named = hostfs_is_named,
+    .is_current = hostfs_is_current,
     .open = hostfs_open,
     .file_ops = &hostfs_file_ops,
     .read = hostfs_read_kernel,

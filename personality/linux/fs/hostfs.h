@@ -1,4 +1,4 @@
-/* Live host folders (-v): every operation reaches the host, nothing but what the host must not know is kept here.
+/* Live host folders (-v): every change reaches the host, and so does every question that the host may by now answer otherwise (hostfs_watch.c).
  *
  * A node is known by the host file's device and inode, so that two opens of one file share locks, maps and ETXTBSY books. What the guest
  * did to owners and to the set-id bits is remembered in the node (which then stays in the heap) and laid over what the host says. */
@@ -15,6 +15,7 @@ struct host_open {                   /* a stream of the host, shared by an open 
     bly_handle handle;
     uint32_t access;                 /* enum bly_access */
     struct inode *inode;
+    struct list kept;                /* hostfs_watch.c */
     struct list node;                /* host_node.opens; inode->lock */
     struct memory_object object;     /* its references are counted in `references` as one */
 };
@@ -29,6 +30,14 @@ struct host_node {                   /* inode->data */
     uint32_t overlay_mask;           /* enum bly_attribute_mask: which of the three below count; inode->lock */
     uint32_t owner, group, mode_bits;
     bool pinned;                     /* hostfs.lock */
+    /* hostfs_watch.c. Of a folder: */
+    uint32_t lookup_count;           /* without a watch; a hint */
+    _Atomic int32_t watch;           /* the host's number of its watch; 0: none, -1: not to be had */
+    struct host_stamp { uint64_t names, contents; } stamp; /* rise with every change among its names, and in what they name; atomic */
+    /* Of what a watched folder names, by `parent` and `name`: the folder's stamp when that was seen, and the time; hostfs.lock */
+    struct host_stamp seen;
+    uint64_t seen_ns;
+    bool mapped;                     /* written through maps, of which the host tells nothing */
     struct host_open *unnamed;       /* of O_TMPFILE, until its open file takes it over */
 };
 static inline struct host_node *host_node(const struct inode *inode) { return inode->data; }
@@ -46,6 +55,28 @@ int hostfs_get(struct superblock *superblock, struct inode *directory, const cha
                const struct bly_attributes *attributes, const char *link, size_t link_size, struct inode **out_inode);
 /* The guest's view of ownership and set-id bits of a new file. */
 void hostfs_overlay_new(struct inode *inode, uint32_t mode, uint32_t owner, uint32_t group);
+
+void hostfs_seen(struct inode *inode, struct inode *directory, struct host_stamp stamp);
+
+/* hostfs_watch.c */
+int lx_host_watch_init(void);
+/* Applies what the host has to tell. False: nothing that was seen before is to be believed. May call the host; no lock held. */
+bool hostfs_watch_poll(void);
+/* What to pass to hostfs_seen once the host has answered a question about a name in `directory`; to be taken before asking. */
+struct host_stamp hostfs_watch_stamp(struct inode *directory); /* names 0: not watched */
+static inline struct host_stamp host_stamp_of(struct inode *directory)
+{
+    const struct host_stamp *stamp = &host_node(directory)->stamp;
+    return (struct host_stamp){ __atomic_load_n(&stamp->names, __ATOMIC_ACQUIRE), __atomic_load_n(&stamp->contents, __ATOMIC_ACQUIRE) };
+}
+/* After a poll: whether `directory` still has `inode` by that name; and whether the inode's attributes are still those of the host. */
+bool hostfs_is_named(struct inode *directory, const char *name, size_t size, struct inode *inode);
+bool hostfs_is_current(struct inode *inode);
+/* Keeps a stream for reading open for a while after its last user, for the next open. */
+void hostfs_keep_open(struct host_open *open);
+/* Such a stream of the file that `directory` has by that name, with a reference; NULL: none. */
+struct host_open *hostfs_kept_open(struct inode *directory, const char *name, size_t size);
+void hostfs_watch_forget(struct host_node *node); /* the node goes */
 
 /* hostfs_file.c */
 int hostfs_open(struct inode *inode, struct open_file *file);

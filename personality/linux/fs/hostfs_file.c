@@ -28,6 +28,7 @@ static struct host_open *host_open_create(struct inode *inode, bly_handle handle
     open->handle = handle;
     open->access = access;
     open->inode = inode_ref(inode);
+    list_init(&open->kept);
     open->object.ops = &host_object_ops;
     open->object.flags = access & BLY_ACCESS_WRITE ? MEMORY_OBJECT_WRITABLE_SHARED : 0;
     open->object.inode = inode;
@@ -116,6 +117,16 @@ int hostfs_open_child(struct inode *directory, const char *name, size_t size, un
 
     if (uri_size < 0)
         return uri_size;
+    if (access_of(flags) == BLY_ACCESS_READ && !options) {
+        struct host_open *kept = hostfs_kept_open(directory, name, size);
+        if (kept) {
+            *out_inode = inode_ref(kept->inode);
+            *out_object = kept;
+            *out_created = false;
+            return 0;
+        }
+    }
+    struct host_stamp stamp = hostfs_watch_stamp(directory);
     int error = bly->stream_open(uri, (size_t)uri_size, access_of(flags), options, mode & 0777, &handle, &attributes);
     if (error == -ELOOP || error == -ENXIO || error == -ENOTDIR)
         return -EAGAIN; /* a link, or nothing the monitor opens: step by step */
@@ -132,6 +143,10 @@ int hostfs_open_child(struct inode *directory, const char *name, size_t size, un
             inode_unref(*out_inode);
             error = -ENOMEM;
         }
+    }
+    if (error == 0 && stamp.names && !options) {
+        hostfs_seen(*out_inode, directory, stamp);
+        hostfs_keep_open(*out_object);
     }
     if (error < 0) {
         (void)bly->handle_close(handle);
@@ -357,6 +372,8 @@ static struct host_open *open_of(struct memory_object *object)
 
 static int object_map(struct memory_object *object, void *address, size_t size, unsigned protection, bool shared, uint64_t offset)
 {
+    if (shared && (open_of(object)->access & BLY_ACCESS_WRITE))
+        host_node(open_of(object)->inode)->mapped = true;
     return bly->stream_map(open_of(object)->handle, address, size, protection, BLY_MAP_REPLACE | (shared ? BLY_MAP_SHARED : 0), offset);
 }
 

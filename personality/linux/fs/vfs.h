@@ -74,6 +74,11 @@ struct inode_ops {
     /* Live file systems: looks up, creates if asked and opens in one call. -EAGAIN: do it step by step. `out_object` becomes file->object. */
     int (*open_child)(struct inode *directory, const char *name, size_t size, unsigned flags, unsigned mode, bool *out_created,
                       struct inode **out_inode, void **out_object);
+    /* Live file systems: whether `directory` still has `inode` by that name; whether its attributes are up to date. After poll, which may call
+     * the host, says that anything may be believed. [no] */
+    bool (*poll)(void);
+    bool (*is_named)(struct inode *directory, const char *name, size_t size, struct inode *inode);
+    bool (*is_current)(struct inode *inode);
     void (*abandon)(struct inode *inode, void *object); /* what open_child gave is not used after all */
     /* Further checks of opening and what only the file system knows; sets file->ops and file->object. [file->ops = file_ops] */
     int (*open)(struct inode *inode, struct open_file *file); /* file->object is set already after open_child */
@@ -247,8 +252,8 @@ struct filesystem_type {
     void (*release)(struct superblock *superblock);    /* last mount is gone [free superblock->data] */
 };
 enum filesystem_flags {
-    FILESYSTEM_LIVE = 1,       /* host folders that change behind our back: the last component of a path is always asked for
-                                * (folders on the way are believed as long as lookup does not say -ESTALE) */
+    FILESYSTEM_LIVE = 1,       /* host folders that change behind our back: the last component of a path is asked for unless the file system
+                                * vouches for it (inode_ops.is_named); folders on the way are taken to be there still, until something is not found */
     FILESYSTEM_USER_MOUNT = 2, /* root inside the sandbox may mount it */
     FILESYSTEM_NO_DEVICE = 4,  /* nodev in /proc/filesystems (all of ours) */
 };

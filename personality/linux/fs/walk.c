@@ -82,6 +82,27 @@ static int look_beyond_cache(struct walk *walk, const char *name, size_t size, s
     return error;
 }
 
+/* Whether the name that the cache has in a live folder may be believed. The lock may be let go: *child is then looked for again. */
+static bool is_believed(struct walk *walk, const char *name, size_t size, struct dentry **child)
+{
+    struct dentry *parent = walk->at;
+    const struct inode_ops *ops = parent->inode->ops;
+
+    if (!ops->poll || walk->revalidate)
+        return false;
+    if (!walk->polled) {
+        walk->polled = true;
+        if (walk->held != parent)
+            move_held(walk, dentry_ref(parent));
+        hold_root(walk);
+        lock_release(&vfs()->tree_lock);
+        walk->believes = ops->poll();
+        lock_acquire(&vfs()->tree_lock);
+        *child = dentry_find_locked(parent, name, size, name_hash(parent, name, size));
+    }
+    return walk->believes && *child && (*child)->inode && ops->is_named(parent->inode, name, size, (*child)->inode);
+}
+
 /* Sets *out_path to what is to be walked next, from walk->at. */
 static int follow_link(struct walk *walk, struct dentry *link, const char *rest, const char **out_path)
 {
@@ -198,6 +219,8 @@ static int walk_components(struct walk *walk, const char *path)
         }
         if (size > LX_NAME_MAX)
             return -ENAMETOOLONG;
+        if (last && walk->guessed && (walk->flags & (LOOKUP_PARENT | LOOKUP_STOP_AT_LIVE)))
+            return -ESTALE; /* what is to be done there must not miss the place */
         if (last && (walk->flags & LOOKUP_PARENT)) {
             walk->last_name = name;
             walk->last_size = size;
@@ -213,12 +236,23 @@ static int walk_components(struct walk *walk, const char *path)
         }
         bool ask = !child;
         if (child && !names_are_cached(directory) && !child->mounted) {
-            /* Folders on the way are believed in live host folders, see FILESYSTEM_LIVE. */
-            ask = last || walk->revalidate || !(directory->superblock->type->flags & FILESYSTEM_LIVE) || !child->inode ||
-                  !inode_is_directory(child->inode);
+            ask = !is_believed(walk, name, size, &child);
+            if (!ask) {
+                walk->fresh = directory->ops->is_current(child->inode);
+            } else if (child && !last && !walk->revalidate && (directory->superblock->type->flags & FILESYSTEM_LIVE) && child->inode &&
+                       inode_is_directory(child->inode)) {
+                /* A folder on the way, see FILESYSTEM_LIVE. */
+                ask = false;
+                walk->guessed = true;
+            }
         }
         if (ask) {
             error = look_beyond_cache(walk, name, size, &child);
+            if ((error < 0 || !child->inode) && walk->guessed) {
+                if (error == 0)
+                    dentry_unref_locked(child, &walk->dead);
+                return -ESTALE;
+            }
             if (error < 0)
                 return error;
             move_held(walk, child);
@@ -250,7 +284,7 @@ int walk_begin(struct walk *walk, struct dentry *base, const char *path, unsigne
     /* Only what must start empty: the arrays need not. */
     walk->flags = flags;
     walk->held = NULL;
-    walk->root_held = walk->fresh = walk->must_be_directory = walk->revalidate = false;
+    walk->root_held = walk->fresh = walk->must_be_directory = walk->polled = walk->guessed = walk->revalidate = false;
     walk->link_count = walk->depth = 0;
     walk->last_name = NULL;
     list_init(&walk->dead);
@@ -287,7 +321,7 @@ int walk_begin(struct walk *walk, struct dentry *base, const char *path, unsigne
             return -ENOENT;
         walk->held = NULL;
         walk->last_name = NULL;
-        walk->root_held = walk->must_be_directory = false;
+        walk->root_held = walk->must_be_directory = walk->guessed = false;
         walk->link_count = walk->depth = 0;
         walk->revalidate = true;
     }

@@ -14,6 +14,8 @@ struct walk {
     bool root_held;
     bool fresh;              /* the last component was asked for just now: its attributes are up to date */
     bool must_be_directory;  /* the last component is followed by a slash */
+    bool polled, believes;   /* the file systems were asked whether what the cache says of live folders may be believed; the answer */
+    bool guessed;            /* a folder on the way was taken to be where it was: nothing found there is no answer yet */
     bool revalidate;         /* second try after -ESTALE: believe no cached name of a live file system */
     const char *last_name;   /* LOOKUP_PARENT: the last component; NULL when there was none ("/") */
     size_t last_size;

@@ -131,7 +131,7 @@ struct vector_layout { uint64_t features; uint32_t size; };
 struct lx_kernel {
     struct process_table table;
     _Atomic uint64_t next_id;
-    void *vfs, *mounts, *pipes, *wake_pool, *epoll, *tty, *net, *ipc, *futexes, *timers, *patches, *dentry_cache, *inotify, *anonymous, *flocks, *memfd, *cpuid; /* each set by its subsystem's init */
+    void *vfs, *mounts, *pipes, *wake_pool, *epoll, *tty, *net, *ipc, *futexes, *timers, *patches, *dentry_cache, *inotify, *anonymous, *flocks, *memfd, *cpuid, *host_watch; /* each set by its subsystem's init */
     uint64_t realtime_offset_ns;      /* added to the host's clock (moves between machines) */
     uint64_t monotonic_offset_ns;
     char host_name[65], domain_name[65];

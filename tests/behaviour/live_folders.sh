@@ -1,0 +1,82 @@
+#!/bin/sh
+# A granted folder is seen inside as the host has it at that moment, whatever was looked up there before.
+. "$(dirname "$0")/cli_support.inc"
+
+cat >server.py <<'END'
+import hashlib, os, sys
+for line in sys.stdin:
+    what, name = line.split()
+    try:
+        if what == "size":
+            answer = os.stat(name).st_size
+        elif what == "open":
+            file = os.open(name, os.O_RDONLY)
+            answer = os.fstat(file).st_size, hashlib.md5(os.read(file, 1 << 20)).hexdigest()
+            os.close(file)
+        elif what == "write":
+            with open(name, "w") as file:
+                file.write("inside" * (len(name) % 7))
+            answer = os.stat(name).st_size
+        else:
+            answer = sorted(os.listdir(name))
+    except FileNotFoundError:
+        answer = None
+    print(answer, flush=True)
+END
+cat >client.py <<'END'
+import hashlib, os, random, subprocess, sys
+seed = random.randrange(1 << 30)
+random.seed(seed)
+folder = os.getcwd() + "/granted"
+os.makedirs(folder + "/sub")
+names = [f"{folder}/{n}" for n in ("a", "b", "sub/c", "sub/d")]
+guest = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+def check(step, what, name, wanted):
+    print(what, name, file=guest.stdin, flush=True)
+    got = guest.stdout.readline().strip()
+    if got != str(wanted):
+        sys.exit(f"seed {seed}, step {step}: {what} {name}: inside {got}, outside {wanted}")
+
+def write(name, mode, size):
+    with open(name, mode) as file:
+        file.write(random.choice("xyz") * size)
+
+def size(name):
+    return os.stat(name).st_size if os.path.exists(name) else None
+
+def opened(name):
+    return (size(name), hashlib.md5(open(name, "rb").read()).hexdigest()) if os.path.exists(name) else None
+
+for step in range(3000):
+    name, other = random.sample(names, 2)
+    act = random.randrange(9)
+    if act == 0:
+        write(name, "w", random.randrange(200))
+    elif act == 1:
+        write(name, "a", 3)
+    elif act == 2 and os.path.exists(name):
+        os.unlink(name)
+    elif act == 3 and os.path.exists(name):
+        os.rename(name, other)
+    elif act == 4 and os.path.exists(name):
+        os.truncate(name, random.randrange(10))
+    elif act == 5 and os.path.exists(name):
+        os.chmod(name, random.choice((0o600, 0o644)))
+    elif act == 6:
+        check(step, "write", name, len("inside") * (len(name) % 7))
+    elif act == 7 and step % 8 == 0:
+        os.rename(folder + "/sub", folder + "/moved")
+        check(step, "size", folder + "/sub/c", None)
+        check(step, "open", folder + "/moved/c", opened(folder + "/moved/c"))
+        os.rename(folder + "/moved", folder + "/sub")
+    for seen in random.sample(names, 2):
+        check(step, "size", seen, size(seen))
+        check(step, "open", seen, opened(seen))
+    if step % 16 == 0:
+        check(step, "list", folder + "/sub", sorted(os.listdir(folder + "/sub")))
+guest.stdin.close()
+sys.exit(guest.wait())
+END
+mkdir -m 777 granted
+expect 0 python3 client.py "$BAILEY" run -v "$PWD/granted:$PWD/granted" -v "$PWD/server.py:/server.py:ro" python3 /server.py
