@@ -29,14 +29,19 @@ dependencies-bench:
 demo: all
 	@tests/demo.sh $(BUILD)/bailey
 
-check: dependencies-test all
+# The tests need packages that the program does not, so only here are they asked for.
+check: dependencies-test $(BUILD)/build.ninja
+	@meson configure $(BUILD) -Dtests=enabled
+	@$(MAKE) --no-print-directory all
 	@python3 tests/run.py --build $(BUILD)
 
 bench: dependencies-bench all
 	@python3 bench/run.py --build $(BUILD)
 
 install: all
-	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
+	@meson configure $(BUILD) --prefix=$(PREFIX)
+	@ninja -C $(BUILD) --quiet
+	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild --quiet
 
 uninstall:
 	@ninja -C $(BUILD) uninstall
