@@ -107,6 +107,8 @@ static bool relay_read(struct mon_relay *relay)
     if (size < 0 && would_block())
         return false;
     if (size <= 0) {
+        if (relay->from_is_terminal && relay->on_hang_up)
+            relay->on_hang_up(relay->context);
         relay_close(relay);
         return true;
     }
@@ -165,6 +167,7 @@ static enum treatment examine(int descriptor, unsigned access, bool keep_masters
     stream->access = access;
     if (is_harmless_device(&status)) {
         stream->kind = BLY_KIND_CHARACTER;
+        stream->position = minor(status.st_rdev);
         return HAND_IN;
     }
     if (S_ISREG(status.st_mode)) {

@@ -24,6 +24,7 @@ struct mon_relay {
     size_t start, end;
     unsigned char *buffer;
     void (*on_data)(void *context, const unsigned char *data, size_t size); /* sees what was read; may be NULL */
+    void (*on_hang_up)(void *context); /* the terminal that it reads is gone; may be NULL */
     void *context;
 };
 

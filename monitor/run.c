@@ -292,6 +292,12 @@ static void watch_keys(void *context, const unsigned char *data, size_t size)
         user_interrupts(sandbox, mon_stdio_unread(&sandbox->stdio) > 0);
 }
 
+/* A terminal in raw mode has an end only when it is gone. */
+static void terminal_hung_up(void *context)
+{
+    send_signal(context, 0, SIGHUP);
+}
+
 /* Ctrl-Z: the program stops, then we do, so that the shell gets its terminal back; and the other way round. */
 static void stop_and_continue(struct mon_sandbox *sandbox)
 {
@@ -403,6 +409,7 @@ static int start(struct mon_sandbox *sandbox, const int standard[3])
     mon_audit_event(sandbox->audit, "start", sandbox->policy->program, sandbox->child);
 
     sandbox->stdio.relays[0].on_data = sandbox->policy->terminal ? watch_keys : NULL;
+    sandbox->stdio.relays[0].on_hang_up = sandbox->policy->terminal ? terminal_hung_up : NULL;
     sandbox->stdio.relays[0].context = sandbox;
     int result = add_watch(sandbox, &sandbox->channel_watch, sandbox->channel, channel_ready);
     if (result == 0)

@@ -88,11 +88,11 @@ int host_stream_allocate(bly_handle stream, unsigned mode, uint64_t offset, uint
     return (int)result;
 }
 
-int64_t host_stream_seek_data(bly_handle stream, uint64_t offset, unsigned whence)
+int64_t host_stream_seek(bly_handle stream, uint64_t offset, unsigned whence)
 {
-    if ((whence != BLY_SEEK_DATA && whence != BLY_SEEK_HOLE))
+    if (whence > BLY_SEEK_HOLE)
         return -EINVAL;
-    if ((int64_t)offset < 0)
+    if ((int64_t)offset < 0 && whence >= BLY_SEEK_DATA)
         return -ENXIO;
     scoped_use use;
     int error = host_handle_use(stream, &use);

@@ -179,7 +179,7 @@ enum bly_rename_flags { BLY_RENAME_NO_REPLACE = 1, BLY_RENAME_EXCHANGE = 2 };
 enum bly_delete_flags { BLY_DELETE_DIRECTORY = 1 };
 enum bly_flush_flags { BLY_FLUSH_DATA_ONLY = 1 };
 enum bly_allocate_mode { BLY_ALLOCATE_KEEP_SIZE = 1, BLY_ALLOCATE_PUNCH_HOLE = 2, BLY_ALLOCATE_COLLAPSE = 8, BLY_ALLOCATE_ZERO = 16, BLY_ALLOCATE_INSERT = 32 };
-enum bly_seek_whence { BLY_SEEK_DATA = 3, BLY_SEEK_HOLE = 4 };
+enum bly_seek_whence { BLY_SEEK_SET = 0, BLY_SEEK_CURRENT = 1, BLY_SEEK_END = 2, BLY_SEEK_DATA = 3, BLY_SEEK_HOLE = 4 };
 enum bly_named_flags { BLY_NAMED_CREATE = 1, BLY_NAMED_REPLACE = 2, BLY_NAMED_REMOVE = 4 };
 /* stream_open: -ENOENT, -EACCES (policy or host permissions), -EROFS (granted read-only), -ELOOP (a component is a symbolic
  *   link), -EEXIST, -EISDIR, -ENOTDIR, -ENXIO (a FIFO, socket or device that is not granted), -EMFILE, -ENOSPC, -EIO.
@@ -187,7 +187,9 @@ enum bly_named_flags { BLY_NAMED_CREATE = 1, BLY_NAMED_REPLACE = 2, BLY_NAMED_RE
  *   URI of the existing file on the same mount), or the mere name of a FIFO or socket.
  * stream_read/stream_write [interruptible where they wait]: at `offset`, or BLY_AT_CURRENT. Return bytes moved; 0 at end.
  * stream_map: as memory_map, with the stream's contents.
- * stream_seek_data: the next offset of data or of a hole at or after `offset`; -ENXIO past the end.
+ * stream_seek: DATA and HOLE: the next offset of data or of a hole at or after `offset`; -ENXIO past the end. SET, CURRENT and END move the
+ *   position that BLY_AT_CURRENT means, which everybody shares who holds the stream, programs outside the sandbox too; `offset` is
+ *   signed then; -EINVAL before the start, -ESPIPE on what has no position. Returns the new position in all cases.
  * stream_set: by handle, or by URI when `stream` is BLY_NO_HANDLE (a symbolic link's own attributes then). Owner changes are refused
  *   (-EPERM): the personality remembers them.
  * stream_enumerate: fills `buffer` with records of Linux's `struct linux_dirent64`; `*cursor` is 0 at the start and opaque

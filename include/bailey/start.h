@@ -31,10 +31,12 @@ struct bly_start_node {
 };
 struct bly_start_stream {
     bly_handle handle; /* BLY_NO_HANDLE: not given (reads as end, writes are lost like /dev/null) */
-    uint32_t kind;     /* BLY_KIND_FILE, _PIPE, _CHARACTER (/dev/null) or _TTY: then all stdio is the sandbox's own terminal, see terminal */
+    uint32_t kind;     /* BLY_KIND_FILE, _PIPE, _CHARACTER or _TTY: then all stdio is the sandbox's own terminal, see terminal */
     uint32_t access;
     uint32_t flags;    /* enum bly_start_stream_flags */
-    uint64_t position; /* of a FILE: where the operator's descriptor stands. Reading and writing it at BLY_AT_CURRENT moves that shared
+    uint64_t position; /* Of a CHARACTER: which of the host's memory devices it is, by Linux's minor number: 3 null, 5 zero, 7 full,
+                        * 8 random, 9 urandom. The personality's own device of that name does the same.
+                        * Of a FILE: where the operator's descriptor stands. Reading and writing it at BLY_AT_CURRENT moves that shared
                         * position along, as a program run natively would: prefer it until the program seeks */
 };
 enum bly_start_stream_flags {

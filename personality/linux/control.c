@@ -71,9 +71,18 @@ static void serve_stop(struct control *control)
 static void serve_execute(struct control *control)
 {
     const struct bly_control_execute *execute = (const void *)control->payload;
-    const char *base = control->payload;
+    uint32_t size = execute->total_size < sizeof control->payload ? execute->total_size : sizeof control->payload;
+    /* The heap is shared with the child: it reads its strings while the next record is already received here. */
+    char *base = heap_alloc(size);
+    if (!base) {
+        const char *program = control->payload + execute->program;
+        init_report(BLY_CONTROL_FAILED, control->record.token, -ENOMEM, program, strlen(program));
+        return;
+    }
+    memcpy(base, control->payload, size);
     struct program_request request = {
         .token = control->record.token,
+        .strings = base,
         .program = base + execute->program,
         .directory = base + execute->directory,
         .arguments = base + execute->arguments,
@@ -91,11 +100,17 @@ static void serve_execute(struct control *control)
         int error = request.tty ? init_start_thread("terminal", lx_tty_pump, tty_ref(request.tty)) : -ENOMEM;
         if (error < 0) {
             init_report(BLY_CONTROL_FAILED, request.token, error, request.program, strlen(request.program));
+            if (request.tty)
+                tty_unref(request.tty); /* the one that the pump was to have */
+            tty_unref(request.tty);
+            heap_free(base);
             return;
         }
     }
-    if (init_start_program(&request) < 0)
+    if (init_start_program(&request) < 0) {
         tty_unref(request.tty);
+        heap_free(base);
+    }
 }
 
 static const char *state_name(const struct lx_process *process)

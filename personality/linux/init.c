@@ -224,10 +224,12 @@ static _Noreturn void run_child(const struct program_request *request)
     heap_free(arguments.arguments);
     heap_free(arguments.environment);
     if (!error) {
+        heap_free(request->strings);
         init_report(BLY_CONTROL_STARTED, request->token, lx_process()->pid, NULL, 0);
         lx_leave_kernel(lx_registers());
     }
     init_report(BLY_CONTROL_FAILED, request->token, error, what, strlen(what));
+    heap_free(request->strings);
     lx_process()->token = NO_TOKEN; /* said already */
     process_end((error == -ENOENT ? NOT_FOUND_STATUS : NOT_EXECUTABLE_STATUS) << 8);
 }

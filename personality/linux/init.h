@@ -17,9 +17,10 @@ static inline bool init_is_service(uint64_t argument) { return argument & 1; }
 /* One record to the monitor; `text` may be NULL. From any picoprocess. */
 void init_report(uint32_t kind, uint32_t token, int32_t value, const char *text, size_t size);
 
-/* A program that the monitor wants: the first, or one of `bailey exec`. Strings live until the call returns. */
+/* A program that the monitor wants: the first, or one of `bailey exec`. */
 struct program_request {
     uint32_t token;
+    void *strings; /* heap memory that the strings lie in, which the child takes over; NULL: they stay for good */
     const char *program, *directory;
     const char *arguments, *environment; /* strings one after another */
     size_t argument_count, environment_count;

@@ -67,4 +67,22 @@ expect 0 "$BAILEY" exec box cat /etc/hostname
 sleep 1
 kill $tracer
 grep -q 'openat.*"/etc/hostname"' trace || fail "trace: $(head -3 trace)"
+# Many at once: each gets its own arguments, environment and folder.
+expect 0 "$BAILEY" run -d --name crowd sleep 1000
+seq 1 40 >wanted
+for round in 1 2 3; do
+    i=0
+    while [ $i -lt 40 ]; do
+        i=$((i + 1))
+        "$BAILEY" exec -e "NUMBER=$i" crowd sh -c "[ \$NUMBER = $i ] && echo $i" >"crowd.$i" 2>&1 &
+        crowd="$crowd $!"
+    done
+    for process in $crowd; do
+        wait "$process"
+    done
+    crowd=
+    cat crowd.* | sort -n >got
+    cmp -s got wanted || fail "concurrent exec: $(diff got wanted | head -5)"
+done
+expect 0 "$BAILEY" rm -f crowd
 exit 0

@@ -101,9 +101,13 @@ static void files_are_opened_by_the_monitor(void)
     EXPECT(get(file, text, 16, 4, 0), 0);
     EXPECT(bly->stream_allocate(file, 0, 0, 8192), 0);
     EXPECT(bly->stream_allocate(file, 64, 0, 8192), -EOPNOTSUPP);
-    EXPECT(bly->stream_seek_data(file, 0, BLY_SEEK_DATA), 0);
-    EXPECT(bly->stream_seek_data(file, 100000, BLY_SEEK_DATA), -ENXIO);
-    EXPECT(bly->stream_seek_data(file, 0, 0), -EINVAL);
+    EXPECT(bly->stream_seek(file, 0, BLY_SEEK_DATA), 0);
+    EXPECT(bly->stream_seek(file, 100000, BLY_SEEK_DATA), -ENXIO);
+    EXPECT(bly->stream_seek(file, 0, BLY_SEEK_HOLE + 1), -EINVAL);
+    EXPECT(bly->stream_seek(file, (uint64_t)-1, BLY_SEEK_SET), -EINVAL);
+    EXPECT(bly->stream_seek(file, 3, BLY_SEEK_SET), 3);
+    EXPECT(bly->stream_seek(file, (uint64_t)-1, BLY_SEEK_CURRENT), 2);
+    EXPECT(bly->stream_seek(file, 0, BLY_SEEK_SET), 0);
     EXPECT(bly->stream_flush(file, 0), 0);
     EXPECT(bly->stream_flush(file, BLY_FLUSH_DATA_ONLY), 0);
     EXPECT(bly->stream_map(file, (void *)0x20000000, 4096, BLY_PROT_READ, BLY_MAP_SHARED, 0), 0);

@@ -299,7 +299,7 @@ static int64_t hostfs_seek(struct open_file *file, int64_t offset, int whence)
         break;
     case SEEK_DATA:
     case SEEK_HOLE:
-        if ((offset = bly->stream_seek_data(handle_of(file), (uint64_t)offset, (unsigned)whence)) < 0)
+        if ((offset = bly->stream_seek(handle_of(file), (uint64_t)offset, (unsigned)whence)) < 0)
             return offset;
         break;
     default:

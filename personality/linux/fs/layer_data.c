@@ -543,7 +543,7 @@ static int64_t layer_file_seek(struct open_file *file, int64_t offset, int whenc
         if (offset < 0)
             return -ENXIO;
         if (layer_reads_lower(node) && node->handle != BLY_NO_HANDLE) {
-            offset = bly->stream_seek_data(node->handle, (uint64_t)offset, (unsigned)whence);
+            offset = bly->stream_seek(node->handle, (uint64_t)offset, (unsigned)whence);
         } else {
             scoped_mutex(&inode->content_mutex);
             offset = seek_memory(inode, offset, whence);

@@ -1,8 +1,8 @@
 /* Standard input, output and error as the user of `bailey run` gave them: host streams behind an open file.
  *
  * A pipe is waited for here and O_NONBLOCK is ours alone: the host's descriptor is shared with programs outside. A regular
- * file goes on at the host's own offset (the next command of the same shell script writes behind us), until the program
- * seeks: from then on the file has a position of its own. Terminals do not come this way: they are the tty layer's. */
+ * file has the host's own offset, also when the program seeks: the next command of the same shell script goes on where it left
+ * off. Only what is opened anew inside, as /dev/stdin, has a position of its own. Terminals do not come this way: they are the tty layer's. */
 #include "personality/linux/fs/standard.h"
 #include "personality/linux/fs/poll.h"
 #include "personality/linux/fs/vfs.h"
@@ -14,7 +14,7 @@ enum { WHENCE_SET, WHENCE_CURRENT, WHENCE_END, VECTOR_MAX = 1024 };
 
 struct standard_stream {
     bly_handle handle;
-    bool own_position; /* file->position counts, not the host's offset; changed under position_mutex, never back */
+    bool own_position; /* file->position counts, not the host's offset */
     struct wait_queue activity; /* woken after each read and write: an edge-triggered epoll may report it again then */
 };
 
@@ -96,6 +96,14 @@ static int64_t file_seek(struct open_file *file, int64_t offset, int whence)
     struct bly_attributes attributes;
     int result;
 
+    if (!stream->own_position) {
+        if (whence < 0 || whence > BLY_SEEK_HOLE)
+            return -EINVAL;
+        offset = bly->stream_seek(stream->handle, (uint64_t)offset, (unsigned)whence);
+        if (offset >= 0)
+            file->position = offset;
+        return offset;
+    }
     if (whence == WHENCE_CURRENT) {
         if (offset == 0)
             return file->position;
@@ -105,7 +113,7 @@ static int64_t file_seek(struct open_file *file, int64_t offset, int whence)
             return result;
         offset += (int64_t)attributes.size;
     } else if (whence == BLY_SEEK_DATA || whence == BLY_SEEK_HOLE) {
-        offset = bly->stream_seek_data(stream->handle, (uint64_t)offset, (unsigned)whence);
+        offset = bly->stream_seek(stream->handle, (uint64_t)offset, (unsigned)whence);
         if (offset < 0)
             return offset;
     } else if (whence != WHENCE_SET) {
@@ -113,7 +121,6 @@ static int64_t file_seek(struct open_file *file, int64_t offset, int whence)
     }
     if (offset < 0)
         return -EINVAL;
-    stream->own_position = true;
     file->position = offset;
     return offset;
 }
@@ -260,6 +267,15 @@ bool lx_standard_owns(const struct inode *inode)
     return inode->ops == &standard_inode_ops;
 }
 
+/* The host's /dev/full and its neighbours are as good as ours of the same name, which need no host call. */
+static struct open_file *open_device(uint64_t minor, unsigned flags)
+{
+    const char *name = minor == 5 ? "/dev/zero" : minor == 7 ? "/dev/full" : minor == 8 ? "/dev/random" : minor == 9 ? "/dev/urandom" : "/dev/null";
+    struct open_file *file;
+
+    return vfs_open(NULL, name, flags, 0, &file) < 0 ? NULL : file;
+}
+
 struct open_file *lx_standard_stream(const struct bly_start_stream *given)
 {
     static const unsigned open_flags[4] = { O_RDWR, O_RDONLY, O_WRONLY, O_RDWR };
@@ -269,8 +285,10 @@ struct open_file *lx_standard_stream(const struct bly_start_stream *given)
 
     if (given->kind == BLY_KIND_TTY)
         return tty_open_terminal(flags);
-    if (given->handle == BLY_NO_HANDLE || given->kind == BLY_KIND_CHARACTER)
-        return vfs_open(NULL, "/dev/null", O_RDWR, 0, &file) < 0 ? NULL : file;
+    if (given->handle == BLY_NO_HANDLE)
+        return open_device(/*minor=*/0, O_RDWR);
+    if (given->kind == BLY_KIND_CHARACTER)
+        return open_device(given->position, flags);
 
     struct standard_stream *stream = heap_alloc(sizeof *stream);
     if (!stream)

@@ -51,7 +51,7 @@ static void pump_wait(struct tty *tty)
     poll_sleeper_add_queue(sleeper, &tty->master_readable, 0, false);
     poll_sleeper_add_queue(sleeper, &tty->master_writable, 0, false);
     lock_acquire(&tty->lock);
-    bool room = tty_input_room(tty) > 0, backlog = tty->backlog && !tty->stopped;
+    bool room = !tty->input_ended && tty_input_room(tty) > 0, backlog = tty->backlog && !tty->stopped;
     lock_release(&tty->lock);
     if (room)
         poll_sleeper_add_stream(sleeper, tty->host_input, BLY_WAIT_READ);
@@ -61,13 +61,13 @@ static void pump_wait(struct tty *tty)
     poll_sleeper_free(sleeper);
 }
 
-/* False when the user's terminal is gone. */
+/* False when the host's stream is gone. Its end is only that of a pipe or a file: a terminal that hangs up is the monitor's to tell. */
 static bool pump_input(struct tty *tty)
 {
     char chunk[PUMP_CHUNK];
 
     lock_acquire(&tty->lock);
-    uint32_t room = tty_input_room(tty);
+    uint32_t room = tty->input_ended ? 0 : tty_input_room(tty);
     lock_release(&tty->lock);
     if (room == 0)
         return true;
@@ -75,7 +75,9 @@ static bool pump_input(struct tty *tty)
     int64_t size = bly->stream_read(tty->host_input, &vector, 1, BLY_AT_CURRENT, BLY_STREAM_NO_WAIT);
     if (size == -EAGAIN || size == -EINTR)
         return true;
-    if (size <= 0)
+    if (size == 0 || tty->host_input == BLY_NO_HANDLE)
+        tty_end_input(tty);
+    else if (size < 0)
         return false;
     for (uint32_t taken = 0; taken < size;) {
         tty_lock(tty);
@@ -87,6 +89,15 @@ static bool pump_input(struct tty *tty)
     return true;
 }
 
+/* No input to come, no output left, and nobody who could make some: the terminal of a program of `bailey exec`, when that has ended. */
+static bool is_finished(struct tty *tty)
+{
+    if (tty == tty_roots()->main)
+        return false;
+    scoped_lock(&tty->lock);
+    return tty->input_ended && tty->was_open && tty->opens == 0 && !tty->backlog;
+}
+
 _Noreturn void lx_tty_pump(void *argument)
 {
     struct tty *tty = argument;
@@ -95,6 +106,8 @@ _Noreturn void lx_tty_pump(void *argument)
         tty = tty_ref(tty_roots()->main);
     while (tty && pump_input(tty)) {
         tty_drain(tty);
+        if (is_finished(tty))
+            break;
         thread_current()->work_pending = 0; /* init's own work is done by its other threads */
         pump_wait(tty);
     }

@@ -377,10 +377,16 @@ void tty_mode_changed(struct tty *tty, const struct ktermios *old)
 
 /* ---- Reading ---- */
 
+/* Where canonical reads must stop: no line is edited any more once the input has ended. */
+static uint32_t canonical_end(const struct tty *tty)
+{
+    return tty->input_ended ? tty->head : tty->canon_head;
+}
+
 bool tty_input_ready(const struct tty *tty, bool for_poll)
 {
     if (local(tty, ICANON))
-        return tty->canon_head != tty->tail;
+        return canonical_end(tty) != tty->tail;
     uint32_t least = for_poll && !control_of(tty, VTIME) && control_of(tty, VMIN) ? control_of(tty, VMIN) : 1;
     return tty->head - tty->tail >= least;
 }
@@ -391,7 +397,7 @@ static uint32_t take_line(struct tty *tty, char *to, uint32_t size, bool *out_en
     uint32_t count = 0;
 
     *out_end = false;
-    while (tty->tail != tty->canon_head && !*out_end) {
+    while (tty->tail != canonical_end(tty) && !*out_end) {
         unsigned char c = byte_at(tty, tty->tail);
         bool last = is_marked(tty, tty->tail);
         bool end_of_file = last && c == TTY_NO_CHARACTER;
@@ -427,7 +433,7 @@ static int wait_for_input(struct open_file *file, struct tty *tty, uint64_t time
     uint64_t deadline = poll_deadline(timeout_ns);
     if (deadline != BLY_FOREVER)
         deadline -= lx_kernel->monotonic_offset_ns;
-    wait_until(&tty->readable, &tty->lock, tty_input_ready(tty, false) || tty->hung_up, deadline, result);
+    wait_until(&tty->readable, &tty->lock, tty_input_ready(tty, false) || tty->hung_up || tty->input_ended, deadline, result);
     return result;
 }
 
@@ -442,7 +448,7 @@ static int64_t read_locked(struct open_file *file, struct tty *tty, struct io_bu
         char chunk[READ_CHUNK];
 
         if (!tty_input_ready(tty, false)) {
-            if (tty->hung_up)
+            if (tty->hung_up || tty->input_ended)
                 break;
             uint64_t timeout = BLY_FOREVER;
             if (!canonical && least == 0)

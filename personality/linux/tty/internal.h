@@ -29,6 +29,7 @@ struct tty {
     uint32_t opens;                /* open files of the slave side */
     bool pseudo;                   /* has a master; else the host's terminal */
     bool hung_up;                  /* the master has gone, or the host's terminal */
+    bool input_ended;              /* the host's input, no terminal, has come to its end: reads find that end, everything else goes on */
     bool was_open;                 /* the slave side was open once: the master then reads -EIO when nobody has it open */
     bool locked;                   /* TIOCSPTLCK: the slave cannot be opened yet */
     bool exclusive;                /* TIOCEXCL */
@@ -80,6 +81,7 @@ void tty_unlock(struct tty *tty);      /* sends the signals noted meanwhile, and
 void tty_signal(struct tty *tty, int signal); /* notes one for the foreground group */
 void tty_window_set(struct tty *tty, const struct tty_winsize *size);
 void tty_hang_up(struct tty *tty);     /* no lock held */
+void tty_end_input(struct tty *tty);   /* no lock held */
 /* The slave side opened: a new open file. */
 int tty_open(struct tty *tty, struct inode *inode, struct dentry *dentry, unsigned flags, struct open_file **out_file);
 long tty_common_ioctl(struct tty *tty, struct open_file *file, bool master, unsigned request, uint64_t argument);

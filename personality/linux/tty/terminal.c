@@ -138,6 +138,15 @@ void tty_window_set(struct tty *tty, const struct tty_winsize *size)
     tty_unlock(tty);
 }
 
+/* As if the user typed Ctrl-D again and again. */
+void tty_end_input(struct tty *tty)
+{
+    tty_lock(tty);
+    tty->input_ended = true;
+    wait_queue_wake(&tty->readable, POLLIN | POLLRDNORM, WAKE_ALL);
+    tty_unlock(tty);
+}
+
 void tty_hang_up(struct tty *tty)
 {
     tty_lock(tty);
@@ -177,7 +186,7 @@ static uint32_t tty_poll(struct open_file *file, struct poll_table *table)
     scoped_lock(&tty->lock);
     if (tty->hung_up)
         return POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM | POLLERR | POLLHUP;
-    if (tty_input_ready(tty, true))
+    if (tty_input_ready(tty, true) || tty->input_ended)
         events |= POLLIN | POLLRDNORM;
     if (!tty->stopped && tty_output_room(tty) > 2 * TTY_ECHO_RESERVE)
         events |= POLLOUT | POLLWRNORM;
