@@ -91,6 +91,12 @@ static void end_line(struct mon_audit *audit, struct json *json)
         flush_lines(audit);
 }
 
+static void add_error(struct json *json, int error)
+{
+    json_key_number(json, "error", -error);
+    json_key_string(json, "error_name", error_name(-error));
+}
+
 /* What the operator's policy or the host's permissions refused; the rest of the errors are ordinary answers. */
 static const char *decision_of(int64_t result)
 {
@@ -115,10 +121,25 @@ void mon_audit_name(struct mon_audit *audit, const char *operation, const struct
     json_key_string(&json, "host", *host ? host : "/");
     json_key_string(&json, "grant", folder->default_view ? "default" : "explicit");
     json_key_string(&json, "decision", decision_of(result));
-    if (result < 0) {
-        json_key_number(&json, "error", -result);
-        json_key_string(&json, "error_name", error_name((int)-result));
-    }
+    if (result < 0)
+        add_error(&json, (int)result);
+    end_line(audit, &json);
+    pthread_mutex_unlock(&audit->lock);
+}
+
+void mon_audit_refused(struct mon_audit *audit, const char *guest_path, int error)
+{
+    if (!audit || error >= 0)
+        return;
+    pthread_mutex_lock(&audit->lock);
+    struct json json = json_to(&audit->lines);
+    begin_line(&json);
+    json_key_string(&json, "operation", "write");
+    json_key_string(&json, "access", "write");
+    json_key_string(&json, "path", guest_path);
+    json_key_string(&json, "by", "sandbox");
+    json_key_string(&json, "decision", "denied");
+    add_error(&json, error);
     end_line(audit, &json);
     pthread_mutex_unlock(&audit->lock);
 }

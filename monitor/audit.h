@@ -21,6 +21,8 @@ void mon_audit_close(struct mon_audit *audit);
 /* `result` is 0 or the negative errno that was answered. */
 void mon_audit_name(struct mon_audit *audit, const char *operation, const struct mon_name *name, enum mon_audit_access access,
                     int64_t result);
+/* A write that the sandbox says it refused by itself. */
+void mon_audit_refused(struct mon_audit *audit, const char *guest_path, int error);
 /* Start and end of the sandbox, programs started: {"event":..., "text":...}. */
 void mon_audit_event(struct mon_audit *audit, const char *event, const char *text, int64_t value);
 void mon_audit_flush(struct mon_audit *audit);

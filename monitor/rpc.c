@@ -1,5 +1,5 @@
 /* Doorbells, slots and worker threads. Invariant: a slot in state SUBMITTED is written by exactly one worker (the one that took its
- * bit from a doorbell and then moved it to SERVING in our own books), whatever the sandbox writes meanwhile. */
+ * bit from a doorbell and then took it in `serving`, our own book), whatever the sandbox writes meanwhile. */
 #include "monitor/rpc.h"
 
 #include "monitor/loop.h"
@@ -155,12 +155,11 @@ static void deliver(struct mon_rpc *rpc, uint32_t index, uint32_t owner, struct 
     futex_wake(&slot->state, 1);
 }
 
-static void serve_slot(struct mon_worker *worker, uint32_t index)
+static void serve_request(struct mon_worker *worker, uint32_t index)
 {
     struct mon_rpc *rpc = worker->rpc;
     struct bly_rpc_slot *slot = &rpc->channel->slots[index];
-    if (atomic_load(&slot->state) != BLY_RPC_SUBMITTED)
-        return;
+    atomic_store_explicit(&worker->served, atomic_load_explicit(&worker->served, memory_order_relaxed) + 1, memory_order_relaxed);
     if (rpc->watched)
         atomic_store(&worker->busy_since_ns, mon_now_ns());
     struct mon_reply *reply = &worker->reply;
@@ -175,6 +174,21 @@ static void serve_slot(struct mon_worker *worker, uint32_t index)
         deliver(rpc, index, owner, reply);
     if (rpc->watched)
         atomic_store(&worker->busy_since_ns, 0);
+}
+
+/* Who finds the slot taken leaves it to its worker, which looks again when it is done: the next request may have been submitted, and
+ * its bit taken by another, before that. */
+static void serve_slot(struct mon_worker *worker, uint32_t index)
+{
+    struct mon_rpc *rpc = worker->rpc;
+    struct bly_rpc_slot *slot = &rpc->channel->slots[index];
+    while (atomic_load(&slot->state) == BLY_RPC_SUBMITTED && !atomic_load(&rpc->stop)) {
+        if (atomic_exchange(&rpc->serving[index], true))
+            return;
+        if (atomic_load(&slot->state) == BLY_RPC_SUBMITTED)
+            serve_request(worker, index);
+        atomic_exchange(&rpc->serving[index], false);
+    }
 }
 
 static void serve_bits(struct mon_worker *worker, uint32_t bits)

@@ -42,6 +42,7 @@ struct mon_worker {
     bool pinned;
     bool started;
     pthread_t thread;
+    _Atomic uint64_t served;        /* requests, for `bailey inspect` */
     _Atomic uint64_t busy_since_ns; /* 0: idle. Kept only when the watch is on */
     struct mon_request request;
     struct mon_reply reply;
@@ -65,6 +66,7 @@ struct mon_rpc {
     _Atomic uint32_t orphans[BLY_RPC_SLOT_COUNT]; /* the process whose request is being served in the slot though it has died; 0: none.
                                * Whoever takes it out frees the slot. A request that frees its slot itself leaves it behind: it then
                                * names no later owner, as process ids do not come back soon. */
+    _Atomic bool serving[BLY_RPC_SLOT_COUNT]; /* a worker has the slot: a ring on a second doorbell starts no second one */
     uint32_t worker_count;
     struct mon_worker *workers[BLY_RPC_WORKER_MAX + MON_WORKER_SPARE];
     uint32_t spare_count;

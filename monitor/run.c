@@ -240,6 +240,9 @@ static void serve_record(struct mon_sandbox *sandbox, const struct bly_control *
     case BLY_CONTROL_LISTING:
         mon_control_listing(sandbox->control, text, record->size, record->value == 0);
         break;
+    case BLY_CONTROL_REFUSED:
+        mon_audit_refused(sandbox->audit, text, record->value);
+        break;
     case BLY_CONTROL_PANIC:
         sandbox_panicked(sandbox, record->value, text);
         break;

@@ -50,7 +50,8 @@ enum bly_start_flags {
     BLY_START_READ_ONLY = 8,     /* --read-only: no writable layer over the root, /tmp and /run excepted */
     BLY_START_CONFINED_SIGNALS = 16, /* thread_interrupt reaches other picoprocesses without the monitor */
     BLY_START_NO_PATCHING = 32,  /* never patch call sites (debugging, measuring) */
-    BLY_START_WATCH_ENDS = 64    /* learning: also report denied names */
+    BLY_START_WATCH_ENDS = 64,   /* learning: also report denied names */
+    BLY_START_AUDIT = 128        /* report writes that are refused without asking the monitor: BLY_CONTROL_REFUSED */
 };
 /* An answer of the CPUID instruction. */
 struct bly_cpuid {
@@ -126,6 +127,7 @@ enum bly_control_kind {
     BLY_CONTROL_ENDED,        /* token, value: wait status as wait(2) encodes it. Token 0 is the main program: the sandbox then ends */
     BLY_CONTROL_FAILED,       /* token, value: negative errno; text follows: why the program could not be started */
     BLY_CONTROL_LISTING,      /* text follows: one process a line; value 0 ends the list */
+    BLY_CONTROL_REFUSED,      /* value: negative errno; text follows: the path that was not to be written */
     BLY_CONTROL_PANIC         /* text follows: the personality cannot go on */
 };
 #define BLY_CONTROL_MAX 65536

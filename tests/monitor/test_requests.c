@@ -271,9 +271,7 @@ static void *scribble(void *argument)
         default:
             slot->operation = 1 + (random >> 8) % BLY_RPC_OPERATION_COUNT;
             atomic_store(&slot->state, BLY_RPC_SUBMITTED);
-            /* For its own slots: one that is served by two workers at once, as when it rings for another's, has the answer to a
-             * request that was half overwritten by its own reply. */
-            atomic_fetch_or(&channel->doorbells[random % channel->worker_count].bits, random & 0xff00);
+            atomic_fetch_or(&channel->doorbells[random % channel->worker_count].bits, random);
             syscall(SYS_futex, &channel->doorbells[random % channel->worker_count].bits, FUTEX_WAKE, 1, NULL, NULL, 0);
         }
     }

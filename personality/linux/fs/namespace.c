@@ -43,7 +43,7 @@ int vfs_create(struct dentry *base, const char *path, unsigned lookup_flags, str
             return -EEXIST;
         if (at.trailing_slash && !S_ISDIR(request->mode))
             return -ENOENT;
-        if ((error = vfs_want_write(parent)) < 0 || (error = vfs_create_child(parent, child, request)) < 0)
+        if ((error = vfs_want_write(child)) < 0 || (error = vfs_create_child(parent, child, request)) < 0)
             return error;
     }
     notify(parent->inode, 0x100 /* IN_CREATE */, 0, child);
@@ -90,7 +90,7 @@ int vfs_link(struct dentry *source, bool source_is_unnamed, struct dentry *base,
             return -ENOENT;
         if (parent->mount != source->mount || parent->inode->superblock != inode->superblock)
             return -EXDEV;
-        if ((error = vfs_want_write(parent)) < 0)
+        if ((error = vfs_want_write(child)) < 0)
             return error;
         if (parent->inode->link_count == 0)
             return -ENOENT;
@@ -186,7 +186,7 @@ int vfs_unlink(struct dentry *base, const char *path)
     scoped_dentry child = NULL;
     if (at.last != LAST_NORMAL)
         return -EISDIR;
-    if ((error = vfs_want_write(parent)) < 0)
+    if ((error = vfs_want_write_in(parent, at.name, at.name_size)) < 0)
         return error;
     {
         scoped_mutex(&parent->inode->content_mutex);
@@ -215,7 +215,7 @@ int vfs_rmdir(struct dentry *base, const char *path)
     scoped_dentry child = NULL;
     if (at.last != LAST_NORMAL)
         return by_last[at.last];
-    if ((error = vfs_want_write(parent)) < 0)
+    if ((error = vfs_want_write_in(parent, at.name, at.name_size)) < 0)
         return error;
     {
         scoped_mutex(&parent->inode->content_mutex);
@@ -404,7 +404,7 @@ int vfs_rename(struct dentry *old_base, const char *old_path, struct dentry *new
         return -EBUSY;
     if (new_at.last != LAST_NORMAL)
         return flags & RENAME_NOREPLACE ? -EEXIST : -EBUSY;
-    if ((error = vfs_want_write(from)) < 0)
+    if ((error = vfs_want_write_in(from, old_at.name, old_at.name_size)) < 0)
         return error;
 
     scoped_dentry source = NULL;

@@ -2,6 +2,7 @@
 #include "personality/linux/fs/dentry.h"
 #include "personality/linux/fs/internal.h"
 #include "personality/linux/fs/walk.h"
+#include "personality/linux/init.h"
 #include "personality/linux/process/process.h"
 #include <linux/capability.h>
 #include <linux/mount.h>
@@ -20,9 +21,40 @@ static unsigned wanted_access(unsigned flags)
     return by_mode[flags & O_ACCMODE] | (flags & O_TRUNC ? MAY_WRITE : 0);
 }
 
+bool vfs_is_read_only(const struct dentry *dentry)
+{
+    return dentry->mount->flags & MS_RDONLY;
+}
+
+/* The monitor is not asked about what its policy is known to refuse; it only wants to write it down. */
+static void report_refused(struct dentry *parent, const char *name, size_t name_size)
+{
+    enum { SIZE = 4096 + 256 };
+    if (!(start_info->flags & BLY_START_AUDIT))
+        return;
+    char *path = heap_alloc(SIZE);
+    int length = path ? dentry_path(parent, NULL, path, 4096, false) : -ENOMEM;
+    if (length > 0) {
+        if (name_size && path[length - 1] != '/')
+            path[length++] = '/';
+        name_size = name_size < 255 ? name_size : 255;
+        memcpy(path + length, name, name_size);
+        init_report(BLY_CONTROL_REFUSED, 0, -EROFS, path, (size_t)length + name_size);
+    }
+    heap_free(path);
+}
+
+int vfs_want_write_in(struct dentry *parent, const char *name, size_t name_size)
+{
+    if (!vfs_is_read_only(parent))
+        return 0;
+    report_refused(parent, name, name_size);
+    return -EROFS;
+}
+
 int vfs_want_write(struct dentry *dentry)
 {
-    return dentry->mount->flags & MS_RDONLY ? -EROFS : 0;
+    return vfs_want_write_in(dentry, "", 0);
 }
 
 static int open_regular(struct dentry *dentry, struct inode *inode, unsigned flags, void *object, struct open_file **out_file)
@@ -204,7 +236,7 @@ static int open_or_create(struct parent_lookup *at, unsigned flags, unsigned mod
             return error;
         if (!child->inode) {
             struct node_request request = { .mode = S_IFREG | (apply_umask(mode) & 07777) };
-            if ((error = vfs_want_write(at->parent)) < 0 || (error = vfs_create_child(at->parent, child, &request)) < 0)
+            if ((error = vfs_want_write(child)) < 0 || (error = vfs_create_child(at->parent, child, &request)) < 0)
                 return error;
             created = true;
         }
@@ -243,7 +275,7 @@ static int open_live(struct parent_lookup *at, unsigned flags, unsigned mode, st
 
     if (at->trailing_slash || (flags & (O_PATH | O_DIRECTORY)) || !directory->ops->open_child)
         return -EAGAIN;
-    if ((wanted_access(flags) & MAY_WRITE) && vfs_want_write(at->parent) < 0)
+    if ((wanted_access(flags) & MAY_WRITE) && vfs_is_read_only(at->parent))
         return -EAGAIN; /* the right error depends on what is there */
     if (inode_permission(directory, MAY_WRITE | MAY_EXECUTE) < 0 || !lx_capable(CAP_DAC_OVERRIDE))
         return -EAGAIN;

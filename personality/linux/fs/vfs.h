@@ -220,7 +220,10 @@ int vfs_open_dentry(struct dentry *dentry, unsigned flags, struct open_file **ou
 int vfs_open_executable(struct dentry *base, const char *path, unsigned lookup_flags, struct dentry **out_dentry) __attribute__((warn_unused_result));
 int vfs_make_node(struct dentry *base, const char *path, unsigned mode, uint64_t device, const char *target) __attribute__((warn_unused_result)); /* mkdir, mknod, symlink; owner 0, no umask, existing is -EEXIST */
 int vfs_truncate(struct inode *inode, uint64_t size) __attribute__((warn_unused_result));
-int vfs_want_write(struct dentry *dentry) __attribute__((warn_unused_result)); /* -EROFS when its mount is read-only */
+/* Before a change of what `dentry` names, or under it: -EROFS when its mount is read-only, and the monitor is told for its audit. */
+int vfs_want_write(struct dentry *dentry) __attribute__((warn_unused_result));
+int vfs_want_write_in(struct dentry *parent, const char *name, size_t name_size) __attribute__((warn_unused_result));
+bool vfs_is_read_only(const struct dentry *dentry); /* the question alone */
 int vfs_set_attributes(struct dentry *dentry, const struct attribute_change *change) __attribute__((warn_unused_result));
 /* An unnamed socket or FIFO for bind(2): creates a node and gives its dentry. */
 int vfs_bind_node(struct dentry *base, const char *path, unsigned mode, struct dentry **out_dentry) __attribute__((warn_unused_result));

@@ -225,7 +225,7 @@ static long check_access(int directory_fd, const char *path, int mode, int flags
         else
             error = inode_permission(dentry->inode, (unsigned)mode);
         if (error == 0 && (mode & MAY_WRITE) && (type == S_IFREG || type == S_IFDIR || type == S_IFLNK))
-            error = vfs_want_write(dentry);
+            error = vfs_is_read_only(dentry) ? -EROFS : 0;
     }
     lx_current()->access_credentials = NULL;
     return error;
