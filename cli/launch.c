@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <monitor/policy-value.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 void launch_free(struct launch *launch)
@@ -108,6 +109,7 @@ static int read_rm(struct launch_reader *reader, const char *value)
 }
 static int read_memory(struct launch_reader *reader, const char *value)
 {
+    reader->launch->policy.memory_given = true;
     return policy_parse_memory(value, &reader->launch->policy.memory_limit, reader->error);
 }
 static int read_pids(struct launch_reader *reader, const char *value)
@@ -178,8 +180,10 @@ const struct option_help launch_options[] = {
     {'i', "interactive", "[=BOOL]", "keep standard input open (in the foreground it always is)"},
     {'t', "tty", "[=BOOL]", "give the program a terminal (the default when run from one)"},
     {0, "rm", "[=BOOL]", "forget the sandbox when it has ended"},
-    {0, "memory", "SIZE", "memory limit, files of the private layer included (512m, 2g)"},
-    {0, "pids", "N", "limit of processes and threads"},
+    {0, "memory", "SIZE",
+     "memory limit, files of the private layer included (512m, 2g; default: three quarters of the "
+     "host's; 0: none)"},
+    {0, "pids", "N", "limit of processes and threads (default 4096)"},
     {0, "read-only", "[=BOOL]", "no private writable layer over the root (only /tmp and /run)"},
     {0, "layer", "DIR", "keep the private layer in DIR instead of in memory"},
     {0, "user", "UID[:GID]", "user that the program runs as inside (default: root)"},
@@ -249,6 +253,16 @@ int launch_read(struct launch *launch, const struct command *command, int argc, 
     return 0;
 }
 
+/* Three quarters of the host's memory: enough for a sandbox that has the machine for itself, and the host goes on. */
+static uint64_t default_memory_limit(void)
+{
+    struct sysinfo host;
+    if (sysinfo(&host) < 0)
+        return 0;
+    uint64_t megabytes = (uint64_t)host.totalram * host.mem_unit / 4 * 3 >> 20;
+    return megabytes << 20;
+}
+
 int launch_complete(struct launch *launch, struct error *error)
 {
     struct mon_policy *policy = &launch->policy;
@@ -270,6 +284,8 @@ int launch_complete(struct launch *launch, struct error *error)
         policy->directory = text_copy("/");
     if (policy->layer_path && policy->read_only)
         return error_set(error, -EINVAL, "--layer and --read-only contradict each other");
+    if (!policy->memory_given)
+        policy->memory_limit = default_memory_limit();
     if (!policy->process_limit)
         policy->process_limit = 4096;
     if (!policy->open_file_limit)

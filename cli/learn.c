@@ -274,6 +274,7 @@ static int write_policy(const char *output, const struct launch *launch,
                                  .user = used->user,
                                  .group = used->group,
                                  .memory_limit = used->memory_limit,
+                                 .memory_given = used->memory_given,
                                  .process_limit = used->process_limit,
                                  .read_only = used->read_only};
     for (size_t i = 0; i < used->arguments.count; i++)

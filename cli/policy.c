@@ -51,7 +51,7 @@ void policy_write_yaml(const struct mon_policy *policy, struct text *out)
     add_truth(out, "read-only", policy->read_only);
     if (policy->layer_path)
         add_string(out, "layer: ", policy->layer_path);
-    if (policy->memory_limit)
+    if (policy->memory_given)
         text_format(out, "memory: \"%llu\"\n", (unsigned long long)policy->memory_limit);
     if (policy->process_limit)
         text_format(out, "pids: %u\n", policy->process_limit);

@@ -111,6 +111,17 @@ bool mon_cgroup_limits_memory(const struct mon_cgroup *cgroup)
     return cgroup->places[0].folder >= 0 || cgroup->places[2].folder >= 0;
 }
 
+int64_t mon_cgroup_memory_in_use(const struct mon_cgroup *cgroup)
+{
+    static const char *const files[MON_CGROUP_PLACES] = {[0] = "memory.usage_in_bytes", [2] = "memory.current"};
+    for (size_t i = 0; i < MON_CGROUP_PLACES; i++) {
+        cleanup_free char *text = NULL;
+        if (cgroup->places[i].folder >= 0 && files[i] && path_read_file(cgroup->places[i].folder, files[i], 64, &text, NULL) == 0)
+            return strtoll(text, NULL, 10);
+    }
+    return -1;
+}
+
 void mon_cgroup_close(struct mon_cgroup *cgroup)
 {
     char name[32];

@@ -22,6 +22,7 @@ void mon_cgroup_open(struct mon_cgroup *cgroup, uint64_t memory_limit, uint32_t 
 /* Its later children are in it by birth. */
 void mon_cgroup_enter(const struct mon_cgroup *cgroup, pid_t process);
 bool mon_cgroup_limits_memory(const struct mon_cgroup *cgroup);
+int64_t mon_cgroup_memory_in_use(const struct mon_cgroup *cgroup); /* bytes; -1: not known */
 /* After the last process of the sandbox. */
 void mon_cgroup_close(struct mon_cgroup *cgroup);
 

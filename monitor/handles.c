@@ -112,6 +112,16 @@ int mon_handle_add(struct mon_handles *handles, int descriptor, unsigned kind, u
     return result;
 }
 
+uint32_t mon_handles_open(struct mon_handles *handles)
+{
+    uint32_t count = 0;
+    pthread_mutex_lock(&handles->lock);
+    for (uint32_t i = 0; i < handles->count; i++)
+        count += handles->entries[i].open;
+    pthread_mutex_unlock(&handles->lock);
+    return count;
+}
+
 int mon_handle_add_range(struct mon_handles *handles, uint32_t count, unsigned kind, bly_handle *out_first)
 {
     int result = 0;

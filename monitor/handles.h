@@ -39,6 +39,7 @@ int mon_handle_add_range(struct mon_handles *handles, uint32_t count, unsigned k
 /* A copy of the entry, whose descriptor stays open until mon_handle_put. -EBADF. */
 int mon_handle_get(struct mon_handles *handles, bly_handle handle, struct mon_handle *out_entry)
     __attribute__((warn_unused_result));
+uint32_t mon_handles_open(struct mon_handles *handles); /* how many there are */
 void mon_handle_put(struct mon_handles *handles, bly_handle handle);
 /* -EBADF. */
 int mon_handle_close(struct mon_handles *handles, bly_handle handle);

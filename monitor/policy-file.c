@@ -273,6 +273,7 @@ static int take_file(struct mon_policy *policy, const struct file_policy *file, 
         text_list_add(&policy->arguments, file->command[i]);
     if (file->command_count)
         take_text(&policy->program, file->command[0]);
+    policy->memory_given |= file->memory != NULL;
     if (file->memory && result == 0)
         result = policy_parse_memory(file->memory, &policy->memory_limit, error);
     if (file->user && result == 0)

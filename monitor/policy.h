@@ -53,7 +53,8 @@ struct mon_policy {
     char *host_name; /* uname inside */
 
     /* Limits; 0: none. */
-    uint64_t memory_limit; /* bytes, the private layer included */
+    uint64_t memory_limit; /* bytes, the private layer included; 0: none */
+    bool memory_given;     /* `memory_limit` was said; else it is decided by the host's memory */
     uint32_t process_limit;
     uint32_t open_file_limit;
 

@@ -342,6 +342,7 @@ static void end_eager(struct mon_rpc *rpc)
     if (!rpc->eager)
         return;
     atomic_store(&rpc->channel->eager, BLY_RPC_EAGER_OFF);
+    rpc->served_eagerly = atomic_load(&rpc->eager->served);
     free(rpc->eager);
     rpc->eager = NULL;
 }
@@ -355,6 +356,15 @@ int mon_rpc_start(struct mon_rpc *rpc)
             return result;
     }
     return 0;
+}
+
+uint64_t mon_rpc_served(const struct mon_rpc *rpc)
+{
+    uint64_t count = rpc->eager ? atomic_load(&rpc->eager->served) : rpc->served_eagerly;
+    for (size_t i = 0; i < sizeof(rpc->workers) / sizeof(rpc->workers[0]); i++)
+        if (rpc->workers[i])
+            count += atomic_load(&rpc->workers[i]->served);
+    return count;
 }
 
 void mon_rpc_watch(struct mon_rpc *rpc)

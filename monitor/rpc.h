@@ -61,6 +61,7 @@ struct mon_rpc {
     void *context;
 
     _Atomic bool stop;
+    uint64_t served_eagerly;  /* requests that were, once the workers have started */
     struct mon_worker *eager; /* the main thread's books while it serves alone; NULL once the workers have started */
     bool watched; /* a grant lies on a file system that may hang: mon_rpc_watch is called now and then */
     _Atomic uint32_t orphans[BLY_RPC_SLOT_COUNT]; /* the process whose request is being served in the slot though it has died; 0: none.
@@ -89,6 +90,8 @@ int mon_rpc_start(struct mon_rpc *rpc) __attribute__((warn_unused_result));
 bool mon_rpc_stop(struct mon_rpc *rpc);
 /* Starts a further worker for each doorbell whose own has been busy for a second while requests wait. */
 void mon_rpc_watch(struct mon_rpc *rpc);
+/* How many requests have been served. */
+uint64_t mon_rpc_served(const struct mon_rpc *rpc);
 /* Frees the slots of a process that has ended. */
 void mon_rpc_process_ended(struct mon_rpc *rpc, uint32_t process);
 

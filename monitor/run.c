@@ -22,6 +22,7 @@
 #define INIT_GRACE_NS 2000000000ull  /* from the main program's end to the sandbox's own */
 #define IMPATIENCE_NS 2000000000ull  /* three interrupts in this time end the sandbox */
 #define INTERRUPT_BYTE 3             /* Ctrl-C */
+#define AUDIT_PERIOD_NS 1000000000ull
 #define WATCH_PERIOD_NS 500000000ull
 
 /* Of the first moments. */
@@ -30,14 +31,6 @@
 #define LOOKS 16u            /* for requests between two for everything else */
 #define BUSY_NS 100000ull    /* the host's load is asked for so often; */
 #define BUSY_COUNT 3u        /* once does not count: the sandbox itself may have a thread more to run for a moment */
-
-/* A program started by `bailey exec`. */
-struct mon_execution {
-    uint32_t token;
-    bool ended;
-    struct mon_stdio stdio;
-    struct mon_execution *next;
-};
 
 /* ---- To the sandbox ---- */
 
@@ -183,6 +176,7 @@ static const struct mon_control_operations control_operations = {
     .stop = stop,
     .trace = trace,
     .list = list,
+    .inspect = mon_counters_write,
 };
 
 /* ---- From the sandbox ---- */
@@ -395,6 +389,14 @@ static void watch_workers(struct mon_timer *timer)
     mon_timer_start(&sandbox->loop, timer, WATCH_PERIOD_NS);
 }
 
+/* For who reads along, and so that little is lost with a monitor that is killed. */
+static void flush_audit(struct mon_timer *timer)
+{
+    struct mon_sandbox *sandbox = timer->context;
+    mon_audit_flush(sandbox->audit);
+    mon_timer_start(&sandbox->loop, timer, AUDIT_PERIOD_NS);
+}
+
 static int add_watch(struct mon_sandbox *sandbox, struct mon_watch *watch, int descriptor, mon_watch_function *function)
 {
     *watch = (struct mon_watch){.descriptor = descriptor, .events = EPOLLIN, .function = function, .context = sandbox};
@@ -424,6 +426,8 @@ static int start(struct mon_sandbox *sandbox, const int standard[3])
     if (result < 0)
         return error_set_errno(error, result, "cannot watch the sandbox");
     mon_stdio_raw(&sandbox->stdio, true);
+    if (sandbox->audit)
+        mon_timer_start(&sandbox->loop, &sandbox->audit_timer, AUDIT_PERIOD_NS);
     if (sandbox->rpc.watched)
         mon_timer_start(&sandbox->loop, &sandbox->watch_timer, WATCH_PERIOD_NS);
     return 0;
@@ -557,6 +561,7 @@ static void finish(struct mon_sandbox *sandbox)
 {
     sandbox->ending = true;
     mon_timer_stop(&sandbox->loop, &sandbox->kill_timer);
+    mon_timer_stop(&sandbox->loop, &sandbox->audit_timer);
     mon_timer_stop(&sandbox->loop, &sandbox->watch_timer);
     if (sandbox->walls || sandbox->child > 0)
         end_processes(sandbox);
@@ -596,6 +601,7 @@ int mon_run(const struct mon_policy *policy, const int standard[3], struct mon_r
                                    .signals = -1,
                                    .log_level = BLY_LOG_WARNING,
                                    .kill_timer = {.function = kill_late, .context = &sandbox},
+                                   .audit_timer = {.function = flush_audit, .context = &sandbox},
                                    .watch_timer = {.function = watch_workers, .context = &sandbox}};
     sandbox.loop.epoll = -1;
     sandbox.rpc.memory = -1;

@@ -38,6 +38,14 @@ struct mon_confinement {
     int wake_places[MON_WAKE_POOL_COUNT]; /* the wake pool's descriptors, made by the child */
 };
 
+/* A program started by `bailey exec`. */
+struct mon_execution {
+    uint32_t token;
+    bool ended;
+    struct mon_stdio stdio;
+    struct mon_execution *next;
+};
+
 struct mon_sandbox {
     const struct mon_policy *policy;
     struct mon_result *result;
@@ -60,7 +68,7 @@ struct mon_sandbox {
     int channel;                 /* our end of the control stream */
     int log;                     /* our end of the log pipe */
     struct mon_watch channel_watch, log_watch, signal_watch;
-    struct mon_timer kill_timer, watch_timer;
+    struct mon_timer kill_timer, watch_timer, audit_timer;
     int signals;                 /* signalfd */
 
     bool main_ended, main_failed, killed, ending;
@@ -95,6 +103,9 @@ int mon_execute_payload(const struct mon_execute *request, const char *directory
 
 /* confine.c: the child's function, from clone to exec; `argument` is a struct mon_confinement. Does not return. */
 int mon_confine_and_execute(void *argument);
+
+/* counters.c: one JSON object; `context` is the sandbox */
+void mon_counters_write(void *context, struct text *out_json);
 
 /* log-reader.c */
 void mon_log_read(struct mon_watch *watch, uint32_t events);

@@ -34,6 +34,11 @@ expect 0 "$BAILEY" ps --json
 python3 -c 'import json; x = json.load(open("out")); assert x[0]["name"] == "back" and x[0]["status"] == "running", x' || fail "ps --json"
 expect 0 "$BAILEY" inspect back
 python3 -c 'import json; x = json.load(open("out")); assert x[0]["running"]["policy"]["command"][0] == "sh", x' || fail "inspect"
+python3 -c '
+import json
+monitor = json.load(open("out"))[0]["running"]["monitor"]
+assert monitor["requests"] > 0 and 0 < monitor["handles"] < monitor["handle_limit"] and monitor["programs"] == 1, monitor
+' || fail "counters of the monitor: $(cat out)"
 for i in 1 2 3 4 5 6 7 8 9 10; do
     expect 0 "$BAILEY" logs back
     [ "$(wc -l <out)" = 2 ] && break

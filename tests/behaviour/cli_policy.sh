@@ -97,4 +97,26 @@ lines = [json.loads(line) for line in open("audit")]
 assert any(x.get("path") == "/w/in" and x["decision"] == "allowed" for x in lines)
 assert any(x.get("path") == "/etc/shadow" and x["decision"] == "denied" for x in lines)
 ' || fail "audit: $(tail -3 audit)"
+# What the sandbox refuses without asking is in it too.
+expect 0 "$BAILEY" run --audit audit2 -v "$PWD/granted:/w:ro" sh -c 'echo x >/w/made; mkdir /w/folder; rm /w/out; mv /w/out /w/moved; chmod 600 /w/out; true'
+python3 -c '
+import json
+lines = [json.loads(line) for line in open("audit2")]
+refused = [x["path"] for x in lines if x.get("by") == "sandbox"]
+assert refused == ["/w/made", "/w/folder", "/w/out", "/w/out", "/w/out"], refused
+assert all(x["decision"] == "denied" and x["error_name"] == "EROFS" for x in lines if x.get("by") == "sandbox")
+' || fail "audit of refused writes: $(tail -3 audit2)"
+
+# Memory: what is given is a limit; without, three quarters of the host's memory is.
+expect 0 "$BAILEY" run --memory 64m python3 -c '
+try:
+    bytearray(80 << 20)
+    print("no limit")
+except MemoryError:
+    print("limited")'
+says "limited"
+expect 0 "$BAILEY" run sh -c "awk '/MemTotal/ { print \$2 }' /proc/meminfo"
+[ "$(cat out)" -le $(($(awk '/MemTotal/ { print $2 }' /proc/meminfo) * 3 / 4)) ] || fail "no default limit of memory: $(cat out)"
+expect 0 "$BAILEY" run --memory 0 sh -c "awk '/MemTotal/ { print \$2 }' /proc/meminfo"
+says "$(awk '/MemTotal/ { print $2 }' /proc/meminfo)"
 exit 0
