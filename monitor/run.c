@@ -198,7 +198,7 @@ static void main_program_failed(struct mon_sandbox *sandbox, int code, const cha
     sandbox->main_failed = true;
     sandbox->failure = code < 0 ? code : -EINVAL;
     mon_policy_explain_program(sandbox->policy, sandbox->policy->program, what, sandbox->failure, sandbox->error);
-    kill_after(sandbox, INIT_GRACE_NS);
+    mon_kill(sandbox); /* nothing of it ran: there is nothing to wait for */
 }
 
 static void sandbox_panicked(struct mon_sandbox *sandbox, int code, const char *text)

@@ -8,6 +8,12 @@ expect 137 "$BAILEY" run sh -c 'kill -9 $$'
 expect 143 "$BAILEY" run sh -c 'kill $$'
 expect 127 "$BAILEY" run no-such-program-anywhere
 complains "no-such-program-anywhere"
+# At once: nothing is waited for that does not come.
+before=$(date +%s)
+for i in 1 2 3 4; do
+    expect 127 "$BAILEY" run no-such-program-anywhere
+done
+[ $(($(date +%s) - before)) -lt 5 ] || fail "a missing program takes long to be missed"
 expect 126 "$BAILEY" run /etc/passwd
 complains "not marked executable"
 expect 126 "$BAILEY" run /usr

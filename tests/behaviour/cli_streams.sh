@@ -42,4 +42,52 @@ is '42' 'echo "echo \$((6*7))" | "$BAILEY" run -t bash --norc | tr "\r" "\n" | g
 is 'hihi' 'printf hi | "$BAILEY" exec -t box cat'
 expect 5 "$BAILEY" run -t sh -c 'cat; exit 5'
 expect 5 "$BAILEY" exec -t box sh -c 'cat; exit 5'
+
+# Many threads wait on a stream of the host and on something of the sandbox at once, more than there are wake descriptors.
+cat >waiters.py <<'END'
+import os, select, sys, threading, time
+THREADS = 200
+pipes = [os.pipe() for _ in range(THREADS)]
+parked, woken, failed = threading.Semaphore(0), threading.Semaphore(0), []
+
+def poller(i):
+    waiter = select.poll() if i % 2 else select.epoll()
+    waiter.register(0, select.POLLIN)
+    waiter.register(pipes[i][0], select.POLLIN)
+    parked.release()
+    for expected in (pipes[i][0], 0):
+        ready = [descriptor for descriptor, _ in waiter.poll(30000 if i % 2 else 30)]
+        if ready != [expected]:
+            failed.append((i, expected, ready))
+        if expected:
+            os.read(expected, 1)
+        woken.release()
+
+threads = [threading.Thread(target=poller, args=(i,)) for i in range(THREADS)]
+for thread in threads:
+    thread.start()
+for _ in threads:
+    parked.acquire()
+time.sleep(0.3)
+for _, writer in reversed(pipes):
+    os.write(writer, b"x")
+for _ in threads:
+    woken.acquire()
+print("all woken", flush=True)
+for thread in threads:
+    thread.join()
+print(failed[:5])
+END
+cat >driver.py <<'END'
+import os, subprocess, sys
+program = subprocess.Popen([os.environ["BAILEY"], "run", "-v", os.getcwd() + "/waiters.py:/waiters.py:ro", "python3", "/waiters.py"],
+                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+first = program.stdout.readline()
+program.stdin.write("x")
+program.stdin.flush()
+rest = program.stdout.read()
+if first != "all woken\n" or rest != "[]\n" or program.wait() != 0:
+    sys.exit(f"{first!r}, {rest!r}, {program.wait()}")
+END
+timeout 60 python3 driver.py || fail "many waiters"
 exit 0

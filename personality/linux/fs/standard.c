@@ -4,6 +4,7 @@
  * file has the host's own offset, also when the program seeks: the next command of the same shell script goes on where it left
  * off. Only what is opened anew inside, as /dev/stdin, has a position of its own. Terminals do not come this way: they are the tty layer's. */
 #include "personality/linux/fs/standard.h"
+#include "personality/linux/fs/lower.h"
 #include "personality/linux/fs/poll.h"
 #include "personality/linux/fs/vfs.h"
 #include "personality/linux/process/process.h"
@@ -46,9 +47,14 @@ static int64_t move_some(const struct standard_stream *stream, struct io_buffer 
                          unsigned flags)
 {
     size_t count = io->count < VECTOR_MAX ? io->count : VECTOR_MAX;
-    int64_t moved = writing ? bly->stream_write(stream->handle, io->vector, count, offset, flags)
-                            : bly->stream_read(stream->handle, io->vector, count, offset, flags);
+    int64_t moved;
 
+    if (flags & BLY_STREAM_NO_WAIT)
+        moved = writing ? bly->stream_write(stream->handle, io->vector, count, offset, flags)
+                        : bly->stream_read(stream->handle, io->vector, count, offset, flags);
+    else
+        moved = writing ? stream_write_file(stream->handle, io->vector, count, offset, flags)
+                        : stream_read_file(stream->handle, io->vector, count, offset);
     if (moved > 0)
         advance(io, (size_t)moved);
     return moved;
@@ -66,8 +72,6 @@ static int64_t file_move(struct open_file *file, struct io_buffer *io, int64_t *
     while (io->size) {
         bool host_offset = position == &file->position && !stream->own_position;
         moved = move_some(stream, io, writing, host_offset ? BLY_AT_CURRENT : (uint64_t)*position, 0);
-        if (moved == -EINTR && total == 0)
-            moved = -ERESTARTSYS;
         if (moved <= 0)
             break;
         *position += moved;
@@ -183,6 +187,22 @@ static int64_t pipe_write(struct open_file *file, struct io_buffer *from, int64_
     return pipe_move(file, from, /*writing=*/true);
 }
 
+/* What is ready now. An interrupt would cut even this short; it stays noted for who waits. */
+static int look(const struct standard_stream *stream, unsigned events)
+{
+    struct bly_thread_block *block = thread_block();
+    bool interrupted = false;
+    int ready;
+
+    while ((ready = bly->wait_stream(stream->handle, events, 0)) == -EINTR) {
+        block->interrupt_pending = 0;
+        interrupted = true;
+    }
+    if (interrupted)
+        block->interrupt_pending = 1;
+    return ready;
+}
+
 static uint32_t pipe_poll(struct open_file *file, struct poll_table *table)
 {
     struct standard_stream *stream = file->object;
@@ -191,7 +211,7 @@ static uint32_t pipe_poll(struct open_file *file, struct poll_table *table)
 
     poll_wait(table, &stream->activity);
     poll_wait_stream(table, stream->handle, events | BLY_WAIT_ERROR | BLY_WAIT_HANG_UP);
-    int ready = bly->wait_stream(stream->handle, events, 0);
+    int ready = look(stream, events);
     if (ready < 0)
         return POLLERR;
     uint32_t result = (uint32_t)ready & (POLLIN | POLLOUT | POLLERR | POLLHUP);
