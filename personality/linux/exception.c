@@ -26,6 +26,9 @@ static bool in_leave_window(uint64_t address)
 static struct bly_context *redirect(struct bly_context *context, const char *entry, bool copy)
 {
     struct bly_context *top = entry_context(thread_block());
+    /* A thread_restore that was under way has come to its end, or begins again: left standing, this would let an interrupt throw away
+     * the call that is now served. */
+    *(volatile uint32_t *)thread_block()->personality_data = 0; /* ENTRY_BLOCK_RESTORING */
     if (copy) {
         *top = *context;
         top->vector_state = NULL;

@@ -194,7 +194,8 @@ static pthread_mutex_t *shared_mutex(int protocol)
     return mutex;
 }
 
-static void robust_mutexes_survive(int protocol, int by_signal)
+enum owner_end { BY_EXIT, BY_KILL, BY_EXEC };
+static void robust_mutexes_survive(int protocol, enum owner_end how)
 {
     pthread_mutex_t *mutex = shared_mutex(protocol);
     volatile int *locked = (volatile int *)(mutex + 1);
@@ -203,8 +204,10 @@ static void robust_mutexes_survive(int protocol, int by_signal)
         pthread_mutex_lock(mutex);
         *locked = 1;
         usleep(30000); /* the parent waits meanwhile */
-        if (by_signal)
+        if (how == BY_KILL)
             kill(getpid(), SIGKILL);
+        if (how == BY_EXEC)
+            execl("/proc/self/exe", "futex_owners", "no such case", NULL);
         _exit(0);
     }
     while (!*locked)
@@ -227,19 +230,24 @@ static void robust_mutexes_survive(int protocol, int by_signal)
 }
 static void robust_mutexes_survive_an_exit(void)
 {
-    robust_mutexes_survive(PTHREAD_PRIO_NONE, 0);
+    robust_mutexes_survive(PTHREAD_PRIO_NONE, BY_EXIT);
 }
 static void robust_mutexes_survive_a_kill(void)
 {
-    robust_mutexes_survive(PTHREAD_PRIO_NONE, 1);
+    robust_mutexes_survive(PTHREAD_PRIO_NONE, BY_KILL);
+}
+/* execve(2): the robust list goes with the memory it lies in, and so do the locks. */
+static void robust_mutexes_survive_an_exec(void)
+{
+    robust_mutexes_survive(PTHREAD_PRIO_NONE, BY_EXEC);
 }
 static void robust_pi_mutexes_survive_an_exit(void)
 {
-    robust_mutexes_survive(PTHREAD_PRIO_INHERIT, 0);
+    robust_mutexes_survive(PTHREAD_PRIO_INHERIT, BY_EXIT);
 }
 static void robust_pi_mutexes_survive_a_kill(void)
 {
-    robust_mutexes_survive(PTHREAD_PRIO_INHERIT, 1);
+    robust_mutexes_survive(PTHREAD_PRIO_INHERIT, BY_KILL);
 }
 
 static void *thread_dies_holding(void *argument)
@@ -290,6 +298,7 @@ static const struct guest_case cases[] = {
     GUEST_CASE(waiters_are_requeued_to_a_pi_lock),
     GUEST_CASE(robust_mutexes_survive_an_exit),
     GUEST_CASE(robust_mutexes_survive_a_kill),
+    GUEST_CASE(robust_mutexes_survive_an_exec),
     GUEST_CASE(robust_pi_mutexes_survive_an_exit),
     GUEST_CASE(robust_pi_mutexes_survive_a_kill),
     GUEST_CASE(a_threads_end_frees_robust_mutexes),
