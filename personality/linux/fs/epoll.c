@@ -16,7 +16,7 @@
 #define EVENT_BITS (EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLNVAL | EPOLLRDNORM | \
                     EPOLLRDBAND | EPOLLWRNORM | EPOLLWRBAND | EPOLLMSG | EPOLLRDHUP)
 #define EXCLUSIVE_OK (EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE)
-enum { NESTING_MAX = 4, ITEM_STREAMS = 3 };
+enum { NESTING_MAX = 3, ITEM_STREAMS = 3 };
 
 struct epoll_roots {
     struct mutex nesting; /* held while one set is put into another: the check for loops needs a quiet graph */
@@ -465,7 +465,7 @@ LX_SYSCALL(epoll_ctl, int epoll_fd, int operation, int fd, struct epoll_event *g
         return -EFAULT;
     scoped_file epoll_file = fd_get(epoll_fd);
     scoped_file file = epoll_file ? fd_get(fd) : NULL;
-    if (!epoll_file || !file)
+    if (!epoll_file || !file || (file->flags & O_PATH))
         return -EBADF;
     if (!file->ops->poll)
         return -EPERM;

@@ -71,6 +71,7 @@ struct mm {
     uint32_t lock_future;         /* mlockall(MCL_FUTURE) */
     uint32_t barrier_registered;  /* membarrier(2): MEMBARRIER_CMD_REGISTER_* that were done */
     uint64_t peak_bytes;          /* largest mapped_bytes: VmPeak */
+    struct aio_context *aio;      /* syscall/aio.c */
 };
 
 struct mm *mm_create(void);

@@ -7,6 +7,7 @@
 
 #include "personality/linux/fs/vfs.h"
 #include "personality/linux/process/patch.h"
+#include "personality/linux/syscall/aio.h"
 
 static int compare_regions(const struct tree_node *a, const struct tree_node *b)
 {
@@ -258,6 +259,7 @@ struct mm *mm_copy(struct mm *from)
     to->region_count = 0;
     to->lock_future = 0; /* mlock(2): locks are not inherited by a child */
     to->patches = NULL;
+    to->aio = NULL;
     to->executable = NULL;
     to->executable_dentry = NULL;
     for (struct tree_node *node = tree_first(&from->regions); node; node = tree_next(node)) {
@@ -314,6 +316,7 @@ void mm_unref(struct mm *mm)
 {
     if (!mm || --mm->references)
         return;
+    aio_mm_released(mm);
     drop_regions(mm);
     mm_drop_references(mm);
     heap_free(mm);
@@ -328,6 +331,7 @@ void mm_reset_address_space(void)
     if (!mm)
         return;
     mutex_acquire(&mm->mutex);
+    aio_mm_released(mm);
     drop_regions(mm);
     mm_drop_references(mm);
     struct mutex mutex = mm->mutex;

@@ -51,7 +51,9 @@ static int inet_check(int type, int protocol)
         return protocol == 0 || protocol == IPPROTO_TCP_ ? 0 : -EPROTONOSUPPORT;
     if (type == LX_SOCK_DGRAM)
         return protocol == 0 || protocol == IPPROTO_UDP_ || protocol == LX_PROTOCOL_UDPLITE ? 0 : -EPROTONOSUPPORT;
-    return type == LX_SOCK_RAW ? -EPERM : -ESOCKTNOSUPPORT;
+    if (type == LX_SOCK_RAW)
+        return protocol ? -EPERM : -EPROTONOSUPPORT;
+    return -ESOCKTNOSUPPORT;
 }
 
 static int parse_sized(const unsigned char *address, size_t size, size_t wanted, int family, struct socket_name *out_name)

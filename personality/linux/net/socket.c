@@ -223,6 +223,8 @@ static long socket_ioctl(struct open_file *file, unsigned request, uint64_t argu
         break;
     }
     case SIOCATMARK_REQUEST:
+        if (!socket_is_stream(socket))
+            return -ENOTTY;
         value = socket->oob >= 0 && socket->received_bytes == 0;
         break;
     default: {

@@ -103,7 +103,8 @@ static struct lx_thread *copy_thread(struct lx_thread *parent, const struct clon
     }
     if (request->flags & CLONE_CHILD_CLEARTID)
         thread->clear_child_tid = request->child_tid;
-    thread->timer_slack_ns = parent->timer_slack_ns;
+    /* PR_SET_TIMERSLACK(2const): what the creator has now is both. */
+    thread->timer_slack_ns = thread->timer_slack_default_ns = parent->timer_slack_ns;
     thread->start_ns = lx_monotonic_ns();
     return thread;
 }

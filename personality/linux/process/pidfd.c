@@ -4,6 +4,7 @@
 #include "personality/linux/process/lifecycle.h"
 
 #include <linux/fcntl.h>
+#include <linux/ioctl.h>
 #include <linux/poll.h>
 #include <linux/pidfd.h>
 #include <linux/stat.h>
@@ -27,10 +28,57 @@ static void pidfd_describe(struct open_file *file, char *text, size_t size)
     format(text, size, "Pid:\t%d\nNSpid:\t%d\n", pid, pid);
 }
 
+/* struct pidfd_info of Linux 6.16. */
+struct pidfd_info {
+    uint64_t mask, cgroup_id;
+    uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+    int32_t exit_code;
+    uint32_t core_dump_mask, spare;
+};
+enum { PIDFD_INFO_ALWAYS = 7 /* ids, credentials, cgroup */, PIDFD_INFO_EXIT = 8, PIDFD_INFO_SIZE_FIRST = 64 };
+#define PIDFD_GET_INFO_FIRST _IOC(_IOC_READ | _IOC_WRITE, 0xff, 11, 0)
+
+static void fill_info(struct lx_process *process, struct pidfd_info *info)
+{
+    scoped_lock(&process_table()->lock);
+    const struct credentials *of = &process->credentials;
+    bool reaped = process->state == PROCESS_DEAD;
+    bool wants_exit = info->mask & PIDFD_INFO_EXIT;
+    *info = (struct pidfd_info){
+        .mask = reaped ? 0 : PIDFD_INFO_ALWAYS,
+        .ruid = of->uid, .rgid = of->gid, .euid = of->euid, .egid = of->egid,
+        .suid = of->suid, .sgid = of->sgid, .fsuid = of->fsuid, .fsgid = of->fsgid,
+    };
+    if (!reaped) {
+        info->pid = info->tgid = (uint32_t)process->pid;
+        info->ppid = process->parent ? (uint32_t)process->parent->pid : 0;
+    } else if (wants_exit) {
+        info->mask |= PIDFD_INFO_EXIT;
+        info->exit_code = process->wait_status;
+    }
+}
+
+static long pidfd_ioctl(struct open_file *file, unsigned request, uint64_t argument)
+{
+    struct pidfd_info info;
+    size_t size = _IOC_SIZE(request);
+    if ((request & ~(unsigned)IOCSIZE_MASK) != PIDFD_GET_INFO_FIRST)
+        return -ENOTTY;
+    if (!argument || size < PIDFD_INFO_SIZE_FIRST)
+        return -EINVAL;
+    if (guest_read(&info.mask, (void *)argument, sizeof info.mask) < 0)
+        return -EFAULT;
+    fill_info(file->object, &info);
+    if (!info.mask)
+        return -ESRCH;
+    return guest_write((void *)argument, &info, size < sizeof info ? size : sizeof info);
+}
+
 static const struct file_ops pidfd_ops = {
     .name = "anon_inode:[pidfd]",
     .poll = pidfd_poll,
     .close = pidfd_close,
+    .ioctl = pidfd_ioctl,
     .describe = pidfd_describe,
     .positionless = true,
 };

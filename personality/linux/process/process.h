@@ -108,7 +108,7 @@ struct lx_thread {
     uint64_t start_ns;
     void *futex_waiter;
     uint32_t futex_exited;            /* its futexes have been given up: it is ending. process_table.lock */
-    uint64_t timer_slack_ns;
+    uint64_t timer_slack_ns, timer_slack_default_ns; /* 0: 50 us */
     const struct credentials *access_credentials; /* access(2): asks with other ids for a moment; NULL: the process's own */
 };
 

@@ -186,6 +186,14 @@ static int send_to_many(int pid, int signal, const siginfo_t *info)
     return result;
 }
 
+/* kill(2) takes the id of any thread for its process. Table lock held. */
+static struct lx_process *find_by_any_id(int pid)
+{
+    struct lx_process *process = process_find(pid);
+    struct lx_thread *thread = process ? NULL : thread_find(pid);
+    return thread ? thread->process : process;
+}
+
 LX_SYSCALL(kill, int pid, int signal)
 {
     if (signal < 0 || signal > LX_SIGNAL_COUNT)
@@ -197,12 +205,7 @@ LX_SYSCALL(kill, int pid, int signal)
     scoped_lock(&lx_kernel->table.lock);
     if (pid <= 0)
         return send_to_many(pid, signal, &info);
-    struct lx_process *process = process_find(pid);
-    if (!process) {
-        /* kill(2) takes the id of any thread for its process. */
-        struct lx_thread *thread = thread_find(pid);
-        process = thread ? thread->process : NULL;
-    }
+    struct lx_process *process = find_by_any_id(pid);
     return process ? send_checked(process, NULL, signal, &info) : -ESRCH;
 }
 
@@ -256,7 +259,7 @@ LX_SYSCALL(rt_sigqueueinfo, int pid, int signal, const siginfo_t *guest_info)
     if (error)
         return error;
     scoped_lock(&lx_kernel->table.lock);
-    struct lx_process *process = pid > 0 ? process_find(pid) : NULL;
+    struct lx_process *process = pid > 0 ? find_by_any_id(pid) : NULL;
     return process ? send_checked(process, NULL, signal, &info) : -ESRCH;
 }
 

@@ -136,10 +136,12 @@ static int64_t vectored(int fd, const struct iovec *guest, uint64_t count, const
     struct vector vector;
     int64_t result;
 
-    if (!file || !(direction == READ ? file_can_read(file) : file_can_write(file)))
+    if (!file)
         return -EBADF;
     if (offset && file->ops->positionless)
         return -ESPIPE;
+    if (!(direction == READ ? file_can_read(file) : file_can_write(file)))
+        return -EBADF;
     if (flags & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | 0x20 /* RWF_NOAPPEND */))
         return -EOPNOTSUPP;
     if ((flags & RWF_APPEND) && (flags & 0x20))

@@ -168,13 +168,72 @@ LX_SYSCALL(umount2, const char *path, int flags)
     return vfs_unmount(where, flags & MNT_DETACH);
 }
 
+/* ---- File systems by number (obsolete) ---- */
+
+LX_SYSCALL(sysfs, int option, uint64_t argument, char *out_name)
+{
+    char name[64];
+    enum { INDEX_OF = 1, NAME_OF, COUNT };
+
+    if (option == COUNT)
+        return (long)vfs()->type_count;
+    if (option == NAME_OF) {
+        if (argument >= vfs()->type_count)
+            return -EINVAL;
+        const char *of = vfs()->types[argument]->name;
+        return guest_write(out_name, of, strlen(of) + 1);
+    }
+    if (option != INDEX_OF)
+        return -EINVAL;
+    int64_t size = guest_read_string(name, (const char *)argument, sizeof(name));
+    if (size < 0)
+        return size == -ENAMETOOLONG ? -EINVAL : size;
+    for (uint32_t i = 0; i < vfs()->type_count; i++)
+        if (!strcmp(vfs()->types[i]->name, name))
+            return (long)i;
+    return -EINVAL;
+}
+
+struct ustat_data { int32_t blocks_free; uint64_t files_free; char name[6], pack[6]; };
+
+LX_SYSCALL(ustat, uint32_t device, struct ustat_data *out)
+{
+    struct filesystem_statistics statistics = { 0 };
+    struct superblock *superblock = NULL;
+    {
+        scoped_lock(&vfs()->tree_lock);
+        list_for_each(node, &vfs()->mounts) {
+            struct mount *mount = container_of(node, struct mount, all);
+            if (mount->superblock->device == device) {
+                superblock = mount->superblock;
+                superblock->references++;
+                break;
+            }
+        }
+    }
+    if (!superblock)
+        return -EINVAL;
+    if (superblock->type->statistics)
+        superblock->type->statistics(superblock, &statistics);
+    superblock_unref(superblock);
+    struct ustat_data data = { .blocks_free = (int32_t)statistics.blocks_free, .files_free = statistics.files_free };
+    return guest_write(out, &data, sizeof(data));
+}
+
 /* ---- File handles ---- */
+
+enum { HANDLE_SIZE_MAX = 128 }; /* MAX_HANDLE_SZ */
 
 LX_SYSCALL(name_to_handle_at, int directory_fd, const char *path, void *handle, int *mount_id, int flags)
 {
     scoped_dentry dentry = NULL;
 
+    uint32_t size;
     if (flags & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH))
+        return -EINVAL;
+    if (guest_read(&size, handle, sizeof size) < 0)
+        return -EFAULT;
+    if (size > HANDLE_SIZE_MAX)
         return -EINVAL;
     int error = vfs_lookup_at(directory_fd, path, (flags & AT_SYMLINK_FOLLOW ? LOOKUP_FOLLOW : 0) | (flags & AT_EMPTY_PATH ? LOOKUP_EMPTY : 0), &dentry);
     return error < 0 ? error : -EOPNOTSUPP;

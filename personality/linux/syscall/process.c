@@ -169,7 +169,7 @@ LX_SYSCALL(prctl, int option, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
     case PR_GET_TIMERSLACK:
         return (long)(thread->timer_slack_ns ? thread->timer_slack_ns : 50000);
     case PR_SET_TIMERSLACK:
-        thread->timer_slack_ns = a > INT64_MAX ? 0 : a;
+        thread->timer_slack_ns = a > 0 && a <= INT64_MAX ? a : thread->timer_slack_default_ns;
         return 0;
     case PR_SET_THP_DISABLE:
         return b || c || d ? -EINVAL : set_flag(&process->huge_pages_disabled, !!a, 1);

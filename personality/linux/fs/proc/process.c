@@ -8,18 +8,20 @@
 enum { CLOCK_TICKS = 100 };
 static unsigned long ticks(uint64_t ns) { return (unsigned long)(ns / (1000000000u / CLOCK_TICKS)); }
 
-/* R running, S sleeping, T stopped, Z zombie: of the node's thread (argument 1) or the whole process. */
+/* R running, S sleeping, T stopped, Z zombie: of the node's thread (argument 1); of a process, that of its leader. */
 static char state_of(struct lx_process *process, uint64_t tid)
 {
     if (process->state == PROCESS_ZOMBIE || process->state == PROCESS_DEAD)
         return 'Z';
     if (process->state == PROCESS_STOPPED)
         return 'T';
+    int32_t wanted = tid ? (int32_t)tid : process->pid;
     list_for_each(node, &process->threads) {
         struct lx_thread *thread = container_of(node, struct lx_thread, process_node);
         uint32_t state = thread->base.state;
-        if ((!tid || thread->tid == (int32_t)tid) && (state == THREAD_IN_GUEST || state == THREAD_IN_KERNEL))
-            return 'R';
+        /* A sleeper that was told of something runs, as far as anybody can see. */
+        if (thread->tid == wanted)
+            return state == THREAD_IN_GUEST || state == THREAD_IN_KERNEL || thread->base.work_pending ? 'R' : 'S';
     }
     return 'S';
 }

@@ -77,7 +77,7 @@ static int show_stat(const struct pseudo_node *node, struct text *out)
 
 static int show_version(const struct pseudo_node *node, struct text *out)
 {
-    text_add(out, "Linux version 6.1.0-bailey (bailey) (gcc) #1 SMP PREEMPT_DYNAMIC\n");
+    text_add(out, "Linux version " LX_KERNEL_RELEASE " (bailey) (gcc) " LX_KERNEL_VERSION "\n");
     return 0;
 }
 

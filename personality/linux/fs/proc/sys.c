@@ -65,7 +65,7 @@ static const struct pseudo_entry kernel_entries[] = {
     PSEUDO_FILE("domainname", 0444, show_domain_name),
     PSEUDO_FILE("pid_max", 0444, show_pid_max),
     PSEUDO_DIRECTORY("random", random_entries),
-    PSEUDO_TEXT("ostype", "Linux\n"), PSEUDO_TEXT("osrelease", "6.1.0-bailey\n"), PSEUDO_TEXT("version", "#1 SMP PREEMPT_DYNAMIC\n"), PSEUDO_TEXT("arch", "x86_64\n"),
+    PSEUDO_TEXT("ostype", "Linux\n"), PSEUDO_TEXT("osrelease", LX_KERNEL_RELEASE "\n"), PSEUDO_TEXT("version", LX_KERNEL_VERSION "\n"), PSEUDO_TEXT("arch", "x86_64\n"),
     PSEUDO_TEXT("cap_last_cap", "40\n"), PSEUDO_TEXT("ngroups_max", "65536\n"), PSEUDO_TEXT("threads-max", "127000\n"), PSEUDO_TEXT("core_pattern", "core\n"),
     PSEUDO_TEXT("core_uses_pid", "0\n"), PSEUDO_TEXT("shmmax", "18446744073692774399\n"), PSEUDO_TEXT("shmall", "18446744073692774399\n"), PSEUDO_TEXT("shmmni", "4096\n"),
     PSEUDO_TEXT("sem", "32000\t1024000000\t500\t4096\n"), PSEUDO_TEXT("msgmax", "8192\n"), PSEUDO_TEXT("msgmnb", "16384\n"), PSEUDO_TEXT("msgmni", "4096\n"),
