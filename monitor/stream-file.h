@@ -38,8 +38,9 @@ struct mon_open_folder {
 struct mon_files {
     struct mon_folder *folders;
     uint32_t folder_count;
-    uid_t operator_user; /* whose files appear as root's */
-    gid_t operator_group;
+    /* The files of the one who runs Bailey belong, inside, to the user that the program runs as. Root's stay root's. */
+    uid_t operator_user, shown_user;
+    gid_t operator_group, shown_group;
     int watch;       /* inotify descriptor, which the sandbox reads; -1: no live folder, or not to be had */
     int descriptors; /* /proc/self/fd: the way to open anew what is held; -1 where there is no /proc */
     struct mon_audit *audit; /* NULL: none */

@@ -50,6 +50,8 @@ int mon_files_init(struct mon_files *files, const struct mon_policy *policy)
     pthread_mutex_init(&files->open_folder_lock, NULL);
     files->operator_user = geteuid();
     files->operator_group = getegid();
+    files->shown_user = files->operator_user ? policy->user : 0;
+    files->shown_group = files->operator_group ? policy->group : 0;
     files->descriptors = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
     files->folders = calloc(policy->mount_count ? policy->mount_count : 1, sizeof(*files->folders));
     if (!files->folders)
