@@ -185,7 +185,7 @@ const struct option_help launch_options[] = {
      "host's; 0: none)"},
     {0, "pids", "N", "limit of processes and threads (default 4096)"},
     {0, "read-only", "[=BOOL]", "no private writable layer over the root (only /tmp and /run)"},
-    {0, "layer", "DIR", "keep the private layer in DIR instead of in memory"},
+    {0, "layer", "DIR", "begin with the private layer kept in DIR, and keep it there at the end"},
     {0, "user", "UID[:GID]", "user that the program runs as inside (default: root)"},
     {0, "hostname", "NAME", "host name inside"},
     {0, "rootfs", "DIR", "use DIR as root instead of the view of this host"},
@@ -253,7 +253,8 @@ int launch_read(struct launch *launch, const struct command *command, int argc, 
     return 0;
 }
 
-/* Three quarters of the host's memory: enough for a sandbox that has the machine for itself, and the host goes on. */
+/* Three quarters of the host's memory: enough for a sandbox that has the machine for itself, and
+ * the host goes on. */
 static uint64_t default_memory_limit(void)
 {
     struct sysinfo host;

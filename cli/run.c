@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -31,11 +32,29 @@ static void fill_standard(void)
         close(descriptor);
 }
 
-static int make_layer_folder(const struct mon_policy *policy, struct error *error)
+/* Makes the folder that keeps the layer and takes it for this sandbox alone: the lock ends with the
+ * process. */
+static int open_layer(struct mon_policy *policy, struct error *error)
 {
-    if (policy->layer_path && mkdir(policy->layer_path, 0700) < 0 && errno != EEXIST)
+    char resolved[PATH_MAX];
+    if (!policy->layer_path)
+        return 0;
+    if (mkdir(policy->layer_path, 0700) < 0 && errno != EEXIST)
         return error_set_errno(error, -errno, "cannot make the layer folder %s",
                                policy->layer_path);
+    int folder = open(policy->layer_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0 || !realpath(policy->layer_path, resolved))
+        return error_set_errno(error, -errno, "cannot open the layer folder %s",
+                               policy->layer_path);
+    if (access(resolved, R_OK | W_OK | X_OK) < 0)
+        return error_set_errno(error, -errno, "cannot write to the layer folder %s",
+                               policy->layer_path);
+    if (flock(folder, LOCK_EX | LOCK_NB) < 0) {
+        error_set(error, -EBUSY, "the layer folder %s is in use by another sandbox",
+                  policy->layer_path);
+        return error_hint(error, "wait for its end, or name another folder");
+    }
+    mon_policy_add_mount(policy, resolved, MON_STORE_PLACE, BLY_MOUNT_STORE);
     return 0;
 }
 
@@ -59,7 +78,7 @@ int run_sandbox(struct launch *launch, struct error *error)
     policy->log_path = path_join(entry.path, "log");
     result = launch_complete(launch, error);
     if (result == 0)
-        result = make_layer_folder(policy, error);
+        result = open_layer(policy, error);
     struct mon_result end = {0};
     if (result == 0) {
         const int standard[3] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};

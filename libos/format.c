@@ -4,6 +4,8 @@
 
 #include "libos/abi.h"
 #include "libos/text.h"
+#include "libos/thread.h"
+#include <asm/errno.h>
 
 struct output {
     char *buffer;
@@ -279,10 +281,15 @@ void panic(const char *pattern, ...)
         length = sizeof record.text - 1;
     record.header.size = (uint32_t)length;
 
-    bly->log(BLY_LOG_ERROR, record.text, (size_t)length);
     const struct bly_start_info *info = (const void *)BLY_START_INFO;
     struct bly_iovec vector = {&record, sizeof record.header + (size_t)length};
-    bly->stream_write(info->control, &vector, 1, BLY_AT_CURRENT, BLY_STREAM_NO_WAIT);
+    int64_t told;
+    do /* an interrupt would cut it short */
+        thread_block()->interrupt_pending = 0;
+    while ((told = bly->stream_write(info->control, &vector, 1, BLY_AT_CURRENT,
+                                     BLY_STREAM_NO_WAIT)) == -EINTR);
+    /* The user reads it once; the log has it in any case. */
+    bly->log(told < 0 ? BLY_LOG_ERROR : BLY_LOG_INFO, record.text, (size_t)length);
     bly->process_exit(255);
     __builtin_trap();
 }

@@ -21,6 +21,7 @@ enum mon_mount_flags {
      * operator may read. */
     MON_MOUNT_DEFAULT_VIEW = 0x10000
 };
+#define MON_STORE_PLACE "/.layer" /* what the audit calls the folder that keeps the layers; programs do not see it */
 struct mon_mount {
     char *host_path;  /* of a folder, or of a file with BLY_MOUNT_FILE */
     char *guest_path; /* absolute, normalised */

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #define INIT_GRACE_NS 2000000000ull  /* from the main program's end to the sandbox's own */
+#define KEEPING_NS 60000000000ull    /* more of it where the layer must be written first */
 #define IMPATIENCE_NS 2000000000ull  /* three interrupts in this time end the sandbox */
 #define INTERRUPT_BYTE 3             /* Ctrl-C */
 #define AUDIT_PERIOD_NS 1000000000ull
@@ -152,7 +153,8 @@ static void stop(void *context, uint32_t grace_ms)
         mon_kill(sandbox);
     /* The sandbox kills its programs itself after the grace; this is for one that does not. */
     mon_timer_stop(&sandbox->loop, &sandbox->kill_timer);
-    mon_timer_start(&sandbox->loop, &sandbox->kill_timer, ((uint64_t)grace_ms + 1000) * 1000000);
+    mon_timer_start(&sandbox->loop, &sandbox->kill_timer,
+                    ((uint64_t)grace_ms + 1000) * 1000000 + (sandbox->policy->layer_path ? KEEPING_NS : 0));
 }
 
 static void trace(void *context, uint32_t flags)

@@ -60,7 +60,7 @@ static uint32_t put_mounts(struct block *block, const struct mon_policy *policy,
     for (size_t i = 0; i < policy->mount_count; i++) {
         struct bly_start_mount mount = {
             .guest_path = put_string(block, policy->mounts[i].guest_path),
-            .flags = policy->mounts[i].flags & (BLY_MOUNT_LAYERED | BLY_MOUNT_READ_ONLY | BLY_MOUNT_FILE),
+            .flags = policy->mounts[i].flags & (BLY_MOUNT_LAYERED | BLY_MOUNT_READ_ONLY | BLY_MOUNT_FILE | BLY_MOUNT_STORE),
             .host_path = put_string(block, policy->mounts[i].host_path),
             .attributes = put_attributes(block, files, i),
         };

@@ -12,7 +12,8 @@
 enum bly_mount_flags {
     BLY_MOUNT_LAYERED = 1, /* the private writable layer lies over it; the folder itself is not written, names and attributes may be cached */
     BLY_MOUNT_READ_ONLY = 2,
-    BLY_MOUNT_FILE = 4     /* the grant is a single file */
+    BLY_MOUNT_FILE = 4,    /* the grant is a single file */
+    BLY_MOUNT_STORE = 8    /* --layer: not shown to programs; the private layers are kept here */
 };
 /* One granted host folder (or file). URIs name it by its index in the list. Listed parents first. */
 struct bly_start_mount {

@@ -7,6 +7,7 @@
 
 #include "libos/abi.h"
 #include "personality/linux/file.h"
+#include "personality/linux/fs/layer_store.h"
 #include "personality/linux/fs/standard.h"
 #include "personality/linux/fs/vfs.h"
 #include "personality/linux/process/lifecycle.h"
@@ -272,7 +273,7 @@ static void start_main_program(void)
 /* ---- Reaping ---------------------------------------------------------------------------------------------------- */
 
 /* The main program has ended: so does the sandbox. A pid namespace takes the rest along; without one they are told. */
-static _Noreturn void end_sandbox(void)
+static _Noreturn void end_sandbox(int32_t status)
 {
     struct bly_process_end end;
     uint64_t deadline = lx_monotonic_ns() + END_GRACE_NS;
@@ -292,6 +293,10 @@ static _Noreturn void end_sandbox(void)
     lock_release(&process_table()->lock);
     while (others && bly->process_wait(&end, deadline) == 0)
         process_host_ended(&end);
+    if (layer_store_is_used()) {
+        layer_store_save();
+        init_report(BLY_CONTROL_ENDED, 0, status, NULL, 0);
+    }
     bly->process_exit(0);
     __builtin_unreachable();
 }
@@ -303,9 +308,11 @@ static void report_ended_programs(void)
     while (process_take_ended_program(&token, &status)) {
         if (token == NO_TOKEN)
             continue;
-        init_report(BLY_CONTROL_ENDED, token, status, NULL, 0);
+        /* The monitor's patience begins with the report: what is kept on disk is written before. */
+        if (token != 0 || !layer_store_is_used())
+            init_report(BLY_CONTROL_ENDED, token, status, NULL, 0);
         if (token == 0)
-            end_sandbox();
+            end_sandbox(status);
     }
 }
 

@@ -182,6 +182,33 @@ static struct inode *name_remove(struct layer_node *node, struct layer_entry *en
     return held;
 }
 
+int layer_restore_entry(struct inode *directory, const char *name, size_t size, struct inode *inode, bool covers_lower)
+{
+    struct layer_node *node = layer_node(directory);
+    struct layer_entry *entry = entry_prepare(node, name, size);
+
+    if (!entry)
+        return -ENOMEM;
+    if (entry->inode)
+        inode_unref(entry->inode);
+    entry_set(node, entry, inode);
+    entry->covers_lower = covers_lower;
+    return 0;
+}
+
+bool layer_is_noted(const struct inode *directory, const char *name, size_t size)
+{
+    return directory->ops == &layer_ops && entry_find(layer_node(directory), name, size);
+}
+
+void layer_note_generated(struct inode *inode)
+{
+    if (inode->ops != &layer_ops)
+        return;
+    layer_node(inode)->flags |= LAYER_GENERATED;
+    layer_node(inode)->generated_ns = inode->change_ns;
+}
+
 static bool merges_lower(const struct layer_node *node)
 {
     return node->lower_path != NULL;
@@ -562,6 +589,7 @@ static void layer_superblock_release(struct superblock *superblock)
     struct layer *layer = superblock->data;
 
     heap_free(layer->identities);
+    heap_free(layer->store_key);
     heap_free(layer);
 }
 

@@ -23,6 +23,10 @@ struct layer {                     /* superblock->data */
     uint64_t devices[LAYER_DEVICES_MAX]; /* host devices seen below: an inode number is told apart by the index */
     uint32_t device_count;
     _Atomic uint64_t page_count;   /* of bulk memory, against superblock->limit_bytes */
+    char *store_key;               /* layers that are kept (layer_store.c): the name of their files; the next number for contents */
+    uint64_t next_stored;
+    struct superblock *superblock;
+    struct layer *store_next;
 };
 
 struct layer_entry {
@@ -38,13 +42,17 @@ struct layer_extent { uint64_t page, count, bulk_offset; }; /* in pages, pages, 
 struct layer_xattr { struct layer_xattr *next; void *value; uint32_t size; bool removed; char name[]; };
 struct layer_listing { uint64_t references, size; unsigned char records[]; }; /* of struct linux_dirent64, as the host gave them */
 
-enum layer_node_flags { LAYER_PINNED = 1, LAYER_UPPER = 2 /* contents are in memory */, LAYER_HAS_IDENTITY = 4 };
+enum layer_node_flags { LAYER_PINNED = 1, LAYER_UPPER = 2 /* contents are in memory */, LAYER_HAS_IDENTITY = 4,
+                        LAYER_GENERATED = 8 /* made at the start, and made anew in the next sandbox */ };
 
 struct layer_node {                /* inode->data */
     char *lower_path;              /* below the lower folder, without a slash at either end; NULL: no lower file */
     uint64_t lower_device, lower_inode;
     int64_t lower_birth;
     struct layer_node *identity_next, **identity_link;
+    uint64_t stored;               /* number of the kept file that the contents are in instead (layer_store.c); 0: none */
+    uint32_t store_number;         /* of the node, while the layer is being kept */
+    int64_t generated_ns;          /* LAYER_GENERATED: change time of the file as it was made */
     struct inode *inode;
     _Atomic uint32_t flags;        /* enum layer_node_flags */
 
@@ -68,7 +76,7 @@ struct layer_node {                /* inode->data */
 };
 static inline struct layer_node *layer_node(const struct inode *inode) { return inode->data; }
 static inline struct layer *layer_of(const struct inode *inode) { return inode->superblock->data; }
-static inline bool layer_reads_lower(const struct layer_node *node) { return node->lower_path && !(node->flags & LAYER_UPPER); }
+static inline bool layer_reads_lower(const struct layer_node *node) { return (node->lower_path || node->stored) && !(node->flags & LAYER_UPPER); }
 
 extern const struct filesystem_type layer_type; /* "tmpfs" to mount(2); overlay mounts have a type of their own for show */
 extern const struct filesystem_type layer_over_type;
@@ -79,9 +87,14 @@ int layer_pin(struct inode *inode);            /* before the first change of a l
 void layer_unpin(struct inode *inode);         /* the last name is gone. The caller holds a reference */
 int layer_uri(const struct layer *layer, const char *path, const char *name, size_t name_size, char *out_uri, size_t size);
 #define LAYER_URI_MAX (LX_PATH_MAX + 32)
+/* For what is known from before: the entry stands for `inode`, NULL: whiteout. */
+int layer_restore_entry(struct inode *directory, const char *name, size_t size, struct inode *inode, bool covers_lower);
+bool layer_is_noted(const struct inode *directory, const char *name, size_t size); /* the table has it, be it as a whiteout */
+void layer_note_generated(struct inode *inode);
 struct inode *layer_new_node(struct superblock *superblock, uint32_t mode);
 
 /* layer_lower.c */
+int layer_lower_by_path(struct superblock *superblock, const char *path, size_t size, struct inode **out_inode);
 int layer_lower_lookup(struct inode *directory, const char *name, size_t size, struct inode **out_inode);
 int layer_lower_acquire(struct inode *inode, bly_handle *out_handle); /* the lower file's stream, until layer_lower_release */
 void layer_lower_release(struct inode *inode);

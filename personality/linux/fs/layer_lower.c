@@ -3,6 +3,7 @@
  * The folder is taken not to change. A lower file's stream is opened at its first use and kept when nobody uses it any more, in a
  * bounded list, so that opening the file again asks nobody. vfs.handle_lock guards handles, their users and that list. */
 #include "personality/linux/fs/layer.h"
+#include "personality/linux/fs/layer_store.h"
 #include "personality/linux/fs/lower.h"
 
 #define IDLE_HANDLES_MAX 256u
@@ -168,6 +169,25 @@ int layer_lower_lookup(struct inode *directory, const char *name, size_t size, s
     return make_inode(directory->superblock, node->lower_path, name, size, &result.attributes, result.link, result.link_size, out_inode);
 }
 
+int layer_lower_by_path(struct superblock *superblock, const char *path, size_t size, struct inode **out_inode)
+{
+    struct bly_walk_result result;
+    char uri[LAYER_URI_MAX];
+    int prefix = format(uri, sizeof(uri), "file:%u/", ((struct layer *)superblock->data)->lower_mount);
+
+    if (size >= sizeof(uri) - (size_t)prefix)
+        return -ENAMETOOLONG;
+    char *copy = uri + prefix;
+    memcpy(copy, path, size);
+    copy[size] = 0;
+    int error = bly->stream_walk(uri, (size_t)prefix + size, 0, &result);
+    if (error < 0)
+        return error;
+    if (result.consumed != size) /* a symbolic link is on the way now */
+        return -ENOENT;
+    return make_inode(superblock, copy, "", 0, &result.attributes, result.link, result.link_size, out_inode);
+}
+
 int grant_attributes(uint32_t mount_number, struct bly_attributes *out_attributes)
 {
     const struct bly_start_mount *mounts = (const void *)((const char *)start_info + start_info->mounts);
@@ -235,7 +255,8 @@ int layer_lower_acquire(struct inode *inode, bly_handle *out_handle)
         struct bly_attributes attributes;
         char uri[LAYER_URI_MAX];
         bly_handle handle;
-        int size = layer_uri(layer_of(inode), node->lower_path, NULL, 0, uri, sizeof(uri));
+        int size = node->stored ? layer_store_uri(layer_of(inode), node->stored, uri, sizeof(uri))
+                                : layer_uri(layer_of(inode), node->lower_path, NULL, 0, uri, sizeof(uri));
         if (size < 0)
             return size;
         int error = bly->stream_open(uri, (size_t)size, BLY_ACCESS_READ, 0, 0, &handle, &attributes);

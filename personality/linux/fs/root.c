@@ -4,6 +4,7 @@
 #include "personality/linux/fs/hostfs.h"
 #include "personality/linux/fs/internal.h"
 #include "personality/linux/fs/layer.h"
+#include "personality/linux/fs/layer_store.h"
 #include <linux/mount.h>
 
 /* Mounts of the sandbox's own, unless the user granted a folder at the very place. Also with --read-only they may be written. */
@@ -125,6 +126,8 @@ static int mount_own(const struct own_mount *own)
     if (error < 0)
         return error;
     root->mode = S_IFDIR | own->mode;
+    if (strcmp(own->path, "/") == 0 && (error = layer_store_load(superblock, own->path)) < 0)
+        return error;
     error = mount_root_inode(own->path, superblock, root, own->flags, "tmpfs");
     inode_unref(root);
     return error;
@@ -141,6 +144,8 @@ static int mount_granted(uint32_t index)
 
     if (mount->flags & BLY_MOUNT_LAYERED) {
         error = layer_create(index, &superblock, &root);
+        if (error == 0)
+            error = layer_store_load(superblock, path);
         flags = 0;
     } else {
         error = hostfs_create(index, &superblock, &root);
@@ -177,6 +182,7 @@ static int write_text(const char *path, uint32_t mode, const char *text)
     if (error < 0)
         return error;
     count = part.size ? file->ops->write(file, &from, &position) : 0;
+    layer_note_generated(file->inode);
     file_unref(file);
     return count < 0 ? (int)count : 0;
 }
@@ -195,7 +201,11 @@ static int make_node(const struct bly_start_node *node)
     parent[size] = 0;
     if ((error = make_path(parent, S_IFDIR | 0755, &dentry)) < 0)
         return error;
+    /* What a kept layer says about the name, that it is gone included, goes before. */
+    bool noted = layer_is_noted(dentry->inode, slash + 1, strlen(slash + 1));
     dentry_unref(dentry);
+    if (noted)
+        return 0;
 
     switch (node->kind) {
     case BLY_NODE_DIRECTORY:
@@ -240,6 +250,8 @@ int vfs_mount_start(const struct bly_start_info *info)
     filesystem_register(&layer_type);
     filesystem_register(&layer_over_type);
     filesystem_register(&hostfs_type);
+    if ((error = layer_store_init(info)) < 0)
+        return error;
     for (uint32_t i = 0; i < info->mount_count; i++)
         if (strcmp(text_at(mounts()[i].guest_path), "/") == 0 && (error = mount_granted(i)) < 0)
             return error;
@@ -250,7 +262,7 @@ int vfs_mount_start(const struct bly_start_info *info)
         if (!is_granted(own_mounts[i].path) && (error = mount_own(&own_mounts[i])) < 0)
             return error;
     for (uint32_t i = 0; i < info->mount_count; i++)
-        if (strcmp(text_at(mounts()[i].guest_path), "/") != 0 && (error = mount_granted(i)) < 0)
+        if (strcmp(text_at(mounts()[i].guest_path), "/") != 0 && !(mounts()[i].flags & BLY_MOUNT_STORE) && (error = mount_granted(i)) < 0)
             return error;
     for (uint32_t i = 0; i < info->node_count; i++)
         if ((error = make_node(&nodes[i])) < 0)

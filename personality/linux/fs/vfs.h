@@ -316,6 +316,7 @@ struct vfs {
     struct lock handle_lock;   /* guards the handles of lower host files (fs/layer_lower.c) */
     struct list idle_handles;  /* opened, used by nobody, oldest first */
     uint32_t idle_handle_count;
+    struct layer_store *layer_store; /* of --layer; NULL: nothing is kept (fs/layer_store.c) */
 };
 static inline struct vfs *vfs(void);
 
