@@ -148,6 +148,32 @@ static void a_vfork_child_execs(void)
     }
 }
 
+static void a_vfork_child_execs_while_its_parent_ends(void)
+{
+    enum { ROUNDS = 60 };
+    int fds[2];
+    CHECK_EQUAL(pipe(fds), 0);
+    for (int i = 0; i < ROUNDS; i++) {
+        pid_t child = fork();
+        if (!child) {
+            pid_t grandchild = vfork();
+            if (!grandchild) {
+                dup2(fds[1], 1);
+                execl(self_path, self_path, "--report-ids", NULL);
+                _exit(9);
+            }
+            _exit(grandchild < 0);
+        }
+        CHECK_EQUAL(exit_code(child), 0);
+    }
+    close(fds[1]);
+    int ids[2], reported = 0;
+    while (read(fds[0], ids, sizeof ids) == (ssize_t)sizeof ids)
+        reported += ids[0] == ids[1];
+    CHECK_EQUAL(reported, ROUNDS);
+    close(fds[0]);
+}
+
 static void a_vfork_child_has_its_own_descriptors_and_actions(void)
 {
     int fds[2];
@@ -592,6 +618,7 @@ static const struct guest_case cases[] = {
     GUEST_CASE(a_forked_child_has_its_own_copy_of_memory), GUEST_CASE(descriptors_are_shared_with_their_position),
     GUEST_CASE(many_children_can_live_at_once), GUEST_CASE(fork_from_a_thread_keeps_only_that_thread),
     GUEST_CASE(a_vfork_child_runs_first_in_the_same_memory), GUEST_CASE(a_vfork_child_execs),
+    GUEST_CASE(a_vfork_child_execs_while_its_parent_ends),
     GUEST_CASE(a_vfork_child_has_its_own_descriptors_and_actions), GUEST_CASE(a_signal_can_kill_a_vfork_child),
     GUEST_CASE(posix_spawn_runs_programs_and_tells_failures), GUEST_CASE(threads_spawn_at_the_same_time), GUEST_CASE(clone_flags_do_what_they_say),
     GUEST_CASE(clone3_makes_processes_and_pidfds), GUEST_CASE(threads_start_share_and_join), GUEST_CASE(exit_group_ends_all_threads),

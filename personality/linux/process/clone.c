@@ -311,6 +311,15 @@ static void wait_for_vfork_child(struct lx_process *child)
     wait_end(waiter);
 }
 
+/* The parent's part after a clone. Normally the child has written this by now; but should it be killed before it ran, init must know
+ * whom it was. */
+static void settle_host_process(struct lx_process *child, uint32_t host_process)
+{
+    scoped_lock(&process_table()->lock);
+    if (child->state == PROCESS_RUNNING && !child->host_process)
+        child->host_process = host_process;
+}
+
 static long clone_process(struct lx_process *child, struct lx_thread *thread, const struct clone_request *request)
 {
     struct lx_process *parent = lx_process();
@@ -344,11 +353,7 @@ static long clone_process(struct lx_process *child, struct lx_thread *thread, co
         abandon_child(child, thread);
         return result == -ENOMEM ? -ENOMEM : -EAGAIN;
     }
-    /* Normally the child has written this by now; but should it be killed before it ran, init must know whom it was. */
-    lock_acquire(&process_table()->lock);
-    if (child->state == PROCESS_RUNNING && !child->host_process)
-        child->host_process = host_process;
-    lock_release(&process_table()->lock);
+    settle_host_process(child, host_process);
     if (request->flags & CLONE_VFORK)
         wait_for_vfork_child(child);
     process_unref(child);
@@ -437,18 +442,23 @@ long process_leave_vfork(void)
     struct mm *mm = child->mm;
     uint32_t host_process = 0;
 
-    /* The clone is made as the parent: from then on the child's thread object is the copy's alone. */
+    /* The clone is made as the parent: from then on the child's thread object is the copy's alone. The child leaves this picoprocess
+     * before that: should the parent end before the copy has run, init must not take the child for one of the ended. */
     thread_become(saved->thread);
     mutex_acquire(&mm->mutex);
     advise_guest_space(BLY_ADVICE_DO_NOT_CLONE);
+    lock_acquire(&process_table()->lock);
+    child->references++; /* as in clone_process */
+    child->host_process = 0;
+    child->is_played = 0;
+    thread->vfork_parent = NULL;
+    thread->vfork_saved = NULL;
+    lock_release(&process_table()->lock);
     int result = bly->process_clone(0, &host_process);
     if (result == 0) {
         /* The copy. `saved` belongs to the parent, which may have freed it already. */
         thread_become(thread);
-        thread->vfork_parent = NULL;
-        thread->vfork_saved = NULL;
         child->host_process = host_process;
-        child->is_played = 0;
         lx_local.process = child;
         lx_local.threads_leaving = 0;
         return 0;
@@ -457,9 +467,18 @@ long process_leave_vfork(void)
     advise_regions_not_forked(mm);
     mutex_release(&mm->mutex);
     if (result < 0) {
+        lock_acquire(&process_table()->lock);
+        child->references--;
+        child->host_process = thread_block()->process_id;
+        child->is_played = 1;
+        thread->vfork_parent = saved->thread->process;
+        thread->vfork_saved = saved;
+        lock_release(&process_table()->lock);
         thread_become(thread);
         return result == -ENOMEM ? -ENOMEM : -EAGAIN;
     }
+    settle_host_process(child, host_process);
+    process_unref(child);
     *registers = become_parent(saved);
     lx_current()->registers = registers;
     lx_current()->restore_full = 1;
