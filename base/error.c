@@ -1,5 +1,6 @@
 /* The error object: a fixed buffer, so that reporting a failure cannot itself fail. */
 #include <base/error.h>
+#include <base/text.h>
 
 #include <errno.h>
 #include <stdarg.h>
@@ -92,12 +93,7 @@ static void print_line(const char *text)
     int size = snprintf(line, sizeof(line) - 1, "bailey: %s", text);
     if (size >= (int)sizeof(line) - 1)
         size = sizeof(line) - 2;
-    for (int i = 0; i < size; i++) {
-        unsigned char c = (unsigned char)line[i], next = (unsigned char)line[i + 1];
-        /* In UTF-8 the second set of control characters is C2 80 to C2 9F. */
-        if (c < ' ' || c == 0x7f || (c == 0xc2 && next >= 0x80 && next <= 0x9f))
-            line[i] = '?';
-    }
+    text_make_printable(line, (size_t)size);
     line[size++] = '\n';
     for (int done = 0; done < size;) {
         ssize_t count = write(STDERR_FILENO, line + done, (size_t)(size - done));

@@ -46,34 +46,6 @@ void json_array_end(struct json *json)
     close_level(json, ']');
 }
 
-/* Length of the UTF-8 sequence at `text`, or 0 when it is malformed. */
-static size_t sequence_size(const unsigned char *text, size_t size)
-{
-    static const struct {
-        unsigned char mask, lead;
-        size_t size;
-        unsigned minimum;
-    } kinds[] = {{0x80, 0x00, 1, 0},
-                 {0xe0, 0xc0, 2, 0x80},
-                 {0xf0, 0xe0, 3, 0x800},
-                 {0xf8, 0xf0, 4, 0x10000}};
-    for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
-        if ((text[0] & kinds[k].mask) != kinds[k].lead)
-            continue;
-        if (kinds[k].size > size)
-            return 0;
-        unsigned value = text[0] & (unsigned char)~kinds[k].mask;
-        for (size_t i = 1; i < kinds[k].size; i++) {
-            if ((text[i] & 0xc0) != 0x80)
-                return 0;
-            value = value << 6 | (text[i] & 0x3f);
-        }
-        bool surrogate = value >= 0xd800 && value < 0xe000;
-        return value >= kinds[k].minimum && value <= 0x10ffff && !surrogate ? kinds[k].size : 0;
-    }
-    return 0;
-}
-
 static void add_quoted(struct text *out, const char *value, size_t size)
 {
     static const char escapes[] = "\"\"\\\\\bb\ff\nn\rr\tt";
@@ -92,8 +64,11 @@ static void add_quoted(struct text *out, const char *value, size_t size)
             text_format(out, "\\u%04x", c);
             i++;
         } else {
-            size_t length = sequence_size((const unsigned char *)value + i, size - i);
-            if (length)
+            size_t length = text_sequence_size(value + i, size - i);
+            if (length == 2 && c == 0xc2 && (unsigned char)value[i + 1] < 0xa0)
+                text_format(out, "\\u%04x",
+                            (unsigned char)value[i + 1]); /* control characters too */
+            else if (length)
                 text_add_size(out, value + i, length);
             else
                 text_add(out, "\xef\xbf\xbd");

@@ -223,3 +223,44 @@ const char *text_nearest(const char *word, const char *const *candidates, size_t
     }
     return nearest;
 }
+
+size_t text_sequence_size(const char *bytes, size_t size)
+{
+    const unsigned char *text = (const unsigned char *)bytes;
+    static const struct {
+        unsigned char mask, lead;
+        size_t size;
+        unsigned minimum;
+    } kinds[] = {{0x80, 0x00, 1, 0},
+                 {0xe0, 0xc0, 2, 0x80},
+                 {0xf0, 0xe0, 3, 0x800},
+                 {0xf8, 0xf0, 4, 0x10000}};
+    for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+        if ((text[0] & kinds[k].mask) != kinds[k].lead)
+            continue;
+        if (kinds[k].size > size)
+            return 0;
+        unsigned value = text[0] & (unsigned char)~kinds[k].mask;
+        for (size_t i = 1; i < kinds[k].size; i++) {
+            if ((text[i] & 0xc0) != 0x80)
+                return 0;
+            value = value << 6 | (text[i] & 0x3f);
+        }
+        bool surrogate = value >= 0xd800 && value < 0xe000;
+        return value >= kinds[k].minimum && value <= 0x10ffff && !surrogate ? kinds[k].size : 0;
+    }
+    return 0;
+}
+
+void text_make_printable(char *text, size_t size)
+{
+    for (size_t i = 0; i < size;) {
+        unsigned char c = (unsigned char)text[i];
+        size_t length = text_sequence_size(text + i, size - i);
+        bool control = (c < ' ' && c != '\t') || c == 0x7f || (length == 0 && c < 0xa0) ||
+                       (length == 2 && c == 0xc2 && (unsigned char)text[i + 1] < 0xa0);
+        if (control)
+            memset(text + i, '?', length ? length : 1);
+        i += length ? length : 1;
+    }
+}

@@ -19,6 +19,11 @@ static inline bool text_equal(const char *a, const char *b)
     return __builtin_strcmp(a, b) == 0;
 }
 bool text_starts_with(const char *text, const char *prefix);
+/* Length of the UTF-8 sequence at `text`, or 0 when it is malformed. */
+size_t text_sequence_size(const char *text, size_t size);
+/* Takes what a terminal obeys out of a line that a stranger wrote: control characters become `?`,
+ * those of the second set (80 to 9F, in UTF-8 C2 80 to C2 9F) too. */
+void text_make_printable(char *text, size_t size);
 
 /* A string that grows. All zero is an empty one; `data` is NULL until something was added and
  * NUL-terminated afterwards. */

@@ -75,7 +75,6 @@ int run_sandbox(struct launch *launch, struct error *error)
     if (!policy->name)
         policy->name = text_copy(entry.name);
     policy->state_path = text_copy(entry.path);
-    policy->log_path = path_join(entry.path, "log");
     result = launch_complete(launch, error);
     if (result == 0)
         result = open_layer(policy, error);

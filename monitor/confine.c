@@ -146,19 +146,22 @@ static void drop_root(const struct mon_confinement *confinement)
  * (setrlimit(2)); root gets one for that only, and before it changes its root: from inside a chroot none is made. */
 static void give_up_rights(const struct mon_confinement *confinement, long folder)
 {
+    bool counted_apart = confinement->namespaces & CLONE_NEWUSER;
     if (confinement->by_root && confinement->process_limit) {
         if (confinement->namespaces & CLONE_NEWNS)
             enter_empty_root(confinement, folder);
         drop_root(confinement);
-        if (CALL(unshare, CLONE_NEWUSER, 0, 0, 0, 0) == 0)
+        counted_apart = CALL(unshare, CLONE_NEWUSER, 0, 0, 0, 0) == 0;
+        if (counted_apart)
             enter_empty_root(confinement, folder);
     } else {
         enter_empty_root(confinement, folder);
         if (confinement->by_root)
             drop_root(confinement);
     }
-    /* Threads count too. The personality enforces the exact number; this is what holds if it is subverted. */
-    if (confinement->process_limit)
+    /* Threads count too. The personality enforces the exact number; this is what holds if it is subverted. Where all processes of the
+     * user are counted together it would keep the sandbox from starting anything. */
+    if (confinement->process_limit && counted_apart)
         set_limit(RLIMIT_NPROC, confinement->process_limit + MON_OWN_THREADS);
 }
 

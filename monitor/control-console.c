@@ -12,29 +12,34 @@
 
 #define INPUT_LIMIT (64u << 10)
 
-static void open_log(struct console *console)
+#define LOG_NAME "log"
+
+void console_log_open(struct console_log *log)
 {
-    console->log =
-        open(console->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     struct stat status;
-    console->log_size =
-        console->log >= 0 && fstat(console->log, &status) == 0 ? (size_t)status.st_size : 0;
+    if (log->folder < 0 || log->descriptor >= 0)
+        return;
+    log->descriptor =
+        openat(log->folder, LOG_NAME,
+               O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    log->size =
+        log->descriptor >= 0 && fstat(log->descriptor, &status) == 0 ? (size_t)status.st_size : 0;
 }
 
-static void log_write(struct console *console, const char *data, size_t size)
+void console_log_write(struct console_log *log, const char *data, size_t size)
 {
-    if (console->log < 0)
+    console_log_open(log);
+    if (log->descriptor < 0)
         return;
-    if (console->log_size + size > CONSOLE_LOG_LIMIT) {
-        char *old = text_print("%s.1", console->log_path);
-        rename(console->log_path, old);
-        free(old);
-        close(console->log);
-        open_log(console);
+    if (log->size + size > CONSOLE_LOG_LIMIT) {
+        renameat(log->folder, LOG_NAME, log->folder, LOG_NAME ".1");
+        close(log->descriptor);
+        log->descriptor = -1;
+        console_log_open(log);
     }
     /* A full disk costs the log, never the program. */
-    if (write_fully(console->log, data, size) == 0)
-        console->log_size += size;
+    if (log->descriptor >= 0 && write_fully(log->descriptor, data, size) == 0)
+        log->size += size;
 }
 
 /* Returns false when nothing more comes for now. */
@@ -45,7 +50,7 @@ static bool read_once(struct console_output *output)
     if (size < 0 && errno == EINTR)
         return true;
     if (size > 0) {
-        log_write(output->console, data, (size_t)size);
+        console_log_write(output->console->log, data, (size_t)size);
         output->console->on_output(output->console->context, output->stream, data, (size_t)size);
         return true;
     }
@@ -133,14 +138,12 @@ static int make_pipe(int *out_ours, int *out_theirs, bool ours_writes)
                                                                                            : 0;
 }
 
-int console_open(struct console *console, struct mon_loop *loop, const char *log_path,
+int console_open(struct console *console, struct mon_loop *loop, struct console_log *log,
                  bool with_input, bool one_output, int standard[3], struct error *error)
 {
     console->loop = loop;
-    console->log_path = log_path ? text_copy(log_path) : NULL;
-    console->log = -1;
-    if (log_path)
-        open_log(console);
+    console->log = log;
+    console_log_open(log);
     console->input =
         (struct mon_watch){.descriptor = -1, .function = input_ready, .context = console};
     for (int i = 0; i < 3; i++)
@@ -202,7 +205,4 @@ void console_close(struct console *console)
         }
     }
     close_input(console);
-    if (console->log >= 0)
-        close(console->log);
-    free(console->log_path);
 }

@@ -12,6 +12,16 @@
 
 #define CONSOLE_LOG_LIMIT (8u << 20) /* then the log becomes `log.1`, and a new one begins */
 
+/* The log in the sandbox's state folder: a detached program's output, and what Bailey says. Opened
+ * by the folder's descriptor: with -v the program may be able to exchange that folder. */
+struct console_log {
+    int folder;     /* -1: no log */
+    int descriptor; /* -1: not opened yet */
+    size_t size;
+};
+void console_log_open(struct console_log *log);
+void console_log_write(struct console_log *log, const char *data, size_t size);
+
 struct console_output {
     struct mon_watch watch; /* our end of the pipe */
     int stream;             /* 1 or 2 */
@@ -25,15 +35,13 @@ struct console {
     struct text waiting; /* input the program has not taken yet */
     bool input_ended;    /* close when `waiting` is out */
     int theirs[3];       /* the program's ends, until it has them */
-    char *log_path;
-    int log;
-    size_t log_size;
+    struct console_log *log;
     bool held; /* outputs are not read */
     void (*on_output)(void *context, int stream, const char *data, size_t size);
     void *context;
 };
 
-int console_open(struct console *console, struct mon_loop *loop, const char *log_path,
+int console_open(struct console *console, struct mon_loop *loop, struct console_log *log,
                  bool with_input, bool one_output, int standard[3], struct error *error)
     __attribute__((warn_unused_result));
 void console_given(struct console *console); /* the program has its ends */

@@ -50,7 +50,7 @@ struct mon_control {
     const struct mon_control_operations *operations;
     void *context;
     struct mon_watch listener; /* descriptor -1: none */
-    int folder;
+    struct console_log log;    /* its folder is the state folder, of the socket too */
     struct client *clients;
     unsigned client_count;
     uint32_t last_token;
@@ -254,6 +254,8 @@ void mon_control_listing(struct mon_control *control, const char *text, size_t s
     bool more = false;
     cleanup_free char *line =
         size ? text_print("%.*s%s", (int)size, text, text[size - 1] == '\n' ? "" : "\n") : NULL;
+    for (char *part = line, *end; part && (end = strchr(part, '\n')); part = end + 1)
+        text_make_printable(part, (size_t)(end - part)); /* names of processes may hold anything */
     for (struct client *client = control->clients, *next; client; client = next) {
         next = client->next;
         if (!client->wants_list)
@@ -278,11 +280,19 @@ bool mon_control_traced(const struct mon_control *control)
 void mon_control_trace_line(struct mon_control *control, const char *text, size_t size)
 {
     cleanup_free char *line = text_print("%.*s\n", (int)size, text);
+    size = strlen(line) - 1;
+    text_make_printable(line, size);
     for (struct client *client = control->clients, *next; client; client = next) {
         next = client->next;
         if (client->trace_flags)
             tell_lines(client, line, size + 1);
     }
+}
+
+void mon_control_log(struct mon_control *control, const char *line, size_t size)
+{
+    if (control)
+        console_log_write(&control->log, line, size);
 }
 
 static void console_output(void *context, int stream, const char *data, size_t size)
@@ -552,8 +562,8 @@ static void listener_ready(struct mon_watch *watch, uint32_t events)
 
 static int listen_in(struct mon_control *control, const char *folder, struct error *error)
 {
-    control->folder = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (control->folder < 0)
+    control->log.folder = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (control->log.folder < 0)
         return error_set_errno(error, -errno, "cannot open %s", folder);
     int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (listener < 0)
@@ -563,7 +573,7 @@ static int listen_in(struct mon_control *control, const char *folder, struct err
     /* By descriptor: a folder's path may be longer than a socket address can be. */
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/" CONTROL_SOCKET,
-             control->folder);
+             control->log.folder);
     if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
         listen(listener, 16) < 0)
         return error_set_errno(error, -errno, "cannot make the control socket in %s", folder);
@@ -581,14 +591,14 @@ int mon_control_open(struct mon_control **out_control, struct mon_loop *loop,
                                     .policy = policy,
                                     .operations = operations,
                                     .context = context,
-                                    .folder = -1,
+                                    .log = {-1, -1, 0},
                                     .listener.descriptor = -1};
     int result = policy->state_path ? listen_in(control, policy->state_path, error) : 0;
     if (result == 0 && policy->detach) {
         control->has_console = true;
         control->console.on_output = console_output;
         control->console.context = control;
-        result = console_open(&control->console, loop, policy->log_path,
+        result = console_open(&control->console, loop, &control->log,
                               policy->interactive || policy->terminal, policy->terminal, standard,
                               error);
     }
@@ -644,10 +654,12 @@ void mon_control_close(struct mon_control *control, int status)
     if (control->listener.descriptor >= 0) {
         mon_watch_remove(control->loop, &control->listener);
         close(control->listener.descriptor);
-        unlinkat(control->folder, CONTROL_SOCKET, 0);
+        unlinkat(control->log.folder, CONTROL_SOCKET, 0);
     }
-    if (control->folder >= 0)
-        close(control->folder);
+    if (control->log.descriptor >= 0)
+        close(control->log.descriptor);
+    if (control->log.folder >= 0)
+        close(control->log.folder);
     free(control->payload);
     free(control);
 }

@@ -2,19 +2,10 @@
  * are taken out, sizes checked; a stream that is no longer in step is dropped up to what can be read next. */
 #include "monitor/sandbox.h"
 
-#include "base/cleanup.h"
+#include "base/text.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
-
-/* Opened anew each time, which is seldom: the console of a detached sandbox may have begun a new log. */
-static int open_log(const struct mon_sandbox *sandbox)
-{
-    const char *path = sandbox->policy->log_path;
-    return path ? open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
-}
 
 /* The log of the sandbox gets what matters to whoever looks for a cause; standard error what the user must know. A terminal in raw mode
  * needs the carriage return. */
@@ -27,16 +18,12 @@ static void print_line(const struct mon_sandbox *sandbox, unsigned level, const 
         memcpy(line, prefix, sizeof(prefix) - 1);
         at = sizeof(prefix) - 1;
     }
-    for (size_t i = 0; i < size && at < sizeof(line) - 2; i++) {
-        unsigned char byte = (unsigned char)text[i];
-        line[at++] = byte == '\t' || byte >= 0x80 || (byte >= 0x20 && byte != 0x7f) ? (char)byte : '?';
-    }
+    memcpy(line + at, text, size);
+    text_make_printable(line + at, size);
+    at += size;
     line[at] = '\n';
-    if (level <= BLY_LOG_INFO) {
-        cleanup_close int log = open_log(sandbox);
-        if (log >= 0)
-            (void)!write(log, line, at + 1);
-    }
+    if (level <= BLY_LOG_INFO)
+        mon_control_log(sandbox->control, line, at + 1);
     if (level > sandbox->log_level && level != BLY_LOG_TRACE)
         return;
     if (sandbox->stdio.raw)

@@ -76,15 +76,26 @@ void mon_policy_free(struct mon_policy *policy)
     free(policy->nodes);
     text_list_free(&policy->arguments);
     text_list_free(&policy->environment);
-    char *texts[] = {policy->program,    policy->directory,  policy->name,
-                     policy->host_name,  policy->rootfs,     policy->audit_path,
-                     policy->layer_path, policy->state_path, policy->log_path};
+    char *texts[] = {policy->program, policy->directory,  policy->name,       policy->host_name,
+                     policy->rootfs,  policy->audit_path, policy->layer_path, policy->state_path};
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
         free(texts[i]);
     *policy = (struct mon_policy){0};
 }
 
 /* ---- Resolving and checking ---- */
+
+bool mon_policy_is_kernels_own(long type)
+{
+    static const long types[] = {
+        0x9fa0 /* proc */,           0x62656572 /* sysfs */,   0x27e0eb /* cgroup */,
+        0x63677270 /* cgroup2 */,    0x64626720 /* debugfs */, 0x74726163 /* tracefs */,
+        0x73636673 /* securityfs */, 0xcafe4a11 /* bpf */,     0xde5e81e4 /* efivarfs */};
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+        if (type == types[i])
+            return true;
+    return false;
+}
 
 /* -EACCES by an ordinary user's search permission and the like are told apart from what is simply
  * not there. */
@@ -107,19 +118,12 @@ static int resolve_mount(struct mon_mount *mount, struct error *error)
         return error_set(error, -EINVAL,
                          "cannot give %s to the sandbox: it is neither a folder nor a regular file",
                          mount->host_path);
-    /* The kernel's own file systems answer questions about the host and take commands; the sandbox
-     * has its own. */
-    static const long kernel_file_systems[] = {0x9fa0 /* proc */,        0x62656572 /* sysfs */,
-                                               0x27e0eb /* cgroup */,    0x63677270 /* cgroup2 */,
-                                               0x64626720 /* debugfs */, 0x74726163 /* tracefs */};
     struct statfs file_system;
-    if (statfs(resolved, &file_system) == 0)
-        for (size_t i = 0; i < sizeof(kernel_file_systems) / sizeof(kernel_file_systems[0]); i++)
-            if ((long)file_system.f_type == kernel_file_systems[i])
-                return error_set(error, -EPERM,
-                                 "cannot give %s to the sandbox: it belongs to the host's kernel "
-                                 "(the sandbox has a /proc and a /sys of its own)",
-                                 mount->host_path);
+    if (statfs(resolved, &file_system) == 0 && mon_policy_is_kernels_own((long)file_system.f_type))
+        return error_set(error, -EPERM,
+                         "cannot give %s to the sandbox: it belongs to the host's kernel "
+                         "(the sandbox has a /proc and a /sys of its own)",
+                         mount->host_path);
     free(mount->host_path);
     mount->host_path = text_copy(resolved);
     return 0;

@@ -78,9 +78,9 @@ struct mon_policy {
     char *rootfs;     /* --rootfs: replaces the default view; NULL */
     char *audit_path; /* JSON lines; NULL: none */
     char *layer_path; /* --layer: where the private layer is kept; NULL: in memory */
-    char *state_path; /* folder of this sandbox in the state folder; NULL: it has none */
-    char *log_path;   /* what Bailey says about this sandbox, and a detached program's output; NULL:
-                         standard error */
+    char *state_path; /* folder of this sandbox in the state folder, with its control socket and log
+                         (what Bailey says about it, a detached program's output); NULL: it has none
+                       */
 };
 
 /* Adds a grant; both paths are copied. A second mount at the same guest path replaces the first. */
@@ -99,6 +99,9 @@ int mon_policy_add_root(struct mon_policy *policy, struct error *error);
  * host. */
 int mon_policy_check(struct mon_policy *policy, struct error *error);
 
+/* The kernel's own file systems (statfs(2): f_type) answer questions about the host, take commands,
+ * and in /proc hold every process of the user, the monitor too: nothing of them is ever opened. */
+bool mon_policy_is_kernels_own(long type);
 /* True for what the default view never shows, whatever its permissions: keys, password hashes,
  * private folders. `host_path` is absolute and resolved. Whether the thing exists makes no
  * difference. */

@@ -177,24 +177,28 @@ static void serve_request(struct mon_worker *worker, uint32_t index)
 }
 
 /* Who finds the slot taken leaves it to its worker, which looks again when it is done: the next request may have been submitted, and
- * its bit taken by another, before that. */
-static void serve_slot(struct mon_worker *worker, uint32_t index)
+ * its bit taken by another, before that. Each slot once, and whatever has come meanwhile later: hostile code can submit without end, and
+ * the others, or the loop of a monitor that serves alone, must have their turn. Returns whether the slot is to be looked at again. */
+static bool serve_slot(struct mon_worker *worker, uint32_t index)
 {
     struct mon_rpc *rpc = worker->rpc;
     struct bly_rpc_slot *slot = &rpc->channel->slots[index];
-    while (atomic_load(&slot->state) == BLY_RPC_SUBMITTED && !atomic_load(&rpc->stop)) {
-        if (atomic_exchange(&rpc->serving[index], true))
-            return;
-        if (atomic_load(&slot->state) == BLY_RPC_SUBMITTED)
-            serve_request(worker, index);
-        atomic_exchange(&rpc->serving[index], false);
-    }
+    if (atomic_load(&slot->state) != BLY_RPC_SUBMITTED || atomic_load(&rpc->stop) || atomic_exchange(&rpc->serving[index], true))
+        return false;
+    if (atomic_load(&slot->state) == BLY_RPC_SUBMITTED)
+        serve_request(worker, index);
+    atomic_exchange(&rpc->serving[index], false);
+    return atomic_load(&slot->state) == BLY_RPC_SUBMITTED;
 }
 
-static void serve_bits(struct mon_worker *worker, uint32_t bits)
+static void serve_bits(struct mon_worker *worker, struct bly_rpc_doorbell *doorbell, uint32_t bits)
 {
+    uint32_t again = 0;
     for (uint32_t slots = bits & ALL_SLOTS; slots; slots &= slots - 1)
-        serve_slot(worker, (uint32_t)__builtin_ctz(slots));
+        if (serve_slot(worker, (uint32_t)__builtin_ctz(slots)))
+            again |= slots & -slots;
+    if (again)
+        atomic_fetch_or(&doorbell->bits, again);
 }
 
 /* Runs on the CPUs whose callers ring this doorbell (cpu % worker_count), of those that we may use; where there is none, on all. */
@@ -226,7 +230,7 @@ static void *worker_main(void *argument)
     while (!atomic_load(&rpc->stop)) {
         uint32_t bits = atomic_exchange(&doorbell->bits, 0);
         if (bits & ALL_SLOTS) {
-            serve_bits(worker, bits);
+            serve_bits(worker, doorbell, bits);
             continue;
         }
         atomic_store(&doorbell->asleep, 1);
@@ -290,6 +294,9 @@ int mon_rpc_init(struct mon_rpc *rpc)
         rpc->peers[i] = pair[1];
         /* Nothing is ever received from the sandbox here: what it sends fails at once. */
         shutdown(pair[0], SHUT_RD);
+        /* A caller takes its descriptor before the slot's next request, so one place would do. Descriptors under way count against our user
+         * in all its programs (unix(7): ETOOMANYREFS): hostile code that takes none out must not use that up. */
+        setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &(int){0}, sizeof(int));
     }
     return 0;
 }
@@ -331,7 +338,7 @@ bool mon_rpc_serve_eagerly(struct mon_rpc *rpc)
         struct bly_rpc_doorbell *doorbell = &rpc->channel->doorbells[i];
         if (!(atomic_load_explicit(&doorbell->bits, memory_order_relaxed) & ALL_SLOTS))
             continue;
-        serve_bits(rpc->eager, atomic_exchange(&doorbell->bits, 0));
+        serve_bits(rpc->eager, doorbell, atomic_exchange(&doorbell->bits, 0));
         any = true;
     }
     return any;

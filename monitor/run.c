@@ -5,7 +5,6 @@
 
 #include "base/cleanup.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -51,11 +50,21 @@ static void send_signal(struct mon_sandbox *sandbox, uint32_t token, int signal)
         mon_kill(sandbox);
 }
 
+/* The child leads a process group (confine.c), and no process of the sandbox can leave it: the filter has no call for that. Killing a
+ * group spares nobody who is being forked meanwhile (fork(2) fails with a signal pending). Without a pid namespace there is no other way
+ * to be sure of all, whatever hostile code has done to its parents and their deaths. */
+static void kill_all(struct mon_sandbox *sandbox)
+{
+    if (sandbox->child <= 0)
+        return;
+    kill(sandbox->child, SIGKILL);
+    kill(-sandbox->child, SIGKILL);
+}
+
 void mon_kill(struct mon_sandbox *sandbox)
 {
     sandbox->killed = true;
-    if (sandbox->child > 0)
-        kill(sandbox->child, SIGKILL);
+    kill_all(sandbox);
 }
 
 static void kill_late(struct mon_timer *timer)
@@ -308,21 +317,25 @@ static void stop_and_continue(struct mon_sandbox *sandbox)
     send_signal(sandbox, 0, SIGCONT);
 }
 
+/* The first picoprocess is looked at only: it stays a zombie until all are dead (end_processes), and so its group's number its own. */
 static void reap(struct mon_sandbox *sandbox)
 {
+    siginfo_t end;
     for (;;) {
-        int status;
-        pid_t child = waitpid(-1, &status, WNOHANG);
-        if (child < 0 && errno == EINTR)
+        end.si_pid = 0;
+        int result = waitid(P_ALL, 0, &end, WEXITED | WNOHANG | WNOWAIT);
+        if (result < 0 && errno == EINTR)
             continue;
-        if (child <= 0)
+        if (result < 0 || end.si_pid == 0)
             return;
-        if (child == sandbox->child) {
-            sandbox->child = 0;
-            if (WIFSIGNALED(status) && !sandbox->killed && !sandbox->main_ended)
-                sandbox->failure = -WTERMSIG(status);
-            mon_loop_stop(&sandbox->loop);
+        if (end.si_pid != sandbox->child) {
+            waitpid(end.si_pid, NULL, WNOHANG);
+            continue;
         }
+        if (end.si_code != CLD_EXITED && !sandbox->killed && !sandbox->main_ended)
+            sandbox->failure = -end.si_status;
+        mon_loop_stop(&sandbox->loop);
+        return;
     }
 }
 
@@ -377,6 +390,7 @@ static int catch_signals(struct mon_sandbox *sandbox, sigset_t *out_before)
     }
     signal(SIGCHLD, SIG_DFL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a size that the guest asks for may be beyond our limit: EFBIG */
     pthread_sigmask(SIG_BLOCK, &set, out_before);
     sandbox->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     return sandbox->signals < 0 ? -errno : 0;
@@ -504,34 +518,11 @@ static int run_loop(struct mon_sandbox *sandbox)
 
 /* ---- End ---- */
 
-/* Without a pid namespace, picoprocesses that outlive the first became our children. */
-static void kill_orphans(void)
-{
-    char path[64], text[512];
-    cleanup_directory DIR *processes = opendir("/proc");
-    for (struct dirent *entry; processes && (entry = readdir(processes));) {
-        int id = atoi(entry->d_name), parent = 0;
-        if (id <= 0)
-            continue;
-        snprintf(path, sizeof(path), "/proc/%d/stat", id);
-        cleanup_file FILE *file = fopen(path, "re");
-        char *fields = file && fgets(text, sizeof(text), file) ? strrchr(text, ')') : NULL;
-        if (fields && sscanf(fields + 1, " %*c %d", &parent) == 1 && parent == getpid())
-            kill(id, SIGKILL);
-    }
-}
-
 static void end_processes(struct mon_sandbox *sandbox)
 {
-    if (sandbox->child > 0)
-        kill(sandbox->child, SIGKILL);
-    for (;;) {
-        if (!(sandbox->walls & CLONE_NEWPID) && waitpid(-1, NULL, WNOHANG) == 0)
-            kill_orphans();
-        pid_t child = waitpid(-1, NULL, 0);
-        if (child < 0 && errno != EINTR)
-            break;
-    }
+    kill_all(sandbox);
+    while (waitpid(-1, NULL, 0) >= 0 || errno == EINTR)
+        ;
     sandbox->child = 0;
 }
 
@@ -565,7 +556,7 @@ static void finish(struct mon_sandbox *sandbox)
     mon_timer_stop(&sandbox->loop, &sandbox->kill_timer);
     mon_timer_stop(&sandbox->loop, &sandbox->audit_timer);
     mon_timer_stop(&sandbox->loop, &sandbox->watch_timer);
-    if (sandbox->walls || sandbox->child > 0)
+    if (sandbox->child > 0)
         end_processes(sandbox);
     mon_cgroup_close(&sandbox->cgroup);
     /* Records and output that were under way when the last process died. */

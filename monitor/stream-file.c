@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/system.h"
 #include "monitor/audit.h"
+#include "monitor/policy.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 /* Set-id bits never reach the host: a program there would gain the operator's rights. The personality remembers them. */
@@ -94,20 +96,11 @@ static int open_held(const struct mon_files *files, const struct mon_name *name,
     return take_descriptor(&again);
 }
 
-bool mon_file_is_coherent(const struct mon_folder *folder, int descriptor)
+/* A grant may hold the host's /proc, say that of `/`. Only devices without a number of their own are asked. */
+static bool is_kernels_own(int held, const struct bly_attributes *attributes)
 {
-    /* These have one page cache for both. An overlay's reads go to another file once somebody has written (kernel's overlayfs.rst,
-     * "Non-standard behavior"), its maps do not: good enough for the default view only, which is taken not to change. */
-    static const unsigned long types[] = {0xef53 /* ext2 to ext4 */, 0x58465342 /* XFS */, 0x9123683e /* Btrfs */, 0x01021994 /* tmpfs */,
-                                          0xf2f52010 /* F2FS */, 0xe0f5e1e2 /* EROFS */, 0x73717368 /* SquashFS */};
-    const unsigned long overlay = 0x794c7630;
-    struct statfs status;
-    if (fstatfs(descriptor, &status) < 0)
-        return false;
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
-        if ((unsigned long)status.f_type == types[i])
-            return true;
-    return folder->default_view && (unsigned long)status.f_type == overlay;
+    struct statfs file_system;
+    return major(attributes->device) == 0 && fstatfs(held, &file_system) == 0 && mon_policy_is_kernels_own((long)file_system.f_type);
 }
 
 static int open_existing(struct mon_files *files, const struct mon_name *name, unsigned access, unsigned options,
@@ -125,6 +118,8 @@ static int open_existing(struct mon_files *files, const struct mon_name *name, u
     result = check_kind(name->folder, out_attributes, access, options);
     if (result < 0)
         return result;
+    if (is_kernels_own(held, out_attributes))
+        return -EACCES;
     if (name->folder->read_only && ((access & BLY_ACCESS_WRITE) || (options & BLY_OPEN_TRUNCATE)))
         return -EROFS;
     bool is_directory = out_attributes->kind == BLY_KIND_DIRECTORY;

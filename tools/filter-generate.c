@@ -31,6 +31,11 @@
 #define CLONE_FIRST_FLAGS (CLONE_CHILD_SETTID | SIGCHLD)
 #define CLONE_OTHER_FLAGS (CLONE_PARENT | CLONE_CHILD_SETTID | SIGCHLD)
 
+#define CLOCK_NUMBERED 15
+/* clock_getcpuclockid(3): the inverted id, then 1 bit "of a thread", 2 bits of kind. */
+#define CLOCK_ID (~(uint64_t)7)
+#define CLOCK_OF_THREAD 6
+
 enum { NAMESPACED = 1, SCOPED = 2, OPEN = 4, ALWAYS = 7, MODE_COUNT = 3 };
 static const char *const modes[MODE_COUNT] = {"namespaced", "scoped", "open"};
 struct condition {
@@ -170,7 +175,12 @@ static void document_write(void)
            "`MAP_POPULATE`. The three words of flags\n"
            "for `clone` are those of `host/linux/thread.c` and `process.c`: a thread, and a copy "
            "of the process with or without\n"
-           "`CLONE_PARENT`; no namespaces, no shared memory with a new process.\n\n"
+           "`CLONE_PARENT`; no namespaces, no shared memory with a new process. `CLOCK_NUMBERED` "
+           "are the clocks "
+           "0 to 15;\n"
+           "`CLOCK_OF_THREAD` marks the CPU-time clock of one thread, which the kernel looks for "
+           "in the caller's "
+           "own process only.\n\n"
            "Linux itself passes two further numbers by every filter (335 `uretprobe`, 336 "
            "`uprobe`): called by a program they\n"
            "raise SIGILL in it or fail.\n");

@@ -105,6 +105,7 @@ static void what_is_written_as_a_file_is_read_back(void **state)
     struct mon_policy policy = {.no_view = true,
                                 .directory = text_copy("/w"),
                                 .memory_limit = 64 << 20,
+                                .memory_given = true,
                                 .user = 3,
                                 .group = 4};
     text_list_add(&policy.arguments, "pro\"g");

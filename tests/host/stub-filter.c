@@ -228,6 +228,14 @@ static void open_sandboxes_reach_nobody(void)
         EXPECT(host_syscall(__NR_tgkill, block()->process_id, block()->thread_id,
                             BLY_INTERRUPT_SIGNAL, 0, 0, 0),
                -EPERM);
+    for (unsigned kind = 0; kind < 3; kind++) {
+        const long clock = (int)(~1u << 3 | kind), time = (long)&shared->counters[0];
+        EXPECT(host_syscall(__NR_clock_gettime, clock, time, 0, 0, 0, 0), -EPERM);
+        EXPECT(host_syscall(__NR_clock_gettime, (uint32_t)clock, time, 0, 0, 0, 0), -EPERM);
+    }
+    EXPECT(host_syscall(__NR_clock_gettime, (int)(~block()->thread_id << 3 | 6),
+                        (long)&shared->counters[0], 0, 0, 0, 0),
+           0);
     EXPECT(host_syscall(__NR_sched_setaffinity, 1, 8, (long)&shared->words[0], 0, 0, 0), -EPERM);
     EXPECT(host_syscall(__NR_sched_getaffinity, 1, 8, (long)&shared->words[0], 0, 0, 0), -EPERM);
 }

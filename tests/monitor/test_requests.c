@@ -99,6 +99,52 @@ static int64_t call(struct server *server, unsigned operation, uint64_t u0, uint
 }
 #define TEXT(text) text, sizeof(text) - 1
 
+/* Descriptors that the sandbox does not take out count against the user in all programs: few may be under way. */
+static void descriptors_under_way_are_few(void **state)
+{
+    struct server *server = *state;
+    const uint64_t read[6] = {BLY_ACCESS_READ};
+    unsigned sent = 0;
+    for (unsigned i = 0; i < 20; i++) {
+        struct bly_rpc_slot *slot = submit(server, 0, BLY_RPC_OPEN, read, "file:0/plain", 12);
+        assert_true(slot->result == 0 || slot->result == -EMFILE);
+        sent += slot->has_descriptor;
+        release(slot);
+    }
+    assert_in_range(sent, 1, 8);
+    for (; sent; sent--)
+        close(receive_descriptor(server, 0));
+}
+
+/* A caller that submits without end keeps neither the other slots of its worker waiting, nor a monitor that serves alone. */
+static void *submit_without_end(void *argument)
+{
+    struct server *server = argument;
+    struct bly_rpc_slot *slot = &server->rpc.channel->slots[5];
+    slot->operation = BLY_RPC_SYSTEM_QUERY;
+    while (!atomic_load(&server->rpc.stop) && slot->reserved[0] == 0) {
+        atomic_store(&slot->state, BLY_RPC_SUBMITTED);
+        for (unsigned i = 0; i < server->rpc.worker_count; i++)
+            atomic_fetch_or(&server->rpc.channel->doorbells[i].bits, 1u << 5);
+    }
+    return NULL;
+}
+
+static void floods_hold_up_nobody(void **state)
+{
+    struct server *server = *state;
+    const uint64_t none[6] = {0};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, submit_without_end, server), 0);
+    for (unsigned i = 0; i < 100; i++) {
+        struct bly_rpc_slot *slot = submit(server, 6 + i % 4, BLY_RPC_SYSTEM_QUERY, none, "", 0);
+        assert_int_equal(slot->result, 0);
+        release(slot);
+    }
+    *(volatile uint32_t *)&server->rpc.channel->slots[5].reserved[0] = 1;
+    pthread_join(thread, NULL);
+}
+
 static void requests_are_answered(void **state)
 {
     struct server *server = *state;
@@ -339,6 +385,8 @@ static void one_thread_serves_until_the_workers_start(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(descriptors_under_way_are_few),
+        TEST(floods_hold_up_nobody),
         TEST(requests_are_answered),
         TEST(malformed_requests_are_refused),
         TEST(handles_of_read_only_files_set_nothing),
