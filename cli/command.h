@@ -46,6 +46,7 @@ struct option_reader {
     bool helped;
     char **words; /* at the end: the words that are no options, NULL-terminated */
     int word_count;
+    bool separated; /* `--` stood before the words */
 };
 const struct option_help *option_next(struct option_reader *reader, struct error *error);
 void command_print_overview(FILE *out);

@@ -2,6 +2,7 @@
  * (it sees the sandbox's files as programs do); what comes out is unpacked here as the work of a
  * stranger. */
 #include <cli/command.h>
+#include <cli/state.h>
 #include <cli/exec.h>
 #include <cli/tar.h>
 
@@ -170,6 +171,10 @@ static int run(int argc, char **argv, struct error *error)
     if (inside->path[0] != '/')
         return error_set(error, -EINVAL, "cp: the path in the sandbox, %s, must be absolute",
                          inside->path);
+    /* Asked before the copying begins in two processes, each with an error of its own. */
+    cleanup_sandbox struct sandbox sandbox = {0};
+    if (state_find_running(inside->sandbox, &sandbox, error) < 0)
+        return error->code;
     return from.sandbox ? copy_out(&from, &to, error) : copy_in(&from, &to, error);
 }
 

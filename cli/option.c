@@ -143,6 +143,7 @@ const struct option_help *option_next(struct option_reader *reader, struct error
     }
     reader->position++;
     if (text_equal(word, "--")) {
+        reader->separated = true;
         gather_rest(reader);
         return NULL;
     }
@@ -166,8 +167,9 @@ int command_expect_words(const struct option_reader *reader, int minimum, int ma
         return error_set(error, -EINVAL, "%s: something is missing: bailey %s %s", command->name,
                          command->name, command->arguments);
     if (maximum >= 0 && count > maximum)
-        return error_set(error, -EINVAL, "%s: %s is one word too many: bailey %s %s", command->name,
-                         reader->words[maximum], command->name, command->arguments);
+        return error_set(error, -EINVAL, "%s: %s is one word too many: bailey %s%s%s",
+                         command->name, reader->words[maximum], command->name,
+                         *command->arguments ? " " : "", command->arguments);
     return 0;
 }
 

@@ -174,6 +174,8 @@ static int run(int argc, char **argv, struct error *error)
     int result = launch_read(&launch, &command_run, argc, argv, error);
     if (result != 0)
         return result < 0 ? result : 0;
+    if (launch.policy.program && !*launch.policy.program)
+        return error_set(error, -EINVAL, "run: the program's name is empty");
     if (!launch.policy.program) {
         error_set(error, -EINVAL, "run: no program is named");
         return error_hint(error,

@@ -1,10 +1,11 @@
 /* bailey trace: watches the system calls of a running sandbox, as strace prints them; ends with
- * Ctrl-C or with the sandbox. */
+ * Ctrl-C or with the sandbox. Or of a program that it starts: then it is `bailey run --trace`. */
 #include <cli/client.h>
 #include <cli/command.h>
 
 #include <bailey/start.h>
 #include <base/cleanup.h>
+#include <base/text.h>
 #include <errno.h>
 #include <stdio.h>
 
@@ -31,6 +32,22 @@ static int follow(struct client *client, FILE *out, struct error *error)
     }
 }
 
+static const char *const trace_options[] = {
+    [BLY_START_TRACE_SYSCALLS] = "--trace=syscalls",
+    [BLY_START_TRACE_ABI] = "--trace=abi",
+    [BLY_START_TRACE_SYSCALLS | BLY_START_TRACE_ABI] = "--trace=all",
+};
+
+static int trace_program(const struct option_reader *reader, int32_t flags, struct error *error)
+{
+    cleanup_free char **words = memory_new(((size_t)reader->word_count + 3) * sizeof(*words));
+    words[0] = (char *)command_run.name;
+    words[1] = (char *)trace_options[flags];
+    for (int i = 0; i < reader->word_count; i++)
+        words[i + 2] = reader->words[i];
+    return command_run.run(reader->word_count + 2, words, error);
+}
+
 static int run(int argc, char **argv, struct error *error)
 {
     int32_t flags = BLY_START_TRACE_SYSCALLS;
@@ -46,8 +63,14 @@ static int run(int argc, char **argv, struct error *error)
         if (!file)
             return error_set_errno(error, -errno, "cannot write %s", reader.value);
     }
-    if (error->code || reader.helped || command_expect_words(&reader, 1, 1, error) < 0)
+    if (error->code || reader.helped ||
+        command_expect_words(&reader, 1, reader.separated ? -1 : 1, error) < 0)
         return error->code;
+    if (reader.separated && file)
+        return error_set(error, -EINVAL,
+                         "trace: -o is for running sandboxes; write 2>FILE after the program");
+    if (reader.separated)
+        return trace_program(&reader, flags, error);
     cleanup_client struct client client = {.socket = -1};
     if (client_open(&client, reader.words[0], error) < 0 ||
         client_ask(&client, CONTROL_TRACE, flags, error) < 0)
@@ -57,10 +80,10 @@ static int run(int argc, char **argv, struct error *error)
 
 const struct command command_trace = {
     .name = "trace",
-    .arguments = "NAME",
-    .summary = "Print the system calls of a running sandbox, with times",
+    .arguments = "NAME | -- [OPTIONS of run] PROGRAM [ARGUMENTS...]",
+    .summary = "Print the system calls of a running sandbox or of a program, with times",
     .run = run,
     .options = options,
     .examples = "  bailey trace web                       until Ctrl-C\n"
-                "  bailey run --trace ls                  from the first call on\n",
+                "  bailey trace -- -v . ls                a program, from its first call on\n",
 };

@@ -223,6 +223,8 @@ int mon_policy_add_root(struct mon_policy *policy, struct error *error)
         if (!S_ISDIR(status.st_mode))
             return error_set(error, -ENOTDIR, "cannot use %s as root: it is not a folder",
                              policy->rootfs);
+        if (access(policy->rootfs, R_OK | X_OK) < 0)
+            return error_set_errno(error, -errno, "cannot use %s as root", policy->rootfs);
         mon_policy_add_mount(policy, policy->rootfs, "/", BLY_MOUNT_LAYERED | BLY_MOUNT_READ_ONLY);
         static const char *const own[] = {"/dev", "/proc", "/sys"};
         for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)

@@ -70,11 +70,12 @@ int policy_parse_memory(const char *text, uint64_t *out_bytes, struct error *err
 int policy_check_host_name(const char *name, struct error *error)
 {
     size_t size = strlen(name);
-    if (size == 0 || size > 63 ||
+    if (size == 0 || size > 63 || name[0] == '-' ||
         strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") != size)
         return error_set(
             error, -EINVAL,
-            "%s cannot be a host name: letters, digits, dots and dashes are expected, at most 63",
+            "%s cannot be a host name: letters, digits, dots and dashes are expected, at most 63, and "
+            "no dash at the beginning",
             name);
     return 0;
 }

@@ -313,6 +313,9 @@ static void explain_missing(const struct mon_policy *policy, const char *name, s
         error_hint(error,
                    "the host has it, but its folder is not given: bailey run -v %.*s:ro ... %s",
                    size, resolved, resolved);
+    } else if (!text_equal(guest, meant) && strchr(name, '/') && name[0] != '/') {
+        error_hint(error, "the program runs in %s; it is there as %s (-w names another folder)",
+                   policy->directory, guest);
     } else if (!text_equal(guest, meant)) {
         error_hint(error, "%s of this host is seen there as %s", resolved, guest);
     } else if (!interpreter) {

@@ -67,6 +67,11 @@ expect 0 "$BAILEY" exec box cat /etc/hostname
 sleep 1
 kill $tracer
 grep -q 'openat.*"/etc/hostname"' trace || fail "trace: $(head -3 trace)"
+# The trace of a program from its start, with its own exit code.
+"$BAILEY" trace -- -e A=b sh -c 'cat /etc/hostname >/dev/null; exit 6' 2>trace
+[ $? = 6 ] || fail "trace -- PROGRAM"
+grep -q 'openat.*"/etc/hostname"' trace || fail "trace --: $(head -3 trace)"
+
 # Many at once: each gets its own arguments, environment and folder.
 expect 0 "$BAILEY" run -d --name crowd sleep 1000
 seq 1 40 >wanted

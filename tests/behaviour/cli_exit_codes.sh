@@ -28,6 +28,12 @@ expect 125 "$BAILEY" no-such-command
 expect 125 "$BAILEY" stop no-such-sandbox
 complains "no-such-sandbox"
 
+expect 125 "$BAILEY" run ''
+complains "empty"
+expect 125 "$BAILEY" run --hostname -x true
+expect 125 "$BAILEY" cp no-such-sandbox:/etc/passwd .
+complains "no-such-sandbox"
+
 # A program whose folder is not given: the -v that gives it is named, and works.
 mkdir tools
 printf '#!/bin/sh\necho tool "$@"\n' >tools/tool

@@ -107,6 +107,12 @@ assert refused == ["/w/made", "/w/folder", "/w/out", "/w/out", "/w/out"], refuse
 assert all(x["decision"] == "denied" and x["error_name"] == "EROFS" for x in lines if x.get("by") == "sandbox")
 ' || fail "audit of refused writes: $(tail -3 audit2)"
 
+# Processes: the limit is that of programs.
+expect 0 "$BAILEY" run --pids 1 true
+expect 0 "$BAILEY" run --pids 3 sh -c 'sleep 0.1 & sleep 0.1 & wait; echo both'
+says "both"
+expect 2 "$BAILEY" run --pids 2 sh -c 'sleep 0.1 & sleep 0.1 & wait'
+
 # Memory: what is given is a limit; without, three quarters of the host's memory is.
 expect 0 "$BAILEY" run --memory 64m python3 -c '
 try:

@@ -56,7 +56,8 @@ static int check_request(const struct clone_request *request)
 static int check_limits(void)
 {
     struct process_table *table = process_table();
-    if (start_info->process_limit && table->thread_count >= start_info->process_limit)
+    /* Init is Bailey's own: the limit is that of programs. */
+    if (start_info->process_limit && table->thread_count - 1 >= start_info->process_limit)
         return -EAGAIN;
     struct lx_process *process = lx_process();
     if (process->credentials.uid == 0)
