@@ -33,6 +33,14 @@ static bool is_32_bit(uint64_t value)
     return value <= UINT32_MAX;
 }
 
+/* enum bly_rpc_stream */
+static uint64_t about_stream(const struct mon_rpc *rpc, const struct mon_handle *entry)
+{
+    if (entry->kind != BLY_KIND_FILE || entry->mount >= rpc->files->folder_count)
+        return 0;
+    return mon_file_is_coherent(&rpc->files->folders[entry->mount], entry->descriptor) ? BLY_RPC_STREAM_COHERENT : 0;
+}
+
 static int64_t serve_open(struct mon_rpc *rpc, const struct mon_request *request, struct mon_reply *reply)
 {
     struct mon_name name;
@@ -58,6 +66,7 @@ static int64_t serve_open(struct mon_rpc *rpc, const struct mon_request *request
     if (mon_handle_get(rpc->handles, handle, &entry) == 0) {
         reply->in_use = handle;
         reply->descriptor = entry.descriptor;
+        reply->u[2] = about_stream(rpc, &entry);
     }
     reply->u[0] = handle;
     reply->size = sizeof(reply->attributes);
@@ -219,6 +228,7 @@ static int64_t serve_fetch(struct mon_rpc *rpc, const struct mon_request *reques
     reply->descriptor = entry.descriptor;
     reply->u[0] = entry.kind;
     reply->u[1] = entry.access;
+    reply->u[2] = about_stream(rpc, &entry);
     return 0;
 }
 

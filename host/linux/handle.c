@@ -18,6 +18,7 @@ static void entry_reap(struct host_handle *entry)
 {
     if (entry->handle || entry->uses || !entry->next_descriptor)
         return;
+    host_window_release(entry);
     close_descriptor(entry->next_descriptor - 1);
     entry->next_descriptor = 0;
 }
@@ -134,6 +135,7 @@ static bool insert(bly_handle handle, int descriptor, uint32_t flags)
         return false;
     entry->next_descriptor = descriptor + 1;
     entry->flags = flags | HOST_HANDLE_LISTED;
+    entry->read_end = entry->reread_count = 0;
     host_tables->cached[host.cached_count++] = (uint32_t)(entry - host_tables->handles);
     entry->handle = handle;
     return true;
@@ -167,12 +169,12 @@ int host_handle_use(bly_handle handle, struct host_use *out_use)
         return -EBADF;
     host_lock(&host.handle_lock);
     follow_closes();
-    bool is_file = rpc.u[0] == BLY_KIND_FILE;
-    bool inserted = insert(handle, rpc.descriptor, is_file ? HOST_HANDLE_FILE : 0);
+    uint32_t flags = host_handle_flags((unsigned)rpc.u[0], rpc.u[2]);
+    bool inserted = insert(handle, rpc.descriptor, flags);
     host_unlock(&host.handle_lock);
     if (!inserted) {
         /* Raced with another thread's fetch, or the entry is busy: use our own copy once. */
-        *out_use = (struct host_use){NULL, rpc.descriptor, is_file};
+        *out_use = (struct host_use){NULL, rpc.descriptor, flags & HOST_HANDLE_FILE};
         return 0;
     }
     /* It may be evicted again before it is used, if very unlucky. */
@@ -232,6 +234,7 @@ int host_handle_close(bly_handle handle)
  * wait sets are the parent's. */
 void host_handles_after_clone(void)
 {
+    host_windows_after_clone();
     for (uint32_t i = host.cached_count; i-- > 0;) {
         struct host_handle *entry = &host_tables->handles[host_tables->cached[i]];
         if (entry->uses)

@@ -19,9 +19,11 @@ long host_syscall(long number, long a, long b, long c, long d, long e, long f);
 long host_syscall_interruptible(long number, long a, long b, long c, long d, long e, long f);
 long host_clone_thread(unsigned long flags, void *stack_top, uint32_t *parent_tid,
                        uint32_t *child_tid);
+uint64_t host_copy_proven(void *to, const void *from, size_t size, const char *proof);
 _Noreturn void host_restore(void *frame);
 _Noreturn void host_switch_stack(void *stack_top, void (*function)(void *), void *argument);
 extern const char host_signal_return[], host_wait_begin[], host_wait_end[], host_wait_cancelled[];
+extern const char host_copy_begin[], host_copy_end[], host_copy_faulted[];
 /* Linker script. */
 extern const char host_text_start[], host_text_end[], bly_image_start[], bly_image_end[];
 
@@ -109,12 +111,15 @@ struct host_handle {
     _Atomic int32_t next_descriptor; /* the descriptor + 1, while handle is not 0 or a removed entry
                                         is still in use; else 0 */
     uint32_t flags;
+    /* window.c: how far it was read, how often again, and 1 + the number of its window. */
+    _Atomic uint32_t read_end, reread_count, window;
 };
 enum {
-    HOST_HANDLE_PINNED = 1, /* given at the start: not evicted */
-    HOST_HANDLE_LOCAL = 2,  /* a wait set: not inherited */
-    HOST_HANDLE_LISTED = 4, /* in cached[] */
-    HOST_HANDLE_FILE = 8    /* a regular file: its readers never wait for an event */
+    HOST_HANDLE_PINNED = 1,   /* given at the start: not evicted */
+    HOST_HANDLE_LOCAL = 2,    /* a wait set: not inherited */
+    HOST_HANDLE_LISTED = 4,   /* in cached[] */
+    HOST_HANDLE_FILE = 8,     /* a regular file: its readers never wait for an event */
+    HOST_HANDLE_COHERENT = 16 /* a map of it shows what a read would get */
 };
 #define HOST_CACHE_MAX 4096u
 
@@ -134,6 +139,27 @@ int host_handle_insert_local(int descriptor, bly_handle *out_handle);
 void host_handle_remove(bly_handle handle);
 void host_handles_after_clone(void);
 #define scoped_use __attribute__((cleanup(host_handle_release))) struct host_use
+
+/* What the monitor says of a stream, as flags of its entry. */
+static inline uint32_t host_handle_flags(unsigned kind, uint64_t told)
+{
+    return (kind == BLY_KIND_FILE ? HOST_HANDLE_FILE : 0) |
+           (told & BLY_RPC_STREAM_COHERENT ? HOST_HANDLE_COHERENT : 0);
+}
+
+/* ---- Read windows (window.c) ---- */
+
+#define HOST_WINDOW_COUNT 16u
+struct host_window {
+    struct host_handle *entry; /* NULL: free; handle_lock */
+    _Atomic uint64_t end;      /* offset of a page known to lie behind the end of the file */
+};
+/* True: done. The caller has the handle in use. */
+bool host_window_read(struct host_handle *entry, const struct bly_iovec *part, uint64_t offset);
+/* The host was asked for this; the next time perhaps a window answers. */
+void host_window_consider(const struct host_use *use, size_t size, uint64_t offset);
+void host_window_release(struct host_handle *entry); /* caller holds handle_lock; nobody uses it */
+void host_windows_after_clone(void);
 
 /* ---- RPC ---- */
 
@@ -160,6 +186,7 @@ struct host_tables {
     struct host_area areas[HOST_AREA_COUNT];
     uint32_t
         cached[HOST_CACHE_MAX]; /* indices of the entries that hold a descriptor (flag LISTED) */
+    struct host_window windows[HOST_WINDOW_COUNT];
     struct host_handle handles[HOST_HANDLE_COUNT];
 };
 static struct host_tables *const host_tables = (struct host_tables *)BLY_HOST_DATA;
@@ -184,6 +211,7 @@ struct host_state {
     uint32_t cached_count, cached_limit, cached_hand;
     uint32_t closed_count; /* of the channel, as far as it was followed */
     uint32_t next_local;   /* for handles of wait sets */
+    uint32_t window_hand;  /* the window to be taken next */
     uint64_t
         nameless_since_ns[BLY_RPC_SLOT_COUNT]; /* first picoprocess: slots seen claimed by nobody */
     uint32_t

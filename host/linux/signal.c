@@ -68,6 +68,11 @@ static void handle(int signal, siginfo_t *info, struct host_ucontext *frame)
     struct bly_exception exception = {.kind = exception_kinds[signal] - 1u,
                                       .detail = info->si_code,
                                       .address = (uint64_t)info->si_addr};
+    if (context->rip >= (uint64_t)host_copy_begin && context->rip < (uint64_t)host_copy_end) {
+        context->rip = (uint64_t)host_copy_faulted;
+        context->rax = exception.address ? exception.address : 1;
+        return;
+    }
     if (signal == SIGSYS) {
         if (vdso_call(context))
             return;

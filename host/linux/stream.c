@@ -26,15 +26,20 @@ static int64_t transfer(long number, bly_handle stream, const struct bly_iovec *
     int error = host_handle_use(stream, &use);
     if (error)
         return error;
+    bool is_read = number == __NR_preadv2;
+    if (is_read && use.entry && count == 1 && host_window_read(use.entry, vector, offset))
+        return (int64_t)vector->size;
     /* A page that is not in the cache yet is no reason for -EAGAIN. */
     if (use.is_file)
         flags &= ~(unsigned)BLY_STREAM_NO_WAIT;
     unsigned host_flags = transfer_flags(flags);
     int64_t result = sys_wait6(number, use.descriptor, vector, count, offset, 0, host_flags);
+    if (is_read && result > 0)
+        host_window_consider(&use, (size_t)result, offset);
     if (result != -EOPNOTSUPP || !(host_flags & RWF_NOWAIT))
         return result;
     /* Terminals and event descriptors do not know RWF_NOWAIT. */
-    short events = number == __NR_preadv2 ? BLY_WAIT_READ : BLY_WAIT_WRITE;
+    short events = is_read ? BLY_WAIT_READ : BLY_WAIT_WRITE;
     struct pollfd poll = {use.descriptor, events, 0};
     struct __kernel_timespec now = {0, 0};
     result = sys6(__NR_ppoll, &poll, 1, &now, 0, 8, 0);
@@ -219,7 +224,7 @@ int host_stream_open(const char *uri, size_t uri_size, unsigned access, unsigned
     *out_stream = (bly_handle)rpc.u[0];
     if (rpc.descriptor >= 0)
         host_handle_insert(*out_stream, rpc.descriptor,
-                           attributes.kind == BLY_KIND_FILE ? HOST_HANDLE_FILE : 0);
+                           host_handle_flags(attributes.kind, rpc.u[2]));
     if (out_attributes && rpc.reply_size == sizeof attributes)
         host_copy(out_attributes, &attributes, sizeof attributes);
     return 0;

@@ -54,6 +54,22 @@ host_wait_cancelled:
     mov $-4, %rax
     ret
 
+/* uint64_t host_copy_proven(void *to, const void *from, size_t size, const char *proof): copies, then reads the byte at `proof`.
+ * 0, or the address that could not be touched (1 when it is not known): the signal handler moves a thread that faults in
+ * [host_copy_begin, host_copy_end) to host_copy_faulted. */
+    .globl host_copy_proven, host_copy_begin, host_copy_end, host_copy_faulted
+    .type host_copy_proven, @function
+host_copy_proven:
+    mov %rcx, %rax
+    mov %rdx, %rcx
+host_copy_begin:
+    rep movsb
+    movzbl (%rax), %eax
+host_copy_end:
+    xor %eax, %eax
+host_copy_faulted:
+    ret
+
 /* long host_clone_thread(flags, stack_top, uint32_t *parent_tid, uint32_t *child_tid): the child goes on in host_thread_begin. */
     .globl host_clone_thread
     .type host_clone_thread, @function

@@ -44,6 +44,8 @@
 /* Kernel heap: the sandbox's small shared objects, mapped MAP_SHARED at the same address in every picoprocess. */
 #define BLY_HEAP_START 0x640404000000ull
 #define BLY_HEAP_SIZE (64ull << 30)
+/* Files that are read again and again, mapped by the host layer of the one picoprocess that does so; clones do without. */
+#define BLY_READ_WINDOWS 0x642000000000ull
 /* Bulk segment: tmpfs pages and shared anonymous memory, also mapped at the same address everywhere. */
 #define BLY_BULK_START 0x648000000000ull
 #define BLY_BULK_SIZE (1ull << 40)

@@ -41,7 +41,7 @@
 enum bly_rpc_state { BLY_RPC_FREE, BLY_RPC_FILLING, BLY_RPC_SUBMITTED, BLY_RPC_DONE };
 enum bly_rpc_eager { BLY_RPC_EAGER_OFF, BLY_RPC_EAGER_AWAKE, BLY_RPC_EAGER_ASLEEP };
 enum bly_rpc_operation {
-    BLY_RPC_OPEN = 1,     /* u[0] access, u[1] options, u[2] mode; data: uri. Reply: u[0] handle, attributes in data, descriptor */
+    BLY_RPC_OPEN = 1,     /* u[0] access, u[1] options, u[2] mode; data: uri. Reply: u[0] handle, u[2] enum bly_rpc_stream, attributes in data, descriptor */
     BLY_RPC_CREATE,       /* u[0] kind, u[1] mode, u[2] size of uri; data: uri, target. Reply: attributes */
     BLY_RPC_WALK,         /* u: enum bly_walk_flags. data: uri. Reply: data: struct bly_walk_result, cut after link */
     BLY_RPC_DELETE,       /* u[0] flags; data: uri */
@@ -50,12 +50,16 @@ enum bly_rpc_operation {
     BLY_RPC_SET,          /* u[0] handle or 0, u[1] mask; data: struct bly_attributes, uri */
     BLY_RPC_GET_NAMED,    /* u[0] size of uri, u[1] buffer size; data: uri, name + NUL. Reply: value */
     BLY_RPC_SET_NAMED,    /* u[0] size of uri, u[1] flags, u[2] size of the name with NUL; data: uri, name, value */
-    BLY_RPC_FETCH,        /* u[0] handle. Reply: descriptor: another picoprocess's handle is used here first */
+    BLY_RPC_FETCH,        /* u[0] handle. Reply: u[0] kind, u[1] access, u[2] enum bly_rpc_stream, descriptor: another picoprocess's handle is used here first */
     BLY_RPC_CLOSE,        /* u[0] handle: the monitor drops its master. No reply is waited for when u[1] is 1 */
     BLY_RPC_INTERRUPT,    /* u[0] process, u[1] thread: where signals are not confined */
     BLY_RPC_SYSTEM_QUERY, /* Reply: struct bly_system_info */
     BLY_RPC_PROCESS_ENDED,/* u[0] process: from the first picoprocess only: free its slots. No reply is waited for when u[1] is 1 */
     BLY_RPC_OPERATION_COUNT
+};
+
+enum bly_rpc_stream {
+    BLY_RPC_STREAM_COHERENT = 1 /* a map of the file always shows what a read would get */
 };
 
 /* What fits in one request or reply after its header. */

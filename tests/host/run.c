@@ -128,6 +128,7 @@ static void serve(uint32_t index)
         fd = open_master(slot, &handle);
         slot->result = fd < 0 ? fd : 0;
         slot->u[0] = handle;
+        slot->u[2] = BLY_RPC_STREAM_COHERENT;
         struct bly_attributes attributes = {.kind = slot->data[0] == 'd' ? BLY_KIND_DIRECTORY
                                                                          : BLY_KIND_FILE};
         memcpy(slot->data, &attributes, sizeof attributes);
@@ -138,6 +139,7 @@ static void serve(uint32_t index)
         fd = known ? sandbox.masters[at].fd : -1;
         slot->result = known ? 0 : -EBADF;
         slot->u[0] = BLY_KIND_FILE;
+        slot->u[2] = BLY_RPC_STREAM_COHERENT;
         break;
     case BLY_RPC_CLOSE:
         silent = slot->u[1] == 1;
@@ -228,6 +230,7 @@ static void remove_files(void)
     unlinkat(sandbox.folder, "a", 0);
     unlinkat(sandbox.folder, "b", 0);
     unlinkat(sandbox.folder, "c", 0);
+    unlinkat(sandbox.folder, "d", 0);
     rmdir(path);
 }
 

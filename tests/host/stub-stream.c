@@ -164,6 +164,127 @@ static void the_cache_is_bounded(void)
         EXPECT(bly->handle_close(files[i]), 0);
 }
 
+/* ---- Files that are read again and again ---- */
+
+#define PAGE 4096
+#define PAGES 4
+#define WARM 100 /* reads after which a file is certainly mapped */
+static char page[PAGE];
+
+static bool window_is_mapped(unsigned number)
+{
+    return bly->memory_advise((char *)BLY_READ_WINDOWS + (uint64_t)number * (64 << 20), PAGE,
+                              BLY_ADVICE_POPULATE_READ) == 0;
+}
+static void fill_page(bly_handle file, unsigned at, char letter)
+{
+    for (int i = 0; i < PAGE; i++)
+        page[i] = letter;
+    EXPECT(put(file, page, PAGE, (uint64_t)at * PAGE, 0), PAGE);
+}
+static void read_page(bly_handle file, unsigned at, char letter, int64_t size)
+{
+    page[0] = page[PAGE - 1] = 0;
+    EXPECT(get(file, page, PAGE, (uint64_t)at * PAGE, 0), size);
+    CHECK(size < 1 || page[0] == letter);
+    CHECK(size < PAGE || page[PAGE - 1] == letter);
+}
+
+/* A part, the end, behind it; and after every change. */
+static void what_is_read_again_is_what_the_host_has(void)
+{
+    bly_handle file = open_file("file:0/d", BLY_OPEN_CREATE, NULL);
+    for (unsigned i = 0; i < PAGES; i++)
+        fill_page(file, i, (char)('a' + i));
+    CHECK(!window_is_mapped(0));
+    for (int i = 0; i < WARM; i++)
+        for (unsigned at = 0; at < PAGES; at++)
+            read_page(file, at, (char)('a' + at), PAGE);
+    CHECK(window_is_mapped(0));
+    read_page(file, PAGES, 0, 0);
+    EXPECT(get(file, page, PAGE, 3 * PAGE - 1, 0), PAGE);
+    CHECK(page[0] == 'c' && page[1] == 'd' && page[PAGE - 1] == 'd');
+    EXPECT(get(file, page, PAGE, 4 * PAGE - 1, 0), 1);
+    EXPECT(get(file, page, 0, PAGE, 0), 0);
+    EXPECT(get(file, (char *)16, PAGE, PAGE, 0), -EFAULT);
+    fill_page(file, 1, 'x');
+    read_page(file, 1, 'x', PAGE);
+    EXPECT(bly->stream_set_length(file, PAGE + 7), 0);
+    read_page(file, 0, 'a', PAGE);
+    read_page(file, 1, 'x', 7);
+    read_page(file, 2, 0, 0);
+    EXPECT(bly->stream_set_length(file, 5), 0);
+    read_page(file, 0, 'a', 5);
+    read_page(file, 1, 0, 0);
+    for (unsigned i = 0; i < PAGES; i++)
+        fill_page(file, i, 'n');
+    for (unsigned i = 0; i < PAGES; i++)
+        read_page(file, i, 'n', PAGE);
+
+    uint32_t id;
+    if (bly->process_clone(0, &id) == 0) {
+        CHECK(!window_is_mapped(0));
+        for (int i = 0; i < WARM; i++)
+            read_page(file, 2, 'n', PAGE);
+        CHECK(window_is_mapped(1));
+        bly->process_exit(0);
+    }
+    struct bly_process_end end;
+    EXPECT(bly->process_wait(&end, BLY_FOREVER), 0);
+    EXPECT(end.exit_status, 0);
+    EXPECT(end.signal, 0);
+    EXPECT(bly->handle_close(file), 0);
+    CHECK(!window_is_mapped(0));
+}
+
+static void what_is_read_once_is_not_mapped(void)
+{
+    bly_handle file = open_file("file:0/d", BLY_OPEN_CREATE, NULL);
+    for (unsigned i = 0; i < WARM; i++)
+        fill_page(file, i, 'o');
+    for (unsigned i = 0; i < WARM; i++)
+        read_page(file, i, 'o', PAGE);
+    CHECK(!window_is_mapped(0));
+    EXPECT(bly->handle_close(file), 0);
+}
+
+/* More files than windows, which threads take from each other. */
+#define WINDOWED 24
+static bly_handle windowed[WINDOWED];
+static void read_all_of_them(void *argument)
+{
+    char text[8];
+    for (unsigned round = 0; round < 40; round++)
+        for (unsigned file = 0; file < WINDOWED; file++)
+            for (unsigned i = 0; i < 40; i++) {
+                int64_t got = get(windowed[file], text, sizeof text, PAGE + i, 0);
+                CHECK(got == sizeof text && text[0] == (char)('A' + file) && text[7] == text[0]);
+            }
+}
+static void windows_are_shared_out(void)
+{
+    for (unsigned i = 0; i < WINDOWED; i++) {
+        char uri[] = "file:0/f000";
+        uri[9] = (char)('0' + i / 10);
+        uri[10] = (char)('0' + i % 10);
+        windowed[i] = open_file(uri, BLY_OPEN_CREATE, NULL);
+        for (unsigned at = 0; at < PAGES; at++)
+            fill_page(windowed[i], at, (char)('A' + i));
+    }
+    struct job jobs[3];
+    for (int i = 0; i < 3; i++) {
+        jobs[i] = (struct job){.function = read_all_of_them};
+        job_start(&jobs[i]);
+    }
+    for (int i = 0; i < 3; i++)
+        job_join(&jobs[i]);
+    CHECK(window_is_mapped(0) && window_is_mapped(15) && !window_is_mapped(16));
+    for (unsigned i = 0; i < WINDOWED; i++)
+        EXPECT(bly->handle_close(windowed[i]), 0);
+    for (unsigned i = 0; i < 16; i++)
+        CHECK(!window_is_mapped(i));
+}
+
 #define FILES 300
 static void names_of(bly_handle folder)
 {
@@ -287,6 +408,9 @@ const struct test stream_tests[] = {
     {"files_are_opened_by_the_monitor", files_are_opened_by_the_monitor},
     {"handles_are_good_in_every_picoprocess", handles_are_good_in_every_picoprocess},
     {"the_cache_is_bounded", the_cache_is_bounded},
+    {"what_is_read_again_is_what_the_host_has", what_is_read_again_is_what_the_host_has},
+    {"what_is_read_once_is_not_mapped", what_is_read_once_is_not_mapped},
+    {"windows_are_shared_out", windows_are_shared_out},
     {"everybody_reads_the_whole_folder", everybody_reads_the_whole_folder},
     {"locks_and_slots_of_the_dead_are_released", locks_and_slots_of_the_dead_are_released},
     {"calls_survive_interrupts_and_a_shortage_of_slots",
