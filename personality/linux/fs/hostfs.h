@@ -33,6 +33,7 @@ struct host_node {                   /* inode->data */
     /* hostfs_watch.c. Of a folder: */
     uint32_t lookup_count;           /* without a watch; a hint */
     _Atomic int32_t watch;           /* the host's number of its watch; 0: none, -1: not to be had */
+    struct host_node *watch_next;    /* with the same one; host_watch.mutex */
     struct host_stamp { uint64_t names, contents; } stamp; /* rise with every change among its names, and in what they name; atomic */
     /* Of what a watched folder names, by `parent` and `name`: the folder's stamp when that was seen, and the time; hostfs.lock */
     struct host_stamp seen;

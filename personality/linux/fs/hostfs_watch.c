@@ -25,9 +25,9 @@ struct event { /* struct inotify_event */
 
 struct host_watch {
     struct mutex mutex;        /* guards reading of events, and all below */
-    struct host_node **nodes;  /* by number of the watch */
+    struct host_node **nodes;  /* by number of the watch; host_node.watch_next: a folder may have been granted twice */
     uint32_t size;
-    _Atomic uint32_t count;    /* folders watched */
+    _Atomic uint32_t count;    /* nodes watched */
     struct list kept;          /* of struct host_open: longest unused first */
     uint32_t kept_count;
 };
@@ -73,14 +73,14 @@ static void apply(const struct event *event, struct list *dropped)
     struct host_watch *watch = state();
     bool all = event->mask & EVENT_OVERFLOW;
     for (uint32_t i = all ? 0 : (uint32_t)event->watch; i < watch->size && (all || i == (uint32_t)event->watch); i++) {
-        struct host_node *node = watch->nodes[i];
-        if (!node)
-            continue;
-        changed(node, event->mask, dropped);
-        if (event->mask & EVENT_IGNORED) { /* the folder is gone: the number is nobody's */
-            watch->nodes[i] = NULL;
-            watch->count--;
-            node->watch = 0;
+        for (struct host_node *node = watch->nodes[i], *next; node; node = next) {
+            next = node->watch_next;
+            changed(node, event->mask, dropped);
+            if (event->mask & EVENT_IGNORED) { /* the folder is gone: the number is nobody's */
+                watch->nodes[i] = next;
+                watch->count--;
+                node->watch = 0;
+            }
         }
     }
 }
@@ -160,11 +160,8 @@ static void watch_folder(struct inode *directory)
     scoped_mutex(&watch->mutex);
     if (node->watch || result.watch <= 0 || !make_room((uint32_t)result.watch))
         return;
-    struct host_node *old = watch->nodes[result.watch]; /* the same folder, as an inode that nobody uses any more */
-    if (old)
-        old->watch = 0;
-    else
-        watch->count++;
+    watch->count++;
+    node->watch_next = watch->nodes[result.watch];
     watch->nodes[result.watch] = node;
     node->watch = result.watch;
     __atomic_add_fetch(&node->stamp.names, 1, __ATOMIC_RELEASE);
@@ -190,10 +187,13 @@ void hostfs_watch_forget(struct host_node *node)
     if (node->watch <= 0)
         return;
     scoped_mutex(&watch->mutex);
-    if (node->watch > 0 && watch->nodes[node->watch] == node) {
-        watch->nodes[node->watch] = NULL;
-        watch->count--;
-    }
+    if (node->watch <= 0)
+        return; /* the host's folder has gone meanwhile */
+    struct host_node **link = &watch->nodes[node->watch];
+    while (*link != node)
+        link = &(*link)->watch_next;
+    *link = node->watch_next;
+    watch->count--;
 }
 
 /* ---- Streams kept open ---- */
