@@ -51,6 +51,28 @@ static void op_stat_root(int n) { stat_of(root_file, n); }
 static void op_stat_private(int n) { stat_of(private_file, n); }
 static void op_stat_granted(int n) { stat_of(granted_file, n); }
 
+static void absent_of(const char *folder, int n)
+{
+    struct stat s;
+    char path[4096];
+    snprintf(path, sizeof path, "%s/absent", folder);
+    while (n--)
+        if (!stat(path, &s))
+            fail(path);
+}
+static void op_absent_root(int n) { absent_of("/usr/bin", n); }
+static void op_absent_granted(int n) { absent_of(granted_folder, n); }
+
+static void open_absent_of(const char *folder, int n)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/absent too", folder);
+    while (n--)
+        if (open(path, O_RDONLY) >= 0)
+            fail(path);
+}
+static void op_open_absent_granted(int n) { open_absent_of(granted_folder, n); }
+
 static void fstat_of(const char *path, int n)
 {
     int fd = open(path, O_RDONLY);
@@ -196,6 +218,7 @@ static const struct operation {
 } operations[] = {
     { "getppid", op_getppid, 20000 },
     { "stat, read-only root", op_stat_root, 2000 },
+    { "stat of nothing, read-only root", op_absent_root, 2000 },
     { "fstat, read-only root", op_fstat_root, 5000 },
     { "open+close, read-only root", op_open_root, 2000 },
     { "read 4 KiB, read-only root", op_read4k_root, 3000 },
@@ -205,6 +228,8 @@ static const struct operation {
     { "read 4 KiB, private layer", op_read4k_private, 3000 },
     { "write 4 KiB, private layer", op_write4k_private, 3000 },
     { "stat, granted folder", op_stat_granted, 500 },
+    { "stat of nothing, granted folder", op_absent_granted, 500 },
+    { "open of nothing, granted folder", op_open_absent_granted, 500 },
     { "fstat, granted folder", op_fstat_granted, 2000 },
     { "open+close, granted folder", op_open_granted, 500 },
     { "read 4 KiB, granted folder", op_read4k_granted, 3000 },

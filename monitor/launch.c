@@ -19,7 +19,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -211,18 +210,13 @@ static uint32_t handle_limit(void)
     return count < BLY_LOCAL_HANDLE_FIRST ? (uint32_t)count : BLY_LOCAL_HANDLE_FIRST;
 }
 
-/* File systems whose server may stop answering. */
+/* Whether a grant lies where the server may stop answering. */
 static bool may_hang(const struct mon_files *files, bool view_too)
 {
-    static const unsigned long types[] = {0x6969 /* NFS */, 0xff534d42 /* CIFS */, 0xfe534d42 /* SMB2 */, 0x65735546 /* FUSE */,
-                                          0x01021997 /* 9P */, 0x00c36400 /* Ceph */, 0x5346414f /* AFS */, 0x0187 /* autofs */};
     for (uint32_t i = 0; i < files->folder_count; i++) {
-        struct statfs status;
-        if (files->folders[i].root < 0 || (files->folders[i].default_view && !view_too) || fstatfs(files->folders[i].root, &status) < 0)
-            continue;
-        for (size_t j = 0; j < sizeof(types) / sizeof(types[0]); j++)
-            if ((unsigned long)status.f_type == types[j])
-                return true;
+        const struct mon_folder *folder = &files->folders[i];
+        if (folder->root >= 0 && (view_too || !folder->default_view) && mon_file_has_server(folder->root))
+            return true;
     }
     return false;
 }

@@ -103,20 +103,31 @@ static bool is_kernels_own(int held, const struct bly_attributes *attributes)
     return major(attributes->device) == 0 && fstatfs(held, &file_system) == 0 && mon_policy_is_kernels_own((long)file_system.f_type);
 }
 
-bool mon_file_is_coherent(const struct mon_folder *folder, int descriptor)
+static bool is_on_one_of(int descriptor, const unsigned long *types, size_t count)
 {
-    /* These have one page cache for both. An overlay's reads go to another file once somebody has written (kernel's overlayfs.rst,
-     * "Non-standard behavior"), its maps do not: good enough for the default view only, which is taken not to change. */
-    static const unsigned long types[] = {0xef53 /* ext2 to ext4 */, 0x58465342 /* XFS */, 0x9123683e /* Btrfs */, 0x01021994 /* tmpfs */,
-                                          0xf2f52010 /* F2FS */, 0xe0f5e1e2 /* EROFS */, 0x73717368 /* SquashFS */};
-    const unsigned long overlay = 0x794c7630;
     struct statfs status;
+    bool found = false;
     if (fstatfs(descriptor, &status) < 0)
         return false;
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
-        if ((unsigned long)status.f_type == types[i])
-            return true;
-    return folder->default_view && (unsigned long)status.f_type == overlay;
+    for (size_t i = 0; i < count && !found; i++)
+        found = (unsigned long)status.f_type == types[i];
+    return found;
+}
+
+bool mon_file_is_coherent(const struct mon_folder *folder, int descriptor)
+{
+    /* All but the last have one page cache for both. An overlay's reads go to another file once somebody has written (kernel's
+     * overlayfs.rst, "Non-standard behavior"), its maps do not: good enough for the default view only, which is taken not to change. */
+    static const unsigned long types[] = {0xef53 /* ext2 to ext4 */, 0x58465342 /* XFS */, 0x9123683e /* Btrfs */, 0x01021994 /* tmpfs */,
+                                          0xf2f52010 /* F2FS */, 0xe0f5e1e2 /* EROFS */, 0x73717368 /* SquashFS */, 0x794c7630 /* overlay */};
+    return is_on_one_of(descriptor, types, sizeof(types) / sizeof(types[0]) - (folder->default_view ? 0 : 1));
+}
+
+bool mon_file_has_server(int descriptor)
+{
+    static const unsigned long types[] = {0x6969 /* NFS */, 0xff534d42 /* CIFS */, 0xfe534d42 /* SMB2 */, 0x65735546 /* FUSE */,
+                                          0x01021997 /* 9P */, 0x00c36400 /* Ceph */, 0x5346414f /* AFS */, 0x0187 /* autofs */};
+    return is_on_one_of(descriptor, types, sizeof(types) / sizeof(types[0]));
 }
 
 static int open_existing(struct mon_files *files, const struct mon_name *name, unsigned access, unsigned options,

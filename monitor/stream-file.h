@@ -71,6 +71,8 @@ int mon_file_walk(struct mon_files *files, const struct mon_name *name, struct b
     __attribute__((warn_unused_result));
 /* Whether a map of the open file always shows what a read would get. */
 bool mon_file_is_coherent(const struct mon_folder *folder, int descriptor);
+/* Whether the file system is served by somebody: who may stop answering, and hear of changes that this kernel does not. */
+bool mon_file_has_server(int descriptor);
 /* Watches a live folder. Returns the watch's number, > 0; -ENOTDIR, -EOPNOTSUPP. */
 int mon_file_watch(struct mon_files *files, const struct mon_name *name) __attribute__((warn_unused_result));
 int mon_file_create(struct mon_files *files, const struct mon_name *name, unsigned kind, unsigned mode, const char *target,

@@ -343,6 +343,8 @@ int mon_file_watch(struct mon_files *files, const struct mon_name *name)
     int result = mon_name_hold(files, name, &descriptor);
     if (result < 0)
         return result;
+    if (mon_file_has_server(descriptor))
+        return -EOPNOTSUPP;
     struct mon_descriptor_path path = mon_descriptor_path(descriptor);
     result = inotify_add_watch(files->watch, path.text, WATCHED | IN_ONLYDIR);
     if (result > WATCH_MAX) {

@@ -104,6 +104,24 @@ for step in range(4000):
         os.rename(folder + "/moved", folder + "/sub")
         check(step, "size", folder + "/sub/d", size(folder + "/sub/d"), still=True)
         check(step, "enter", folder, 0, still=True)
+    if step % 400 == 0:
+        # The folder above the working folder goes elsewhere: until its new name is known inside, a name below may seem absent, but not longer.
+        deep = f"{folder}/sub/deep{step}"
+        os.mkdir(deep)
+        write(deep + "/e", "w", 7)
+        check(step, "enter", deep, 0, still=True)
+        for _ in range(3):
+            check(step, "size", "f", None, still=True)
+        os.rename(folder + "/sub", folder + "/moved")
+        print("size", "e", file=guest.stdin, flush=True)
+        guest.stdout.readline()
+        check(step, "size", folder + "/moved/c", size(folder + "/moved/c"), still=True)
+        check(step, "size", "e", 7, still=True)
+        os.rename(folder + "/moved", folder + "/sub")
+        check(step, "size", folder + "/sub/c", size(folder + "/sub/c"), still=True)
+        check(step, "enter", folder, 0, still=True)
+        os.unlink(deep + "/e")
+        os.rmdir(deep)
     for seen in random.sample(names, 2):
         check(step, "size", seen, size(seen))
         check(step, "open", seen, opened(seen))

@@ -278,6 +278,11 @@ void dentry_invalidate_aliases_locked(struct inode *directory, const char *name,
     }
 }
 
+static uint64_t absence_in(struct inode *directory, const struct inode *inode)
+{
+    return !inode && directory->ops->absence ? directory->ops->absence(directory) : 0;
+}
+
 int dentry_put(struct dentry *parent, const char *name, size_t size, struct inode *inode, struct dentry **out_dentry)
 {
     struct dentry *dentry = dentry_create(parent->mount, parent, name, size, inode);
@@ -285,6 +290,7 @@ int dentry_put(struct dentry *parent, const char *name, size_t size, struct inod
 
     if (!dentry)
         return -ENOMEM;
+    dentry->absence = absence_in(parent->inode, inode);
     list_init(&dead);
     {
         scoped_lock(&vfs()->tree_lock);
@@ -293,7 +299,7 @@ int dentry_put(struct dentry *parent, const char *name, size_t size, struct inod
             dentry_unhash_locked(stale);
             dentry_dispose_if_idle_locked(stale, &dead);
         }
-        if (inode || names_are_cached(parent->inode))
+        if (inode || dentry->absence || names_are_cached(parent->inode))
             dentry_hash_locked(dentry);
     }
     dentries_free(&dead);
@@ -349,6 +355,7 @@ static int lookup_uncached(struct dentry *parent, const char *name, size_t size,
         struct dentry *known = dentry_find_locked(parent, name, size, name_hash(parent, name, size));
         if (known && (known->inode == inode || known->mounted)) {
             *out_dentry = dentry_ref(known);
+            known->absence = absence_in(directory, inode);
             goto found;
         }
     }

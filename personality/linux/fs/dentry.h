@@ -22,7 +22,8 @@ uint32_t dentry_shrink(uint32_t count);
 
 /* The child `name` of `parent`, positive or negative, with a reference, asking the file system where the cache does not know. */
 int dentry_lookup(struct dentry *parent, const char *name, size_t size, bool mutex_is_held, struct dentry **out_dentry);
-/* Makes `name` of `parent` stand for `inode` in the cache, in the place of what it stood for; with a reference. The directory's mutex is held. */
+/* Makes `name` of `parent` stand for `inode` (NULL: nothing) in the cache, in the place of what it stood for; with a reference. The directory's
+ * mutex is held. */
 int dentry_put(struct dentry *parent, const char *name, size_t size, struct inode *inode, struct dentry **out_dentry);
 /* A negative dentry becomes positive: the name was made. */
 void dentry_instantiate(struct dentry *dentry, struct inode *inode);

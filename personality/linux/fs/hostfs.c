@@ -105,6 +105,8 @@ static void node_named(struct inode *inode, struct inode *parent, const char *na
         node->name = copy;
         copy = old;
     }
+    if (copy && S_ISDIR(inode->mode))
+        hostfs_folder_renamed();
     heap_free(copy);
     inode_unref(old_parent);
 }
@@ -317,6 +319,7 @@ static int hostfs_lookup(struct inode *directory, const char *name, size_t size,
     if (uri_size < 0)
         return uri_size;
     struct host_stamp stamp = hostfs_watch_stamp(directory);
+    hostfs_looking(directory, stamp);
     int error = bly->stream_walk(uri, (size_t)uri_size, 0, &result);
     if (error < 0)
         return error == -ENOTDIR ? -ESTALE : error;
@@ -571,6 +574,8 @@ static const struct inode_ops hostfs_ops = {
     .poll = hostfs_watch_poll,
     .is_named = hostfs_is_named,
     .is_current = hostfs_is_current,
+    .absence = hostfs_absence,
+    .is_absent = hostfs_is_absent,
     .open = hostfs_open,
     .file_ops = &hostfs_file_ops,
     .read = hostfs_read_kernel,

@@ -38,6 +38,7 @@ struct host_node {                   /* inode->data */
     /* Of what a watched folder names, by `parent` and `name`: the folder's stamp when that was seen, and the time; hostfs.lock */
     struct host_stamp seen;
     uint64_t seen_ns;
+    uint64_t looked;                 /* hostfs_absence at the last look for a name; content_mutex */
     bool mapped;                     /* written through maps, of which the host tells nothing */
     struct host_open *unnamed;       /* of O_TMPFILE, until its open file takes it over */
 };
@@ -77,6 +78,11 @@ bool hostfs_is_current(struct inode *inode);
 void hostfs_keep_open(struct host_open *open);
 /* Such a stream of the file that `directory` has by that name, with a reference; NULL: none. */
 struct host_open *hostfs_kept_open(struct inode *directory, const char *name, size_t size);
+/* inode_ops.absence and is_absent. The first is what it was when the host was asked: hostfs_looking has noted it. */
+void hostfs_looking(struct inode *directory, struct host_stamp stamp);
+uint64_t hostfs_absence(struct inode *directory);
+bool hostfs_is_absent(struct inode *directory, uint64_t absence);
+void hostfs_folder_renamed(void);
 void hostfs_watch_forget(struct host_node *node); /* the node goes */
 
 /* hostfs_file.c */

@@ -127,6 +127,7 @@ int hostfs_open_child(struct inode *directory, const char *name, size_t size, un
         }
     }
     struct host_stamp stamp = hostfs_watch_stamp(directory);
+    hostfs_looking(directory, stamp);
     int error = bly->stream_open(uri, (size_t)uri_size, access_of(flags), options, mode & 0777, &handle, &attributes);
     if (error == -ELOOP || error == -ENXIO || error == -ENOTDIR)
         return -EAGAIN; /* a link, or nothing the monitor opens: step by step */

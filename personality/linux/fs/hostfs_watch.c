@@ -30,6 +30,7 @@ struct host_watch {
     _Atomic uint32_t count;    /* nodes watched */
     struct list kept;          /* of struct host_open: longest unused first */
     uint32_t kept_count;
+    _Atomic uint32_t renamed_count; /* folders that were found by another name than before */
 };
 
 static struct host_watch *state(void) { return lx_kernel->host_watch; }
@@ -179,6 +180,35 @@ struct host_stamp hostfs_watch_stamp(struct inode *directory)
         watch_folder(directory);
     }
     return node->watch > 0 && hostfs_watch_poll() ? host_stamp_of(directory) : unwatched;
+}
+
+/* ---- Names that are not there ---- */
+
+/* The host is asked by path. Where a folder above has been renamed behind our back, the answer is about another place: it holds until we come to
+ * know that name, which no event of this folder tells. */
+static uint64_t absence_of(struct host_stamp stamp)
+{
+    return stamp.names ? (uint64_t)state()->renamed_count << 32 | (uint32_t)stamp.names : 0;
+}
+
+void hostfs_looking(struct inode *directory, struct host_stamp stamp)
+{
+    host_node(directory)->looked = absence_of(stamp);
+}
+
+uint64_t hostfs_absence(struct inode *directory)
+{
+    return host_node(directory)->looked;
+}
+
+bool hostfs_is_absent(struct inode *directory, uint64_t absence)
+{
+    return absence && absence == absence_of(host_stamp_of(directory));
+}
+
+void hostfs_folder_renamed(void)
+{
+    state()->renamed_count++;
 }
 
 void hostfs_watch_forget(struct host_node *node)

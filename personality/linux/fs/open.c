@@ -287,6 +287,8 @@ static int open_live(struct parent_lookup *at, unsigned flags, unsigned mode, st
     {
         scoped_mutex(&directory->content_mutex);
         error = directory->ops->open_child(directory, at->name, at->name_size, flags, apply_umask(mode) & 07777, &created, &inode, &object);
+        if (error == -ENOENT && !(flags & O_CREAT))
+            (void)dentry_put(at->parent, at->name, at->name_size, NULL, &child);
         if (error < 0)
             return error;
         error = dentry_put(at->parent, at->name, at->name_size, inode, &child);

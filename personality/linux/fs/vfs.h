@@ -79,6 +79,10 @@ struct inode_ops {
     bool (*poll)(void);
     bool (*is_named)(struct inode *directory, const char *name, size_t size, struct inode *inode);
     bool (*is_current)(struct inode *inode);
+    /* The same for names that are not there. absence, after lookup or open_child has answered -ENOENT and under the same mutex: what to ask
+     * is_absent with later; 0: the next time the host is to be asked again. [0] */
+    uint64_t (*absence)(struct inode *directory);
+    bool (*is_absent)(struct inode *directory, uint64_t absence);
     void (*abandon)(struct inode *inode, void *object); /* what open_child gave is not used after all */
     /* Further checks of opening and what only the file system knows; sets file->ops and file->object. [file->ops = file_ops] */
     int (*open)(struct inode *inode, struct open_file *file); /* file->object is set already after open_child */
@@ -157,6 +161,7 @@ struct dentry {
     struct list lru_node;         /* while unreferenced */
     struct dentry *parent;        /* itself for the root of a mount */
     struct inode *inode;          /* NULL: the name is known not to exist */
+    uint64_t absence;             /* then, in a live folder: inode_ops.absence of its folder; vfs.tree_lock */
     struct mount *mount;
     struct mount *mounted;        /* topmost mount on this dentry, or NULL */
     _Atomic uint32_t references;  /* users and children */

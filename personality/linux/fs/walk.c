@@ -100,7 +100,9 @@ static bool is_believed(struct walk *walk, const char *name, size_t size, struct
         lock_acquire(&vfs()->tree_lock);
         *child = dentry_find_locked(parent, name, size, name_hash(parent, name, size));
     }
-    return walk->believes && *child && (*child)->inode && ops->is_named(parent->inode, name, size, (*child)->inode);
+    if (!walk->believes || !*child)
+        return false;
+    return (*child)->inode ? ops->is_named(parent->inode, name, size, (*child)->inode) : ops->is_absent(parent->inode, (*child)->absence);
 }
 
 /* Sets *out_path to what is to be walked next, from walk->at. */
@@ -230,6 +232,8 @@ static int walk_components(struct walk *walk, const char *path)
         struct dentry *parent = walk->at, *child;
         child = dentry_find_locked(parent, name, size, name_hash(parent, name, size));
         if (last && (walk->flags & LOOKUP_STOP_AT_LIVE) && directory->ops->open_child && !(child && child->mounted)) {
+            if (child && !child->inode && is_believed(walk, name, size, &child) && !child->inode)
+                return -ENOENT;
             walk->last_name = name;
             walk->last_size = size;
             return 0;
@@ -237,9 +241,9 @@ static int walk_components(struct walk *walk, const char *path)
         bool ask = !child;
         if (child && !names_are_cached(directory) && !child->mounted) {
             ask = !is_believed(walk, name, size, &child);
-            if (!ask) {
+            if (!ask && child->inode) {
                 walk->fresh = directory->ops->is_current(child->inode);
-            } else if (child && !last && !walk->revalidate && (directory->superblock->type->flags & FILESYSTEM_LIVE) && child->inode &&
+            } else if (ask && child && !last && !walk->revalidate && (directory->superblock->type->flags & FILESYSTEM_LIVE) && child->inode &&
                        inode_is_directory(child->inode)) {
                 /* A folder on the way, see FILESYSTEM_LIVE. */
                 ask = false;
@@ -260,7 +264,7 @@ static int walk_components(struct walk *walk, const char *path)
             walk->fresh = true;
         }
         if (!child->inode)
-            return -ENOENT;
+            return walk->guessed ? -ESTALE : -ENOENT;
         if (S_ISLNK(child->inode->mode) && (!last || (walk->flags & LOOKUP_FOLLOW) || walk->must_be_directory)) {
             if ((error = follow_link(walk, child, rest, &path)) < 0)
                 return error;
