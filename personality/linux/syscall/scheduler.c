@@ -15,10 +15,6 @@ enum { CAP_SYS_NICE = 23, PRIORITY_MAX = 99, CPU_MASK_MAX = 1024 };
 static uint32_t host_thread_of(int tid, int *out_error)
 {
     *out_error = 0;
-    if (tid < 0) {
-        *out_error = -EINVAL;
-        return 0;
-    }
     scoped_lock(&process_table()->lock);
     struct lx_thread *thread = tid ? thread_find(tid) : lx_current();
     if (!thread || !thread->base.thread_id)
@@ -55,7 +51,7 @@ LX_SYSCALL(sched_getaffinity, int tid, unsigned size, void *out_mask)
 {
     unsigned char mask[CPU_MASK_MAX] = { 0 };
     int error;
-    if (size % sizeof(uint64_t))
+    if (size == 0 || size % sizeof(uint64_t))
         return -EINVAL;
     uint32_t thread = host_thread_of(tid, &error);
     if (error)
@@ -64,7 +60,7 @@ LX_SYSCALL(sched_getaffinity, int tid, unsigned size, void *out_mask)
     if (count < 0)
         return count;
     if (count == 0)
-        count = (int)(size < sizeof(uint64_t) ? size : sizeof(uint64_t));
+        count = sizeof(uint64_t);
     return guest_write(out_mask, mask, (size_t)count) < 0 ? -EFAULT : count;
 }
 
