@@ -315,6 +315,31 @@ static void *add(void *argument)
     }
     return NULL;
 }
+static void a_directory_of_proc_stands_for_its_process(void)
+{
+    char name[32];
+    pid_t child = fork();
+    if (!child) {
+        pause();
+        _exit(0);
+    }
+    snprintf(name, sizeof name, "/proc/%d", child);
+    int fd = open(name, O_DIRECTORY), path_fd = open(name, O_PATH | O_DIRECTORY), proc_fd = open("/proc", O_DIRECTORY);
+    CHECK(fd >= 0 && path_fd >= 0 && proc_fd >= 0);
+    snprintf(name, sizeof name, "/proc/%d/task", child);
+    int task_fd = open(name, O_DIRECTORY);
+    CHECK_ERROR(syscall(SYS_pidfd_send_signal, path_fd, 0, NULL, 0), EBADF);
+    CHECK_ERROR(syscall(SYS_pidfd_send_signal, proc_fd, 0, NULL, 0), EBADF);
+    CHECK_ERROR(syscall(SYS_pidfd_send_signal, task_fd, 0, NULL, 0), EBADF);
+    CHECK_EQUAL(syscall(SYS_pidfd_send_signal, fd, SIGTERM, NULL, 0), 0);
+    CHECK_EQUAL(exit_code(child), -SIGTERM);
+    CHECK_ERROR(syscall(SYS_pidfd_send_signal, fd, 0, NULL, 0), ESRCH);
+    close(fd);
+    close(path_fd);
+    close(proc_fd);
+    close(task_fd);
+}
+
 static void threads_start_share_and_join(void)
 {
     total = 0;
@@ -621,7 +646,8 @@ static const struct guest_case cases[] = {
     GUEST_CASE(a_vfork_child_execs_while_its_parent_ends),
     GUEST_CASE(a_vfork_child_has_its_own_descriptors_and_actions), GUEST_CASE(a_signal_can_kill_a_vfork_child),
     GUEST_CASE(posix_spawn_runs_programs_and_tells_failures), GUEST_CASE(threads_spawn_at_the_same_time), GUEST_CASE(clone_flags_do_what_they_say),
-    GUEST_CASE(clone3_makes_processes_and_pidfds), GUEST_CASE(threads_start_share_and_join), GUEST_CASE(exit_group_ends_all_threads),
+    GUEST_CASE(clone3_makes_processes_and_pidfds), GUEST_CASE(a_directory_of_proc_stands_for_its_process),
+    GUEST_CASE(threads_start_share_and_join), GUEST_CASE(exit_group_ends_all_threads),
     GUEST_CASE(a_process_outlives_its_first_thread), GUEST_CASE(exec_from_a_thread_becomes_the_process),
     GUEST_CASE(a_killed_process_ends_with_all_threads), GUEST_CASE(waitid_reports_and_can_leave_the_child),
     GUEST_CASE(waiting_by_group_and_by_thread_works), GUEST_CASE(ignored_children_leave_no_zombies), GUEST_CASE(orphans_go_to_the_subreaper),

@@ -1,4 +1,5 @@
 /* The system calls about signals: actions, masks, waiting, sending. */
+#include "personality/linux/fs/proc/proc.h"
 #include "personality/linux/process/pidfd.h"
 #include "personality/linux/process/timers.h"
 #include "personality/linux/signal/internal.h"
@@ -278,8 +279,11 @@ LX_SYSCALL(pidfd_send_signal, int fd, int signal, const siginfo_t *guest_info, u
         return -EINVAL;
     scoped_file file = fd_get(fd);
     struct lx_process *process = file ? pidfd_process(file) : NULL;
-    if (!process)
+    /* pidfd_send_signal(2): an open /proc/PID does too. */
+    if (!process && (!file || !proc_is_process_directory(file, &process)))
         return -EBADF;
+    if (!process)
+        return -ESRCH;
     siginfo_t info;
     int error = 0;
     if (guest_info) {

@@ -10,6 +10,9 @@ static inline void process_cleanup(struct lx_process **process) { if (*process) 
 #define scoped_process struct lx_process *__attribute__((cleanup(process_cleanup)))
 
 extern const struct pseudo_entry proc_process_entry; /* /proc/PID */
+/* Whether `file` is an open /proc/PID, which can stand for the process as a pidfd does; *out_process, with a reference, is NULL when
+ * it has ended. */
+bool proc_is_process_directory(const struct open_file *file, struct lx_process **out_process);
 extern const struct pseudo_entry proc_sys_entry;     /* /proc/sys */
 int proc_show_cpuinfo(const struct pseudo_node *node, struct text *out);
 /* As seen by the process of the node: /proc/mounts, mountinfo. */

@@ -600,6 +600,15 @@ const struct pseudo_entry proc_process_entry = {
     .name = "process", .mode = S_IFDIR | 0555, .entries = process_entries, .entry_count = sizeof process_entries / sizeof *process_entries, .refresh = refresh_process,
 };
 
+bool proc_is_process_directory(const struct open_file *file, struct lx_process **out_process)
+{
+    const struct pseudo_node *node = pseudo_node_of(file->inode);
+    if (!node || node->entry != &proc_process_entry || (file->flags & O_PATH))
+        return false;
+    *out_process = proc_process(node);
+    return true;
+}
+
 /* ---- Mounts ---- */
 
 enum { MOUNTS_SHOWN = 128 };
