@@ -543,7 +543,7 @@ static void decide_result(struct mon_sandbox *sandbox)
     }
     if (error->code == 0 && sandbox->failure < 0)
         error_set(error, -EIO, "the sandbox died of signal %d (%s)%s", -sandbox->failure, strsignal(-sandbox->failure),
-                  -sandbox->failure == SIGKILL && sandbox->policy->memory_limit ? ": it may have exceeded --memory" : "");
+                  -sandbox->failure == SIGKILL && sandbox->had_memory_limit ? ": it may have exceeded its memory limit" : "");
     else if (error->code == 0)
         error_set(error, -EIO, "the sandbox ended without saying how its program did");
     result->exit_status = error->exit_status;
@@ -558,6 +558,7 @@ static void finish(struct mon_sandbox *sandbox)
     mon_timer_stop(&sandbox->loop, &sandbox->watch_timer);
     if (sandbox->child > 0)
         end_processes(sandbox);
+    sandbox->had_memory_limit = mon_cgroup_limits_memory(&sandbox->cgroup);
     mon_cgroup_close(&sandbox->cgroup);
     /* Records and output that were under way when the last process died. */
     while (sandbox->channel >= 0 && take_record(sandbox))

@@ -72,6 +72,7 @@ struct mon_sandbox {
     int signals;                 /* signalfd */
 
     bool main_ended, main_failed, killed, ending;
+    bool had_memory_limit;       /* one that the host's kernel keeps by killing */
     int main_status;             /* wait status */
     int failure;                 /* errno of main_failed */
     uint64_t interrupt_times[3]; /* of the last interrupts by the user */
