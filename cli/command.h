@@ -7,6 +7,7 @@
 #include <base/error.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 struct option_help {
@@ -60,6 +61,12 @@ int command_expect_words(const struct option_reader *reader, int minimum, int ma
 int command_for_each(const struct option_reader *reader,
                      int (*serve)(const char *name, void *context, struct error *error),
                      void *context, struct error *error);
+
+/* One line about a sandbox for scripts: its name, and `value` under `key` unless that is NULL. */
+void command_print_json(const char *name, const char *key, int64_t value);
+
+/* {"KEY": line} for each of the lines. */
+void command_print_json_lines(FILE *out, const char *key, const char *lines, size_t size);
 
 extern const struct command command_run, command_ps, command_exec, command_attach, command_wait,
     command_stop, command_kill, command_rm, command_logs, command_cp, command_inspect,

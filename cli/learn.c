@@ -228,7 +228,7 @@ void learn_from_audit(char *lines, const struct mon_policy *used, struct mon_pol
     for (size_t i = 0; i < used->mount_count; i++) {
         const struct mon_mount *mount = &used->mounts[i];
         bool written = mount->flags & (BLY_MOUNT_LAYERED | BLY_MOUNT_READ_ONLY);
-        if (!(mount->flags & MON_MOUNT_DEFAULT_VIEW))
+        if (!(mount->flags & (MON_MOUNT_DEFAULT_VIEW | BLY_MOUNT_STORE)))
             mon_policy_add_mount(learned, mount->host_path, mount->guest_path,
                                  written ? mount->flags : mount->flags | BLY_MOUNT_READ_ONLY);
     }

@@ -19,16 +19,38 @@
 static const struct option_help options[] = {
     {'f', "follow", NULL, "go on until the sandbox ends"},
     {'n', "tail", "LINES", "only the last lines"},
+    {0, "json", NULL, "one JSON object a line: {\"line\": ...}"},
     {0, NULL, NULL, NULL},
 };
 
-static int print_rest(int descriptor, struct error *error)
+/* How the log is printed; `begun` is a line whose end has not been read yet. */
+struct printer {
+    bool as_json;
+    struct text begun;
+};
+
+static int print(struct printer *printer, const char *data, size_t size)
+{
+    if (!printer->as_json)
+        return write_fully(STDOUT_FILENO, data, size);
+    text_add_size(&printer->begun, data, size);
+    const char *last = memrchr(printer->begun.data, '\n', printer->begun.size);
+    if (!last)
+        return 0;
+    size_t complete = (size_t)(last + 1 - printer->begun.data);
+    command_print_json_lines(stdout, "line", printer->begun.data, complete);
+    printer->begun.size -= complete;
+    memmove(printer->begun.data, last + 1, printer->begun.size);
+    return fflush(stdout) == 0 ? 0 : -errno;
+}
+
+static int print_rest(int descriptor, struct printer *printer, struct error *error)
 {
     char data[65536];
     for (ssize_t size; (size = read(descriptor, data, sizeof(data))) != 0;) {
         if (size < 0 && errno == EINTR)
             continue;
-        int result = size < 0 ? -errno : write_fully(STDOUT_FILENO, data, (size_t)size);
+        int result = size < 0 ? -errno : print(printer, data, (size_t)size);
         if (result == -EPIPE)
             exit(0);
         if (result < 0)
@@ -72,10 +94,11 @@ static bool is_running(const char *name)
 }
 
 /* The log may be exchanged for a new one while it is followed. */
-static int follow(const char *name, const char *path, int *descriptor, struct error *error)
+static int follow(const char *name, const char *path, int *descriptor, struct printer *printer,
+                  struct error *error)
 {
     for (bool last = false;;) {
-        int result = print_rest(*descriptor, error);
+        int result = print_rest(*descriptor, printer, error);
         if (result < 0 || last)
             return result;
         struct stat opened, named;
@@ -83,7 +106,7 @@ static int follow(const char *name, const char *path, int *descriptor, struct er
             opened.st_ino != named.st_ino) {
             int next = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
             if (next >= 0) {
-                result = print_rest(*descriptor, error);
+                result = print_rest(*descriptor, printer, error);
                 close(*descriptor);
                 *descriptor = next;
                 if (result < 0)
@@ -100,11 +123,14 @@ static int follow(const char *name, const char *path, int *descriptor, struct er
 static int run(int argc, char **argv, struct error *error)
 {
     bool follows = false;
+    struct printer printer = {0};
     uint32_t tail = 0;
     struct option_reader reader = {.command = &command_logs, .argc = argc, .argv = argv};
     for (const struct option_help *option; (option = option_next(&reader, error));) {
         if (option->letter == 'f')
             follows = true;
+        else if (!option->letter)
+            printer.as_json = true;
         else if (policy_parse_number("--tail", reader.value, 1, UINT32_MAX, &tail, error) < 0)
             return error->code;
     }
@@ -126,12 +152,15 @@ static int run(int argc, char **argv, struct error *error)
     if (old >= 0 && (!tail || found < tail)) {
         if (tail)
             seek_tail(old, tail - found);
-        if (print_rest(old, error) < 0)
+        if (print_rest(old, &printer, error) < 0)
             return error->code;
     }
-    if (follows)
-        return follow(name, path, &descriptor, error);
-    return print_rest(descriptor, error);
+    int result = follows ? follow(name, path, &descriptor, &printer, error)
+                         : print_rest(descriptor, &printer, error);
+    if (printer.begun.size)
+        command_print_json_lines(stdout, "line", printer.begun.data, printer.begun.size);
+    text_free(&printer.begun);
+    return result;
 }
 
 const struct command command_logs = {

@@ -58,7 +58,7 @@ void policy_write_yaml(const struct mon_policy *policy, struct text *out)
     bool has_volumes = false;
     for (size_t i = 0; i < policy->mount_count; i++) {
         const struct mon_mount *mount = &policy->mounts[i];
-        if ((mount->flags & MON_MOUNT_DEFAULT_VIEW) ||
+        if ((mount->flags & (MON_MOUNT_DEFAULT_VIEW | BLY_MOUNT_STORE)) ||
             (policy->rootfs && text_equal(mount->guest_path, "/")))
             continue;
         if (!has_volumes)

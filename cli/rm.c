@@ -13,8 +13,16 @@
 #define ENDING_STEP_US 10000
 
 struct removal {
-    bool force;
+    bool force, as_json;
 };
+
+static void print_removed(const char *name, bool as_json)
+{
+    if (as_json)
+        command_print_json(name, NULL, 0);
+    else
+        printf("%s\n", name);
+}
 
 static bool is_running(const char *name, pid_t *out_pid)
 {
@@ -58,11 +66,11 @@ static int remove_one(const char *name, void *context, struct error *error)
     if (result == -ENOENT && removal->force)
         result = 0;
     if (result == 0)
-        printf("%s\n", name);
+        print_removed(name, removal->as_json);
     return result;
 }
 
-static int remove_ended(struct error *error)
+static int remove_ended(bool as_json, struct error *error)
 {
     struct sandbox *list;
     size_t count;
@@ -71,7 +79,7 @@ static int remove_ended(struct error *error)
         if (list[i].status != SANDBOX_RUNNING) {
             result = state_remove(list[i].name, error);
             if (result == 0)
-                printf("%s\n", list[i].name);
+                print_removed(list[i].name, as_json);
         }
     }
     for (size_t i = 0; i < count; i++)
@@ -83,6 +91,7 @@ static int remove_ended(struct error *error)
 static const struct option_help options[] = {
     {'f', "force", NULL, "end it first if it is running; one that is not there is no error"},
     {'a', "all", NULL, "all that have ended"},
+    {0, "json", NULL, "one JSON object a line"},
     {0, NULL, NULL, NULL},
 };
 
@@ -94,11 +103,13 @@ static int run(int argc, char **argv, struct error *error)
     for (const struct option_help *option; (option = option_next(&reader, error));) {
         removal.force |= option->letter == 'f';
         all |= option->letter == 'a';
+        removal.as_json |= option->letter == 0;
     }
     if (error->code || reader.helped ||
         command_expect_words(&reader, all ? 0 : 1, all ? 0 : -1, error) < 0)
         return error->code;
-    return all ? remove_ended(error) : command_for_each(&reader, remove_one, &removal, error);
+    return all ? remove_ended(removal.as_json, error)
+               : command_for_each(&reader, remove_one, &removal, error);
 }
 
 const struct command command_rm = {

@@ -13,10 +13,11 @@ static const struct option_help options[] = {
     {0, "abi", NULL, "calls of the ABI, one level below (needs a start with --trace=abi)"},
     {0, "all", NULL, "both"},
     {'o', "output", "FILE", "write to FILE instead of standard output"},
+    {0, "json", NULL, "one JSON object a line: {\"line\": ...}"},
     {0, NULL, NULL, NULL},
 };
 
-static int follow(struct client *client, FILE *out, struct error *error)
+static int follow(struct client *client, bool as_json, FILE *out, struct error *error)
 {
     for (;;) {
         int result = client_receive(client, error);
@@ -26,7 +27,10 @@ static int follow(struct client *client, FILE *out, struct error *error)
             return 0;
         if (client->answer.kind != CONTROL_LINES)
             continue;
-        fwrite(client->payload, 1, client->answer.size, out);
+        if (as_json)
+            command_print_json_lines(out, "line", client->payload, client->answer.size);
+        else
+            fwrite(client->payload, 1, client->answer.size, out);
         if (fflush(out) != 0)
             return errno == EPIPE ? 0 : error_set_errno(error, -errno, "cannot write the trace");
     }
@@ -52,8 +56,13 @@ static int run(int argc, char **argv, struct error *error)
 {
     int32_t flags = BLY_START_TRACE_SYSCALLS;
     cleanup_file FILE *file = NULL;
+    bool as_json = false;
     struct option_reader reader = {.command = &command_trace, .argc = argc, .argv = argv};
     for (const struct option_help *option; (option = option_next(&reader, error));) {
+        if (text_equal(option->name, "json")) {
+            as_json = true;
+            continue;
+        }
         if (option->letter != 'o') {
             flags = option->name[1] == 'b' ? BLY_START_TRACE_ABI
                                            : BLY_START_TRACE_ABI | BLY_START_TRACE_SYSCALLS;
@@ -66,16 +75,17 @@ static int run(int argc, char **argv, struct error *error)
     if (error->code || reader.helped ||
         command_expect_words(&reader, 1, reader.separated ? -1 : 1, error) < 0)
         return error->code;
-    if (reader.separated && file)
+    if (reader.separated && (file || as_json))
         return error_set(error, -EINVAL,
-                         "trace: -o is for running sandboxes; write 2>FILE after the program");
+                         "trace: -o and --json are for running sandboxes; what a program's trace "
+                         "prints goes to standard error (2>FILE)");
     if (reader.separated)
         return trace_program(&reader, flags, error);
     cleanup_client struct client client = {.socket = -1};
     if (client_open(&client, reader.words[0], error) < 0 ||
         client_ask(&client, CONTROL_TRACE, flags, error) < 0)
         return error->code;
-    return follow(&client, file ? file : stdout, error);
+    return follow(&client, as_json, file ? file : stdout, error);
 }
 
 const struct command command_trace = {

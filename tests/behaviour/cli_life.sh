@@ -69,6 +69,18 @@ expect 0 "$BAILEY" wait signalled
 says "9"
 expect 0 "$BAILEY" rm -a
 
+# For scripts: one JSON object a line.
+expect 0 "$BAILEY" run -d --name scripted sh -c 'echo "a \"b\""; printf c; exit 4'
+expect 0 "$BAILEY" wait --json scripted
+says '{"name":"scripted","exit_status":4}'
+expect 0 "$BAILEY" logs --json scripted
+says '{"line":"a \"b\""}
+{"line":"c"}'
+expect 0 "$BAILEY" stop --json scripted
+says '{"name":"scripted","exit_status":4}'
+expect 0 "$BAILEY" rm --json scripted
+says '{"name":"scripted"}'
+
 # A monitor that was killed takes its sandbox along, and is reported.
 expect 0 "$BAILEY" run -d --name murdered sleep 1000
 pid=$("$BAILEY" ps --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["pid"])')
