@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NOBODY 65534u
@@ -236,6 +237,7 @@ static int prepare_servers(struct mon_sandbox *sandbox, struct error *error)
     sandbox->rpc.handles = &sandbox->handles;
     sandbox->rpc.memory_limit = sandbox->policy->memory_limit;
     sandbox->rpc.interrupt = mon_interrupt;
+    sandbox->rpc.cpu_time = mon_cpu_time;
     sandbox->rpc.context = sandbox;
     sandbox->rpc.watched = may_hang(&sandbox->files, /*view_too=*/false);
     result = mon_rpc_init(&sandbox->rpc);
@@ -339,7 +341,7 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     return 0;
 }
 
-/* ---- Interrupts ---- */
+/* ---- What the sandbox may not do to processes by itself ---- */
 
 static bool is_child_of(uint32_t process, pid_t parent)
 {
@@ -356,15 +358,30 @@ static bool is_child_of(uint32_t process, pid_t parent)
     return fields && sscanf(fields + 1, " %*c %d", &found) == 1 && found == parent;
 }
 
-/* Only where neither a pid namespace nor Landlock confines the sandbox's own signals: ids are the host's then, and every picoprocess is
- * a child of the first. Should the id pass to a stranger meanwhile, this signal is one that does nothing by default. */
+/* Without a pid namespace ids are the host's, and every picoprocess is a child of the first. */
+static bool is_of_sandbox(const struct mon_sandbox *sandbox, uint32_t process)
+{
+    if ((sandbox->walls & CLONE_NEWPID) || sandbox->child <= 0 || process == 0 || process > INT32_MAX)
+        return false;
+    return process == (uint32_t)sandbox->child || is_child_of(process, sandbox->child);
+}
+
+/* Only where neither a pid namespace nor Landlock confines the sandbox's own signals. Should the id pass to a stranger meanwhile, this
+ * signal is one that does nothing by default. */
 int mon_interrupt(void *context, uint32_t process, uint32_t thread)
 {
-    struct mon_sandbox *sandbox = context;
-    pid_t first = sandbox->child;
-    if (sandbox->confined_signals || first <= 0 || process == 0 || process > INT32_MAX || thread == 0 || thread > INT32_MAX)
-        return -ESRCH;
-    if (process != (uint32_t)first && !is_child_of(process, first))
+    const struct mon_sandbox *sandbox = context;
+    if (sandbox->confined_signals || thread == 0 || thread > INT32_MAX || !is_of_sandbox(sandbox, process))
         return -ESRCH;
     return syscall(SYS_tgkill, (pid_t)process, (pid_t)thread, BLY_INTERRUPT_SIGNAL) < 0 ? -errno : 0;
+}
+
+int mon_cpu_time(void *context, uint32_t process, uint64_t *out_ns)
+{
+    clockid_t clock;
+    struct timespec time;
+    if (!is_of_sandbox(context, process) || clock_getcpuclockid((pid_t)process, &clock) != 0 || clock_gettime(clock, &time) < 0)
+        return -ESRCH;
+    *out_ns = (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+    return 0;
 }

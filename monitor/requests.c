@@ -248,6 +248,13 @@ static int64_t serve_interrupt(struct mon_rpc *rpc, const struct mon_request *re
     return rpc->interrupt ? rpc->interrupt(rpc->context, (uint32_t)request->u[0], (uint32_t)request->u[1]) : -ESRCH;
 }
 
+static int64_t serve_cpu_time(struct mon_rpc *rpc, const struct mon_request *request, struct mon_reply *reply)
+{
+    if (!is_32_bit(request->u[0]))
+        return -ESRCH;
+    return rpc->cpu_time ? rpc->cpu_time(rpc->context, (uint32_t)request->u[0], &reply->u[0]) : -ESRCH;
+}
+
 static int64_t serve_system_query(struct mon_rpc *rpc, const struct mon_request *request, struct mon_reply *reply)
 {
     struct sysinfo info;
@@ -291,6 +298,7 @@ static int64_t (*const serve[BLY_RPC_OPERATION_COUNT])(struct mon_rpc *, const s
     [BLY_RPC_INTERRUPT] = serve_interrupt,
     [BLY_RPC_SYSTEM_QUERY] = serve_system_query,
     [BLY_RPC_PROCESS_ENDED] = serve_process_ended,
+    [BLY_RPC_CPU_TIME] = serve_cpu_time,
 };
 
 void mon_request_serve(struct mon_rpc *rpc, const struct mon_request *request, struct mon_reply *reply)

@@ -56,8 +56,9 @@ struct mon_rpc {
     struct mon_files *files;
     struct mon_handles *handles;
     uint64_t memory_limit;
-    /* Interrupts a thread where the sandbox cannot itself (launch.c). */
+    /* Interrupt a thread, and tell the CPU time of a process, where the sandbox cannot itself (launch.c). */
     int (*interrupt)(void *context, uint32_t process, uint32_t thread);
+    int (*cpu_time)(void *context, uint32_t process, uint64_t *out_ns);
     void *context;
 
     _Atomic bool stop;

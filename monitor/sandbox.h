@@ -83,8 +83,9 @@ struct mon_sandbox {
 
 /* launch.c: makes everything the child is born with, starts it and the workers. */
 int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error *error) __attribute__((warn_unused_result));
-/* Signals a thread of the sandbox where it cannot do so itself. */
+/* Signals a thread of the sandbox, and tells the CPU time of a process, where it cannot do so itself. */
 int mon_interrupt(void *context, uint32_t process, uint32_t thread);
+int mon_cpu_time(void *context, uint32_t process, uint64_t *out_ns);
 
 /* start-info.c: returns a sealed memfd, or negative errno. */
 struct mon_start_handles {

@@ -55,6 +55,7 @@ enum bly_rpc_operation {
     BLY_RPC_INTERRUPT,    /* u[0] process, u[1] thread: where signals are not confined */
     BLY_RPC_SYSTEM_QUERY, /* Reply: struct bly_system_info */
     BLY_RPC_PROCESS_ENDED,/* u[0] process: from the first picoprocess only: free its slots. No reply is waited for when u[1] is 1 */
+    BLY_RPC_CPU_TIME,     /* u[0] process: where ids are the host's. Reply: u[0] nanoseconds */
     BLY_RPC_OPERATION_COUNT
 };
 

@@ -154,6 +154,14 @@ static void serve(uint32_t index)
                 ? -errno
                 : 0;
         break;
+    case BLY_RPC_CPU_TIME: {
+        clockid_t clock;
+        struct timespec time = {0};
+        bool found = !clock_getcpuclockid((pid_t)slot->u[0], &clock) && !clock_gettime(clock, &time);
+        slot->result = found ? 0 : -ESRCH;
+        slot->u[0] = (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+        break;
+    }
     case BLY_RPC_SYSTEM_QUERY: {
         struct bly_system_info system = {.cpu_count = 3};
         memcpy(slot->data, &system, sizeof system);

@@ -218,6 +218,7 @@ static void malformed_requests_are_refused(void **state)
     assert_int_equal(call(server, BLY_RPC_GET_NAMED, 12, 10, 0, "file:0/plainuser\0x", 19), -EINVAL);
     assert_int_equal(call(server, BLY_RPC_SET_NAMED, 12, 0, 100, "file:0/plainuser.x", 19), -EINVAL);
     assert_int_equal(call(server, BLY_RPC_INTERRUPT, 1, 1, 0, "", 0), -ESRCH);
+    assert_int_equal(call(server, BLY_RPC_CPU_TIME, 1, 0, 0, "", 0), -ESRCH);
     assert_int_equal(call(server, BLY_RPC_SET, 5u << 20, BLY_SET_MODE, 0, (char[sizeof(struct bly_attributes)]){0},
                           sizeof(struct bly_attributes)), -EBADF);
 }
