@@ -135,7 +135,6 @@ static bool insert(bly_handle handle, int descriptor, uint32_t flags)
         return false;
     entry->next_descriptor = descriptor + 1;
     entry->flags = flags | HOST_HANDLE_LISTED;
-    entry->read_end = entry->reread_count = 0;
     host_tables->cached[host.cached_count++] = (uint32_t)(entry - host_tables->handles);
     entry->handle = handle;
     return true;

@@ -110,16 +110,15 @@ struct host_handle {
     _Atomic uint32_t uses;
     _Atomic int32_t next_descriptor; /* the descriptor + 1, while handle is not 0 or a removed entry
                                         is still in use; else 0 */
-    uint32_t flags;
-    /* window.c: how far it was read, how often again, and 1 + the number of its window. */
-    _Atomic uint32_t read_end, reread_count, window;
+    _Atomic uint32_t flags;          /* changed under handle_lock */
 };
 enum {
-    HOST_HANDLE_PINNED = 1,   /* given at the start: not evicted */
-    HOST_HANDLE_LOCAL = 2,    /* a wait set: not inherited */
-    HOST_HANDLE_LISTED = 4,   /* in cached[] */
-    HOST_HANDLE_FILE = 8,     /* a regular file: its readers never wait for an event */
-    HOST_HANDLE_COHERENT = 16 /* a map of it shows what a read would get */
+    HOST_HANDLE_PINNED = 1,      /* given at the start: not evicted */
+    HOST_HANDLE_LOCAL = 2,       /* a wait set: not inherited */
+    HOST_HANDLE_LISTED = 4,      /* in cached[] */
+    HOST_HANDLE_FILE = 8,        /* a regular file: its readers never wait for an event */
+    HOST_HANDLE_COHERENT = 16,   /* a map of it shows what a read would get */
+    HOST_HANDLE_WINDOW_SHIFT = 8 /* from here on: 1 + the number of its window, or 0 */
 };
 #define HOST_CACHE_MAX 4096u
 
@@ -154,6 +153,13 @@ struct host_window {
     struct host_handle *entry; /* NULL: free; handle_lock */
     _Atomic uint64_t end;      /* offset of a page known to lie behind the end of the file */
 };
+/* What is counted until a file is found worth a window: by a handle's index, and lost to another
+ * with the same remainder. */
+#define HOST_REREAD_COUNT 64u
+struct host_reread {
+    _Atomic uint32_t handle, end,
+        count; /* how far it was read, and how often something before that */
+};
 /* True: done. The caller has the handle in use. */
 bool host_window_read(struct host_handle *entry, const struct bly_iovec *part, uint64_t offset);
 /* The host was asked for this; the next time perhaps a window answers. */
@@ -187,6 +193,7 @@ struct host_tables {
     uint32_t
         cached[HOST_CACHE_MAX]; /* indices of the entries that hold a descriptor (flag LISTED) */
     struct host_window windows[HOST_WINDOW_COUNT];
+    struct host_reread rereads[HOST_REREAD_COUNT];
     struct host_handle handles[HOST_HANDLE_COUNT];
 };
 static struct host_tables *const host_tables = (struct host_tables *)BLY_HOST_DATA;

@@ -9,7 +9,7 @@
  *
  * A handle gets a window once its file has been read again, not for being read through: then the
  * host's read-ahead serves better. A window is taken away only while nobody uses the handle: who
- * reads has raised `uses` before it looks at `window`. */
+ * reads has raised `uses` before it looks for the window. */
 
 #include "host.h"
 #include <asm/mman.h>
@@ -28,9 +28,20 @@ static char *base_of(const struct host_window *window)
     return (char *)(BLY_READ_WINDOWS + (uint64_t)(window - host_tables->windows) * WINDOW_SIZE);
 }
 
+static uint32_t number_of(const struct host_handle *entry)
+{
+    return entry->flags >> HOST_HANDLE_WINDOW_SHIFT;
+}
+
+static void set_number(struct host_handle *entry, uint32_t number)
+{
+    uint32_t others = entry->flags & ((1u << HOST_HANDLE_WINDOW_SHIFT) - 1);
+    entry->flags = others | number << HOST_HANDLE_WINDOW_SHIFT;
+}
+
 bool host_window_read(struct host_handle *entry, const struct bly_iovec *part, uint64_t offset)
 {
-    uint32_t number = entry->window;
+    uint32_t number = number_of(entry);
     if (!number || part->size - 1 >= READ_MAX || offset >= WINDOW_SIZE)
         return false;
     struct host_window *window = &host_tables->windows[number - 1];
@@ -53,19 +64,19 @@ static struct host_window *take_window(void)
         struct host_handle *entry = window->entry;
         if (!entry)
             return window;
-        entry->window = 0;
+        set_number(entry, 0);
         if (entry->uses == 0) {
             window->entry = NULL;
             return window;
         }
-        entry->window = number + 1;
+        set_number(entry, number + 1);
     }
     return NULL;
 }
 
 static void map_window(struct host_handle *entry, int descriptor)
 {
-    struct host_window *window = entry->window ? NULL : take_window();
+    struct host_window *window = number_of(entry) ? NULL : take_window();
     if (!window)
         return;
     char *base = base_of(window);
@@ -74,24 +85,34 @@ static void map_window(struct host_handle *entry, int descriptor)
     sys3(__NR_madvise, base, WINDOW_SIZE, MADV_DONTFORK);
     window->entry = entry;
     window->end = WINDOW_SIZE;
-    entry->window = (uint32_t)(window - host_tables->windows) + 1;
+    set_number(entry, (uint32_t)(window - host_tables->windows) + 1);
+}
+
+/* Whether this is read again often. Counted by several threads at a time, some of it may be lost.
+ */
+static bool is_reread(bly_handle handle, size_t size, uint64_t offset)
+{
+    struct host_reread *reread =
+        &host_tables->rereads[HOST_HANDLE_INDEX(handle) % HOST_REREAD_COUNT];
+    uint32_t end = (uint32_t)(offset + size);
+    if (reread->handle != handle) {
+        reread->handle = handle;
+        reread->end = reread->count = 0;
+    }
+    if (end > reread->end) {
+        reread->end = end;
+        return false;
+    }
+    uint32_t count = reread->count + 1;
+    reread->count = count % REREADS_UNTIL_MAPPED;
+    return count >= REREADS_UNTIL_MAPPED;
 }
 
 void host_window_consider(const struct host_use *use, size_t size, uint64_t offset)
 {
     struct host_handle *entry = use->entry;
-    if (!entry || !(entry->flags & HOST_HANDLE_COHERENT) || entry->window || size > READ_MAX ||
-        offset >= WINDOW_SIZE)
-        return;
-    /* Counted by several threads at a time, some of it may be lost. */
-    uint32_t end = (uint32_t)(offset + size);
-    if (end > entry->read_end) {
-        entry->read_end = end;
-        return;
-    }
-    uint32_t count = entry->reread_count + 1;
-    entry->reread_count = count % REREADS_UNTIL_MAPPED;
-    if (count < REREADS_UNTIL_MAPPED)
+    if (!entry || !(entry->flags & HOST_HANDLE_COHERENT) || number_of(entry) || size > READ_MAX ||
+        offset >= WINDOW_SIZE || !is_reread(entry->handle, size, offset))
         return;
     host_lock(&host.handle_lock);
     map_window(entry, use->descriptor);
@@ -100,12 +121,13 @@ void host_window_consider(const struct host_use *use, size_t size, uint64_t offs
 
 void host_window_release(struct host_handle *entry)
 {
-    if (!entry->window)
+    uint32_t number = number_of(entry);
+    if (!number)
         return;
-    struct host_window *window = &host_tables->windows[entry->window - 1];
+    struct host_window *window = &host_tables->windows[number - 1];
     sys2(__NR_munmap, base_of(window), WINDOW_SIZE);
     window->entry = NULL;
-    entry->window = 0;
+    set_number(entry, 0);
 }
 
 /* The maps stayed behind. */
@@ -115,7 +137,7 @@ void host_windows_after_clone(void)
         struct host_window *window = &host_tables->windows[i];
         if (!window->entry)
             continue;
-        window->entry->window = 0;
+        set_number(window->entry, 0);
         window->entry = NULL;
     }
 }
