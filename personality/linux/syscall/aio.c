@@ -262,9 +262,14 @@ static long take(struct aio_context *context, long minimum, long count, struct i
 static long get_events(uint64_t address, long minimum, long count, struct io_event *out_events, const struct __kernel_timespec *timeout)
 {
     uint64_t wait_ns = BLY_FOREVER;
-    int error = timeout ? poll_read_timespec(timeout, &wait_ns) : 0;
-    if (error < 0)
-        return error;
+    struct __kernel_timespec time;
+    if (timeout && guest_read(&time, timeout, sizeof time) < 0)
+        return -EFAULT;
+    if (timeout && time.tv_sec < (int64_t)(BLY_FOREVER / 2000000000u)) { /* Linux takes whatever stands there */
+        int64_t ns;
+        bool too_much = __builtin_mul_overflow(time.tv_sec, 1000000000ll, &ns) || __builtin_add_overflow(ns, time.tv_nsec, &ns);
+        wait_ns = too_much || ns < 0 ? 0 : (uint64_t)ns;
+    }
     scoped_context context = context_get(address);
     if (!context || minimum < 0 || count < 0 || minimum > count)
         return -EINVAL;
