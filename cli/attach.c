@@ -95,8 +95,10 @@ static int follow(struct attachment *attachment, int signals, struct error *erro
         result = client_receive(client, error);
         if (result < 0)
             return result;
-        if (client->answer.kind == CONTROL_ENDED)
+        if (client->answer.kind == CONTROL_ENDED) {
+            client_wait_until_over(client->name);
             return exit_status_of(client->answer.value);
+        }
         if (client->answer.kind == CONTROL_OUTPUT)
             write_fully(client->answer.value == 2 ? STDERR_FILENO : STDOUT_FILENO, client->payload,
                         client->answer.size);

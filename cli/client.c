@@ -95,6 +95,17 @@ static int ask_and_wait(const char *name, enum control_kind kind, int32_t value,
     return result;
 }
 
+void client_wait_until_over(const char *name)
+{
+    for (int attempt = 0; attempt < ENDING_ATTEMPTS; attempt++) {
+        struct error ignored = {0};
+        cleanup_sandbox struct sandbox sandbox = {0};
+        if (state_find(name, &sandbox, &ignored) < 0 || sandbox.status != SANDBOX_RUNNING)
+            return;
+        usleep(attempt < 10 ? ENDING_STEP_US / 10 : ENDING_STEP_US);
+    }
+}
+
 int client_wait_for_end(const char *name, enum control_kind kind, int32_t value,
                         int *out_exit_status, struct error *error)
 {
@@ -124,6 +135,7 @@ int client_wait_for_end(const char *name, enum control_kind kind, int32_t value,
         }
         usleep(ENDING_STEP_US);
     }
+    client_wait_until_over(name);
     return 0;
 }
 

@@ -69,6 +69,13 @@ expect 0 "$BAILEY" wait signalled
 says "9"
 expect 0 "$BAILEY" rm -a
 
+# What was waited for has ended: it can be removed at once, and its name is free.
+for i in 1 2 3 4 5 6 7 8 9 10; do
+    expect 0 "$BAILEY" run -d --name quick true
+    expect 0 "$BAILEY" wait quick
+    expect 0 "$BAILEY" rm quick
+done
+
 # For scripts: one JSON object a line.
 expect 0 "$BAILEY" run -d --name scripted sh -c 'echo "a \"b\""; printf c; exit 4'
 expect 0 "$BAILEY" wait --json scripted
