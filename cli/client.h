@@ -27,12 +27,12 @@ int client_receive(struct client *client, struct error *error);
 int client_receive_until(struct client *client, enum control_kind kind, struct text *out_lines,
                          struct error *error);
 
-/* Asks (CONTROL_WAIT, CONTROL_STOP) and waits for the end of the sandbox. One that ends just now,
- * or has ended and is still listed, is answered from the state folder. *out_exit_status is as
- * `bailey run` would have ended. */
 /* After the monitor's last word: until it has ended too, so that what the user does next (rm, a new
  * sandbox of the same name) finds it so. */
 void client_wait_until_over(const char *name);
+/* Asks (CONTROL_WAIT, CONTROL_STOP) and waits for the end of the sandbox. One that ends just now,
+ * or has ended and is still listed, is answered from the state folder. *out_exit_status is as
+ * `bailey run` would have ended. */
 int client_wait_for_end(const char *name, enum control_kind kind, int32_t value,
                         int *out_exit_status, struct error *error);
 
