@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -639,6 +640,36 @@ static void orphaned_stopped_groups_are_hung_up(void)
     close(fds[0]);
 }
 
+static int own_files_of_proc(void)
+{
+    static const char *const names[] = { "fd", "environ", "task" };
+    struct stat status;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "/proc/self/%s", names[i]);
+        CHECK_EQUAL(stat(path, &status), 0);
+        CHECK_EQUAL(status.st_uid, geteuid());
+        CHECK_EQUAL(status.st_gid, getegid());
+    }
+    int fd = open("/proc/self/fd", O_RDONLY | O_DIRECTORY);
+    CHECK(fd >= 0);
+    CHECK_EQUAL(fstatat(fd, "0", &status, AT_SYMLINK_NOFOLLOW), 0);
+    CHECK_EQUAL(status.st_uid, geteuid());
+    return 0;
+}
+
+static void files_of_proc_belong_to_the_user_of_the_process(void)
+{
+    pid_t child = fork();
+    if (!child) {
+        if (!geteuid() && (setgid(65534) || setuid(65534)))
+            _exit(1);
+        execl(self_path, self_path, "--own-files-of-proc", NULL);
+        _exit(2);
+    }
+    CHECK_EQUAL(exit_code(child), 0);
+}
+
 static const struct guest_case cases[] = {
     GUEST_CASE(a_forked_child_has_its_own_copy_of_memory), GUEST_CASE(descriptors_are_shared_with_their_position),
     GUEST_CASE(many_children_can_live_at_once), GUEST_CASE(fork_from_a_thread_keeps_only_that_thread),
@@ -652,6 +683,7 @@ static const struct guest_case cases[] = {
     GUEST_CASE(a_killed_process_ends_with_all_threads), GUEST_CASE(waitid_reports_and_can_leave_the_child),
     GUEST_CASE(waiting_by_group_and_by_thread_works), GUEST_CASE(ignored_children_leave_no_zombies), GUEST_CASE(orphans_go_to_the_subreaper),
     GUEST_CASE(the_death_of_a_parent_can_be_told), GUEST_CASE(groups_and_sessions_follow_their_rules), GUEST_CASE(orphaned_stopped_groups_are_hung_up),
+    GUEST_CASE(files_of_proc_belong_to_the_user_of_the_process),
 };
 #define main run_cases
 GUEST_MAIN(cases)
@@ -664,6 +696,8 @@ int main(int argc, char **argv)
         int ids[2] = { getpid(), (int)syscall(SYS_gettid) };
         return write(1, ids, sizeof ids) != sizeof ids;
     }
+    if (argc > 1 && !strcmp(argv[1], "--own-files-of-proc"))
+        return own_files_of_proc();
     ssize_t size = readlink("/proc/self/exe", path, sizeof path - 1);
     self_path = size > 0 ? path : argv[0];
     return run_cases(argc, argv);

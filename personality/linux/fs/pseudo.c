@@ -150,6 +150,14 @@ static int pseudo_open(struct inode *inode, struct open_file *file)
 
 /* ---- Names ---- */
 
+static void refresh_node(const struct pseudo_node *node, struct inode *inode)
+{
+    if (node->above)
+        node->above->refresh_below(node, inode);
+    if (node->entry->refresh)
+        node->entry->refresh(node, inode);
+}
+
 static struct inode *node_inode(struct superblock *superblock, const struct pseudo_node *node)
 {
     struct inode *inode = inode_create(superblock, node->entry->jump ? &pseudo_jump_ops : &pseudo_inode_ops, node->entry->mode, sizeof *node);
@@ -160,8 +168,7 @@ static struct inode *node_inode(struct superblock *superblock, const struct pseu
     inode->number = ((uint64_t)node->entry & 0xffffff) ^ node->argument[0] << 24 ^ node->argument[1] << 44;
     if (inode_is_directory(inode) && (node->entry->find || node->argument[0]))
         inode->flags |= INODE_UNCACHED;
-    if (node->entry->refresh)
-        node->entry->refresh(node, inode);
+    refresh_node(node, inode);
     return inode;
 }
 
@@ -169,6 +176,8 @@ static int pseudo_lookup(struct inode *directory, const char *name, size_t size,
 {
     const struct pseudo_node *node = directory->data;
     struct pseudo_node child = *node;
+    if (node->entry->refresh_below)
+        child.above = node->entry;
     for (size_t i = 0; i < node->entry->entry_count; i++) {
         const struct pseudo_entry *entry = &node->entry->entries[i];
         if (strlen(entry->name) == size && memcmp(entry->name, name, size) == 0) {
@@ -247,9 +256,7 @@ static int pseudo_jump(struct inode *inode, struct dentry **out_dentry)
 
 static int pseudo_refresh(struct inode *inode)
 {
-    const struct pseudo_node *node = inode->data;
-    if (node->entry->refresh)
-        node->entry->refresh(node, inode);
+    refresh_node(inode->data, inode);
     return 0;
 }
 

@@ -15,7 +15,11 @@ void text_bytes(struct text *text, const void *bytes, size_t size);
 void text_free(struct text *text);
 
 struct pseudo_entry;
-struct pseudo_node { const struct pseudo_entry *entry; uint64_t argument[2]; };
+struct pseudo_node {
+    const struct pseudo_entry *entry;
+    uint64_t argument[2];
+    const struct pseudo_entry *above; /* nearest directory above with `refresh_below`; NULL: none */
+};
 struct pseudo_entry {
     const char *name;
     uint32_t mode;                      /* with S_IFMT */
@@ -31,6 +35,7 @@ struct pseudo_entry {
     int (*find)(const struct pseudo_node *directory, const char *name, struct pseudo_node *out_node);
     int (*list)(const struct pseudo_node *directory, uint64_t *cursor, char *name, size_t size);
     void (*refresh)(const struct pseudo_node *node, struct inode *inode); /* owner and the like [root] */
+    void (*refresh_below)(const struct pseudo_node *node, struct inode *inode); /* directories: the same for all that is below, before its own */
 };
 #define PSEUDO_FILE(name_, mode_, show_) { .name = name_, .mode = S_IFREG | (mode_), .show = show_ }
 #define PSEUDO_TEXT(name_, text_) { .name = name_, .mode = S_IFREG | 0444, .text = text_ }

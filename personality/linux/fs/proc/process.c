@@ -581,14 +581,21 @@ static int list_tasks(const struct pseudo_node *directory, uint64_t *cursor, cha
     return 1;
 }
 
-static void refresh_process(const struct pseudo_node *node, struct inode *inode)
+/* proc(5), /proc/pid: files belong to the effective user, but to root where the process is not dumpable; open directories do not hide. */
+static void refresh_owner(const struct pseudo_node *node, struct inode *inode)
 {
     scoped_process process = proc_process(node);
-    if (process) {
-        inode->owner = process->credentials.euid;
-        inode->group = process->credentials.egid;
-        inode->link_count = 9;
-    }
+    if (!process)
+        return;
+    bool own = process->dumpable == 1 || node->entry->mode == (S_IFDIR | 0555);
+    inode->owner = own ? process->credentials.euid : 0;
+    inode->group = own ? process->credentials.egid : 0;
+}
+
+static void refresh_process(const struct pseudo_node *node, struct inode *inode)
+{
+    inode->link_count = 9;
+    refresh_owner(node, inode);
 }
 
 static const struct pseudo_entry process_entries[] = {
@@ -598,6 +605,7 @@ static const struct pseudo_entry process_entries[] = {
 
 const struct pseudo_entry proc_process_entry = {
     .name = "process", .mode = S_IFDIR | 0555, .entries = process_entries, .entry_count = sizeof process_entries / sizeof *process_entries, .refresh = refresh_process,
+    .refresh_below = refresh_owner,
 };
 
 bool proc_is_process_directory(const struct open_file *file, struct lx_process **out_process)
