@@ -253,6 +253,98 @@ static void the_loopback_interface_is_there(void)
     close(fd);
 }
 
+/* Waits until that many bytes can be read. */
+static void settle(int fd, int bytes)
+{
+    for (int there = -1, i = 0; i < 1000 && there < bytes; i++) {
+        CHECK_EQUAL(ioctl(fd, FIONREAD, &there), 0);
+        usleep(1000);
+    }
+}
+
+static void urgent_bytes_stand_beside_the_stream(void)
+{
+    int client, server, mark, there;
+    char buffer[64];
+    connect_pair(&client, &server);
+    struct pollfd set = { server, POLLIN | POLLPRI, 0 };
+    CHECK_ERROR(recv(server, buffer, 1, MSG_OOB), EINVAL);
+    CHECK_EQUAL(send(client, "before!", 7, MSG_OOB), 7);
+    CHECK_EQUAL(send(client, "after", 5, 0), 5);
+    set.events = POLLPRI;
+    CHECK_EQUAL(poll(&set, 1, 5000), 1);
+    CHECK_EQUAL(set.revents, POLLPRI);
+    settle(server, 6);
+    CHECK_EQUAL(ioctl(server, FIONREAD, &there), 0);
+    CHECK_EQUAL(there, 6); /* up to the mark */
+    CHECK_EQUAL(recv(server, buffer, sizeof buffer, MSG_PEEK), 6);
+    CHECK_EQUAL(recv(server, buffer, 2, 0), 2);
+    CHECK_EQUAL(ioctl(server, SIOCATMARK, &mark), 0);
+    CHECK_EQUAL(mark, 0);
+    CHECK_EQUAL(recv(server, buffer, sizeof buffer, MSG_WAITALL), 4);
+    CHECK(!memcmp(buffer, "fore", 4));
+    CHECK_EQUAL(ioctl(server, SIOCATMARK, &mark), 0);
+    CHECK_EQUAL(mark, 1);
+    CHECK_EQUAL(recv(server, buffer, sizeof buffer, MSG_OOB | MSG_PEEK), 1);
+    CHECK_EQUAL(recv(server, buffer, sizeof buffer, MSG_OOB), 1);
+    CHECK_EQUAL(buffer[0], '!');
+    CHECK_ERROR(recv(server, buffer, 1, MSG_OOB), EINVAL);
+    CHECK_EQUAL(recv(server, buffer, sizeof buffer, 0), 5);
+    CHECK(!memcmp(buffer, "after", 5));
+    CHECK_EQUAL(ioctl(server, SIOCATMARK, &mark), 0);
+    CHECK_EQUAL(mark, 0);
+
+    /* Alone in the queue it is nothing to read. */
+    CHECK_EQUAL(send(client, "u", 1, MSG_OOB), 1);
+    CHECK_EQUAL(poll(&set, 1, 5000), 1);
+    set.events = POLLIN | POLLPRI;
+    CHECK_EQUAL(poll(&set, 1, 0), 1);
+    CHECK_EQUAL(set.revents, POLLPRI);
+    CHECK_ERROR(recv(server, buffer, 1, MSG_DONTWAIT), EAGAIN);
+    CHECK_ERROR(recv(server, buffer, 1, MSG_DONTWAIT | MSG_PEEK), EAGAIN);
+    close(client);
+    CHECK_EQUAL(recv(server, buffer, 1, 0), 0);
+    close(server);
+
+    /* SO_OOBINLINE: the byte is read in its place, at the beginning of a read. */
+    connect_pair(&client, &server);
+    int one = 1;
+    CHECK_EQUAL(setsockopt(server, SOL_SOCKET, SO_OOBINLINE, &one, sizeof one), 0);
+    CHECK_EQUAL(send(client, "ABOR\r\n", 6, MSG_OOB), 6);
+    CHECK_EQUAL(send(client, "QUIT", 4, 0), 4);
+    settle(server, 10);
+    CHECK_ERROR(recv(server, buffer, 1, MSG_OOB), EINVAL);
+    CHECK_EQUAL(recv(server, buffer, sizeof buffer, 0), 5);
+    CHECK_EQUAL(ioctl(server, SIOCATMARK, &mark), 0);
+    CHECK_EQUAL(mark, 1);
+    CHECK_EQUAL(recv(server, buffer, sizeof buffer, 0), 5);
+    CHECK(!memcmp(buffer, "\nQUIT", 5));
+    close(client);
+    close(server);
+}
+
+static void a_reset_leaves_what_has_arrived(void)
+{
+    int client, server;
+    char buffer[64];
+    struct linger at_once = { 1, 0 };
+    struct sockaddr_in name;
+    socklen_t size = sizeof name;
+    connect_pair(&client, &server);
+    CHECK_EQUAL(setsockopt(client, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once), 0);
+    CHECK_EQUAL(send(client, "last words", 10, 0), 10);
+    settle(server, 10);
+    close(client);
+    struct pollfd set = { server, 0, 0 };
+    CHECK_EQUAL(poll(&set, 1, 5000), 1);
+    CHECK(set.revents & POLLERR);
+    CHECK_ERROR(getpeername(server, (struct sockaddr *)&name, &size), ENOTCONN);
+    CHECK_EQUAL(recv(server, buffer, sizeof buffer, 0), 10);
+    CHECK_ERROR(recv(server, buffer, sizeof buffer, 0), ECONNRESET);
+    CHECK_EQUAL(recv(server, buffer, sizeof buffer, 0), 0);
+    close(server);
+}
+
 static const struct guest_case cases[] = {
     GUEST_CASE(streams_close_by_halves),
     GUEST_CASE(unread_data_resets),
@@ -263,5 +355,7 @@ static const struct guest_case cases[] = {
     GUEST_CASE(six_takes_four),
     GUEST_CASE(bulk_data_arrives_whole),
     GUEST_CASE(the_loopback_interface_is_there),
+    GUEST_CASE(urgent_bytes_stand_beside_the_stream),
+    GUEST_CASE(a_reset_leaves_what_has_arrived),
 };
 GUEST_MAIN(cases)

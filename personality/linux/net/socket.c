@@ -43,7 +43,7 @@ struct socket *socket_create(const struct socket_family *family, int type, int p
     list_init(&socket->flight_node);
     socket->receive_limit = socket->send_limit = DEFAULT_BUFFER;
     socket->low_water = 1;
-    socket->oob = -1;
+    socket->urgent = URGENT_NONE;
     socket->credentials = socket_own_credentials();
     socket->peer_credentials = (struct socket_credentials){ 0, ~0u, ~0u };
     return socket;
@@ -167,11 +167,11 @@ static uint32_t socket_poll(struct open_file *file, struct poll_table *table)
         scoped_lock(&socket->lock);
         if (socket->error)
             events |= POLLERR;
-        if (socket->oob >= 0)
+        if (socket->urgent >= 0)
             events |= POLLPRI;
         if (socket->state == SOCKET_LISTENING)
             return events | (socket->pending_count ? POLLIN | POLLRDNORM : 0);
-        if (!list_empty(&socket->packets) || socket->receive_closed)
+        if (socket_readable(socket) || socket->receive_closed)
             events |= POLLIN | POLLRDNORM;
         if (socket->receive_closed)
             events |= POLLRDHUP;
@@ -211,6 +211,8 @@ static long socket_ioctl(struct open_file *file, unsigned request, uint64_t argu
             value = first ? (int32_t)container_of(first, struct packet, node)->size : 0;
         } else {
             value = (int32_t)socket->received_bytes;
+            if (socket->urgent != URGENT_NONE && !socket->oob_inline)
+                value = (int32_t)(socket->urgent_mark - socket->read_bytes);
         }
         break;
     }
@@ -225,7 +227,10 @@ static long socket_ioctl(struct open_file *file, unsigned request, uint64_t argu
     case SIOCATMARK_REQUEST:
         if (!socket_is_stream(socket))
             return -ENOTTY;
-        value = socket->oob >= 0 && socket->received_bytes == 0;
+        {
+            scoped_lock(&socket->lock);
+            value = socket_at_mark(socket);
+        }
         break;
     default: {
         long result = interface_ioctl(request, argument);
@@ -468,6 +473,9 @@ static int connect_stream(struct socket *socket, struct socket *listener, const 
             served->pass_credentials = listener->pass_credentials;
             served->no_delay = listener->no_delay;
             served->keep_alive = listener->keep_alive;
+            served->oob_inline = listener->oob_inline;
+            served->linger = listener->linger;
+            served->linger_seconds = listener->linger_seconds;
             result = socket_copy_options(served, listener);
         }
     }
@@ -648,6 +656,8 @@ static long give_name(int fd, void *guest_address, int *guest_size, bool of_peer
     {
         scoped_lock(&socket->lock);
         if (of_peer && (socket->state != SOCKET_CONNECTED || (!socket->peer && !socket->peer_name.size)))
+            return -ENOTCONN;
+        if (of_peer && socket->peer_reset && socket->family != &unix_family)
             return -ENOTCONN;
         name = shown_name(socket, of_peer ? &socket->peer_name : &socket->name);
     }

@@ -32,7 +32,7 @@ struct packet {
     struct list node;
     uint32_t size, start, room;      /* data[start .. size) is still to be read; room: bytes allocated */
     uint32_t rights_count;
-    bool has_credentials;
+    bool has_credentials, urgent;    /* urgent: its last byte is (MSG_OOB) */
     struct socket_credentials credentials;
     struct datagram_header header;    /* inet datagrams */
     struct open_file **rights;
@@ -41,6 +41,7 @@ struct packet {
 };
 
 struct message;
+enum { URGENT_NONE = -1, URGENT_TAKEN = -2 /* by MSG_OOB; it still is in the stream */ };
 enum socket_state { SOCKET_FREE, SOCKET_LISTENING, SOCKET_CONNECTED, SOCKET_DISCONNECTED };
 struct socket {
     _Atomic uint32_t references;     /* the open file, the peer, name tables, a pending queue */
@@ -57,7 +58,10 @@ struct socket {
     struct mutex receive_mutex;      /* held by a reader while it copies: readers alone remove packets */
     struct list packets;
     uint64_t received_bytes, receive_limit, send_limit;
-    int oob;                         /* urgent byte, -1: none */
+    uint64_t read_bytes;             /* streams: how far readers are */
+    /* tcp(7), urgent data: the byte is part of the stream. Reads stop before it, and skip it unless SO_OOBINLINE. */
+    uint64_t urgent_mark;            /* its place in the stream, while `urgent` is not URGENT_NONE */
+    int urgent;                      /* the byte, or: */
     struct socket_name name, peer_name;
     struct socket_credentials peer_credentials, credentials;
     struct list pending;             /* listening: connections not accepted yet (struct socket.pending_node) */
@@ -117,6 +121,15 @@ static inline struct socket *socket_of(struct open_file *file) { return file->ob
 int socket_install(struct socket *socket, int type_flags); /* takes over the reference; a new fd */
 /* Peer with a reference, or NULL. */
 struct socket *socket_peer(struct socket *socket);
+/* Streams, with the lock held: is the next byte the urgent one; is there anything to read but an urgent byte that reads skip. */
+static inline bool socket_at_mark(const struct socket *socket)
+{
+    return socket->urgent != URGENT_NONE && socket->urgent_mark == socket->read_bytes;
+}
+static inline bool socket_readable(const struct socket *socket)
+{
+    return !list_empty(&socket->packets) && !(socket_at_mark(socket) && !socket->oob_inline && socket->received_bytes == 1);
+}
 static inline bool socket_is_stream(const struct socket *socket) { return socket->type == LX_SOCK_STREAM; }
 int socket_take_error(struct socket *socket); /* 0 or negative errno; clears it */
 uint64_t socket_deadline(uint64_t timeout_ns, bool no_wait);

@@ -70,6 +70,7 @@ static bool stream_room(const struct socket *peer)
 static int deliver(struct socket *socket, struct socket *peer, struct packet *packet, bool no_wait, uint64_t deadline)
 {
     struct packet *merged = NULL;
+    uint32_t events = POLLIN | POLLRDNORM;
     {
         int result = 0;
         scoped_lock(&peer->lock);
@@ -82,6 +83,11 @@ static int deliver(struct socket *socket, struct socket *peer, struct packet *pa
             return -EPIPE;
         if (peer->receive_closed && socket->send_closed)
             return -EPIPE;
+        if (packet->urgent) {
+            peer->urgent_mark = peer->read_bytes + peer->received_bytes + packet->size - 1;
+            peer->urgent = packet->data[packet->size - 1];
+            events |= POLLPRI;
+        }
         struct packet *last = list_empty(&peer->packets) ? NULL : container_of(peer->packets.prev, struct packet, node);
         if (last && !packet->rights_count && !last->rights_count && last->size + packet->size <= last->room &&
             memcmp(&last->credentials, &packet->credentials, sizeof last->credentials) == 0) {
@@ -95,35 +101,30 @@ static int deliver(struct socket *socket, struct socket *peer, struct packet *pa
     }
     if (merged)
         heap_free(merged);
-    wait_queue_wake(&peer->queue, POLLIN | POLLRDNORM, 1 << 30);
+    wait_queue_wake(&peer->queue, events, 1 << 30);
     return 0;
 }
 
-static int64_t send_urgent(struct socket *socket, struct socket *peer, struct message *message)
+/* A new urgent byte is coming. As Linux has it, one that the reader stands at is dropped then; one that it has not come to becomes data. */
+static void drop_urgent(struct socket *peer)
 {
-    unsigned char byte = 0;
-    int64_t count = 0, sent = 0;
-    while (message->buffer->size > 1) { /* all but the last byte is ordinary data */
-        struct packet *packet = packet_create(message->buffer->size - 1 < STREAM_CHUNK ? message->buffer->size - 1 : STREAM_CHUNK);
-        if (!packet)
-            return -ENOMEM;
-        count = io_copy_in(message->buffer, packet->data, packet->room);
-        packet->size = count > 0 ? (uint32_t)count : 0;
-        int problem = count <= 0 ? -EFAULT : deliver(socket, peer, packet, false, BLY_FOREVER);
-        if (problem) {
-            packet_free(packet);
-            return sent ? sent : problem;
-        }
-        sent += count;
-    }
-    if (io_copy_in(message->buffer, &byte, 1) != 1)
-        return sent ? sent : -EFAULT;
+    struct packet *empty = NULL;
+    scoped_mutex(&peer->receive_mutex);
     {
         scoped_lock(&peer->lock);
-        peer->oob = byte;
+        if (socket_at_mark(peer) && !peer->oob_inline && peer->received_bytes > 0) {
+            struct packet *packet = container_of(peer->packets.next, struct packet, node);
+            peer->received_bytes--;
+            peer->read_bytes++;
+            if (++packet->start == packet->size) {
+                list_remove(&packet->node);
+                empty = packet;
+            }
+            peer->urgent = URGENT_NONE;
+        }
     }
-    wait_queue_wake(&peer->queue, POLLPRI, 1 << 30);
-    return sent + 1;
+    if (empty)
+        packet_free(empty);
 }
 
 static int64_t send_stream(struct open_file *file, struct message *message)
@@ -148,10 +149,10 @@ static int64_t send_stream(struct open_file *file, struct message *message)
         return problem == -EPIPE ? broken_pipe(message) : problem;
     }
     int64_t sent = 0;
-    if (message->flags & LX_MSG_OOB) {
-        sent = socket->family == &unix_family ? -EOPNOTSUPP : send_urgent(socket, peer, message);
+    bool urgent = message->flags & LX_MSG_OOB;
+    if (urgent && socket->family == &unix_family) {
         socket_unref(peer);
-        return sent;
+        return -EOPNOTSUPP;
     }
     if (socket->family != &unix_family && peer->closed && !socket->wrote_to_closed) {
         sent = (int64_t)message->buffer->size; /* goes out, and comes back as a reset */
@@ -173,6 +174,9 @@ static int64_t send_stream(struct open_file *file, struct message *message)
             problem = -EFAULT;
         if (!problem) {
             packet->size = (uint32_t)count;
+            packet->urgent = urgent && message->buffer->size == 0 && count > 0;
+            if (packet->urgent)
+                drop_urgent(peer);
             attach_ancillary(packet, message);
             problem = deliver(socket, peer, packet, no_wait, deadline);
         }
@@ -343,21 +347,21 @@ static int await_packet(struct socket *socket, bool no_wait, uint64_t deadline)
 {
     int result = 0;
     scoped_lock(&socket->lock);
-#define READY (!list_empty(&socket->packets) || socket->receive_closed || socket->error)
+#define READY (socket_readable(socket) || socket->receive_closed || socket->error)
     if (!READY && no_wait)
         return -EAGAIN;
     wait_until(&socket->queue, &socket->lock, READY, deadline, result);
 #undef READY
     if (result)
         return result == -ETIMEDOUT ? -EAGAIN : deadline == BLY_FOREVER ? -ERESTARTSYS : -EINTR;
-    if (socket->error && list_empty(&socket->packets)) {
+    if (socket->error && !socket_readable(socket)) {
         if (socket->error == EPIPE && socket->receive_closed)
             return 0; /* for writers: readers saw the end of the stream before the reset */
         result = -socket->error;
         socket->error = 0;
         return result;
     }
-    return !list_empty(&socket->packets);
+    return socket_readable(socket);
 }
 
 static int take_rights(struct packet *packet, struct message *message, bool peek)
@@ -396,10 +400,12 @@ static int64_t drain_stream(struct socket *socket, struct message *message)
 {
     bool peek = message->flags & LX_MSG_PEEK, arrived = message->rights_count > 0;
     int64_t total = 0;
+    uint64_t position = socket->read_bytes; /* readers alone change it */
     struct list *at = &socket->packets;
     while (message->buffer->size) {
         struct packet *packet;
         size_t available;
+        uint32_t hole = 0;
         {
             scoped_lock(&socket->lock);
             struct list *next = peek ? at->next : socket->packets.next;
@@ -410,6 +416,16 @@ static int64_t drain_stream(struct socket *socket, struct message *message)
             available = packet->size - packet->start;
             if (total && packet->rights_count)
                 break; /* unix(7): descriptors come with the first byte they were sent with */
+            if (socket->urgent != URGENT_NONE) {
+                uint64_t ahead = socket->urgent_mark - position;
+                if (ahead == 0 && total)
+                    break;
+                if (ahead == 0 && !socket->oob_inline)
+                    hole = 1;
+                else if (ahead > 0 && ahead < available)
+                    available = (size_t)ahead;
+                available -= hole;
+            }
             if (take_rights(packet, message, peek) && !total)
                 return -ENOMEM;
             message->credentials = packet->credentials;
@@ -419,17 +435,21 @@ static int64_t drain_stream(struct socket *socket, struct message *message)
             rights_arrived(message->rights, message->rights_count);
             arrived = true;
         }
-        int64_t copied = available ? io_copy_out(message->buffer, packet->data + packet->start, available) : 0;
+        int64_t copied = available ? io_copy_out(message->buffer, packet->data + packet->start + hole, available) : 0;
         if (copied < 0)
             return total ? total : copied;
         total += copied;
+        position += hole + (uint64_t)copied;
         if (peek)
             continue;
         bool empty;
         {
             scoped_lock(&socket->lock);
-            packet->start += (uint32_t)copied;
-            socket->received_bytes -= (uint64_t)copied;
+            packet->start += hole + (uint32_t)copied;
+            socket->received_bytes -= hole + (uint64_t)copied;
+            socket->read_bytes = position;
+            if (socket->urgent != URGENT_NONE && socket->urgent_mark < position)
+                socket->urgent = URGENT_NONE;
             empty = packet->start == packet->size;
             if (empty)
                 list_remove(&packet->node);
@@ -442,6 +462,12 @@ static int64_t drain_stream(struct socket *socket, struct message *message)
     return total;
 }
 
+static bool stands_at_mark(struct socket *socket)
+{
+    scoped_lock(&socket->lock);
+    return socket_at_mark(socket);
+}
+
 static int64_t receive_stream(struct open_file *file, struct message *message)
 {
     struct socket *socket = socket_of(file);
@@ -450,16 +476,20 @@ static int64_t receive_stream(struct open_file *file, struct message *message)
     uint64_t deadline = socket_deadline(socket->receive_timeout_ns, false);
     int64_t total = 0;
     if (message->flags & LX_MSG_OOB) {
-        int oob;
+        int urgent;
+        bool in_line;
         {
             scoped_lock(&socket->lock);
-            oob = socket->oob;
-            if (!(message->flags & LX_MSG_PEEK))
-                socket->oob = -1;
+            urgent = socket->urgent;
+            in_line = socket->oob_inline;
+            if (!in_line && urgent >= 0 && !(message->flags & LX_MSG_PEEK))
+                socket->urgent = URGENT_TAKEN;
         }
-        unsigned char byte = (unsigned char)oob;
-        message->out_flags |= LX_MSG_OOB;
-        return oob < 0 || socket->family == &unix_family ? -EINVAL : io_copy_out(message->buffer, &byte, 1);
+        if (urgent < 0 || in_line || socket->family == &unix_family)
+            return -EINVAL;
+        unsigned char byte = (unsigned char)urgent;
+        message->out_flags |= message->buffer->size ? LX_MSG_OOB : LX_MSG_OOB | LX_MSG_TRUNC;
+        return message->buffer->size ? io_copy_out(message->buffer, &byte, 1) : 0;
     }
     if (!message->buffer->size)
         return 0;
@@ -479,7 +509,7 @@ static int64_t receive_stream(struct open_file *file, struct message *message)
         if (count == 0 && message->rights_count == 0)
             continue; /* another reader was faster */
         total += count;
-        if (!whole || message->rights_count)
+        if (!whole || message->rights_count || stands_at_mark(socket))
             break;
     } while (message->buffer->size);
     return total;
