@@ -116,6 +116,7 @@ static void files_are_opened_by_the_monitor(void)
     EXPECT(bly->stream_open("file:0/none", 11, BLY_ACCESS_READ, 0, 0, &none, NULL), -ENOENT);
     EXPECT(bly->stream_open("file:0/none", 0, BLY_ACCESS_READ, 0, 0, &none, NULL), -EINVAL);
     EXPECT(bly->handle_close(file), 0);
+    sleep_ns(50000000); /* nobody waits for the monitor to drop its own */
     EXPECT(get(file, text, 1, 0, 0), -EBADF);
 }
 
