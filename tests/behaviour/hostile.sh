@@ -80,6 +80,15 @@ for mode in namespaces none; do
     [ "$(cat out)" = fine ] || fail "--pids 20: $(cat out err)"
 done
 
+# Hard limits, where `bailey check` says that they are.
+b="$as_user $BAILEY"
+if $b check | grep -q '^  hard limit of processes  *yes'; then
+    expect 0 $b run --pids 20 $give /attacks/hostile multiplies
+fi
+if "$BAILEY" check | grep -q '^  hard limit of memory  *yes'; then
+    timeout 60 "$BAILEY" run --memory 64m $give /attacks/hostile devours >out 2>err && fail "half a gigabyte was had under --memory 64m"
+fi
+
 # Where all processes of the user are counted together, a limit of the sandbox's must not be one for all.
 if [ $without != 77 ]; then
     expect 0 "$BUILD/tests/monitor/no-namespaces" sh -c 'others=; for i in $(seq 40); do sleep 20 & others="$others $!"; done

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -146,6 +147,32 @@ static void reads_clocks(void)
            host(SYS_clock_gettime, CLOCK_PROCESS_CPUTIME_ID, (long)&time, 0, 0, 0, 0), 0);
 }
 
+/* More processes than --pids 20 allows, and Bailey's own threads. */
+static void multiplies(void)
+{
+    unsigned count = 0;
+    for (; count < 200; count++) {
+        long child = clone_unknown(0);
+        if (child == 0)
+            sleep_forever();
+        if (child < 0)
+            break;
+    }
+    expect("at most 44 processes", count <= 44, 1);
+}
+
+/* Half a gigabyte that the personality knows nothing of. */
+static void devours(void)
+{
+    char *const memory = (char *)0x200000000000;
+    const size_t size = 512ul << 20;
+    long result = host(SYS_mmap, (long)memory, (long)size, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    expect("mmap", result, (long)memory);
+    for (size_t i = 0; i < size; i += 4096)
+        memory[i] = 1;
+}
+
 /* Malformed and mutated records, of every kind, for as long as it takes. */
 static void babbles(void)
 {
@@ -184,6 +211,8 @@ static const struct attack {
                {"fills_the_log", fills_the_log},
                {"lies_to_tracers", lies_to_tracers},
                {"reads_clocks", reads_clocks},
+               {"multiplies", multiplies},
+               {"devours", devours},
                {"babbles", babbles}};
 
 int main(int argc, char **argv)
