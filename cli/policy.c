@@ -85,6 +85,9 @@ static void add_view(const struct mon_policy *policy, struct text *out)
     text_add(out, "\n# Made for the sandbox:");
     for (size_t i = 0; i < policy->node_count; i++)
         text_format(out, " %s", policy->nodes[i].path);
+    if (!policy->memory_given)
+        text_format(out, "\n# Memory: at most %llu MiB, three quarters of this host's",
+                    (unsigned long long)policy->memory_limit >> 20);
     text_add(out, "\n# Network: none\n");
 }
 
