@@ -34,6 +34,8 @@ static int unknown_command(const char *name, struct error *error)
     const char *nearest = text_nearest(name, names, command_count);
     if (nearest)
         return error_hint(error, "did you mean %s?", nearest);
+    if (name[0] == '-')
+        return error_hint(error, "options come after a command: bailey help lists these");
     return error_hint(error, "bailey help lists them; a program is started with: bailey run %s",
                       name);
 }

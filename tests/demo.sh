@@ -8,7 +8,7 @@ cd "$work"
 
 say() { printf '\n\033[1m%s\033[0m\n' "$1"; }
 
-say '1. A Debian shell pipeline: the twenty files of /usr/share/common-licenses, their words counted'
+say "1. A Debian shell pipeline: the $(ls /usr/share/common-licenses | wc -l) files of /usr/share/common-licenses, their words counted"
 echo '   $ bailey run sh -c "cat /usr/share/common-licenses/* | tr … | sort | uniq -c | sort -rn | head -5"'
 "$bailey" run sh -c "cat /usr/share/common-licenses/* | tr -cs 'A-Za-z' '\n' | tr A-Z a-z | sort | uniq -c | sort -rn | head -5"
 echo '   Six programs, six picoprocesses. The pipes between them were rings in shared memory: no host pipe, no message to anyone.'
