@@ -4,8 +4,10 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -163,6 +165,23 @@ static void signalfd_reads_what_is_pending(void)
     close(fd);
 }
 
+static void descriptors_of_events_are_no_files(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    int fds[] = { eventfd(0, 0), timerfd_create(CLOCK_MONOTONIC, 0), signalfd(-1, &set, 0), epoll_create1(0) };
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+        struct stat status;
+        CHECK(fds[i] >= 0);
+        CHECK_EQUAL(fstat(fds[i], &status), 0);
+        CHECK_EQUAL(status.st_mode, 0600);
+        CHECK_ERROR(readahead(fds[i], 0, 4096), EINVAL);
+        CHECK_ERROR(ftruncate(fds[i], 0), EINVAL);
+        CHECK_ERROR(fallocate(fds[i], 0, 0, 4096), ENODEV);
+        close(fds[i]);
+    }
+}
+
 static const struct guest_case cases[] = {
     GUEST_CASE(eventfd_adds_up),
     GUEST_CASE(eventfd_as_semaphore),
@@ -171,5 +190,6 @@ static const struct guest_case cases[] = {
     GUEST_CASE(timerfd_at_an_absolute_time),
     GUEST_CASE(timerfd_errors),
     GUEST_CASE(signalfd_reads_what_is_pending),
+    GUEST_CASE(descriptors_of_events_are_no_files),
 };
 GUEST_MAIN(cases)

@@ -306,6 +306,12 @@ static void urgent_bytes_stand_beside_the_stream(void)
     CHECK_EQUAL(recv(server, buffer, 1, 0), 0);
     close(server);
 
+    connect_pair(&client, &server);
+    CHECK_EQUAL(send(client, "data", 4, 0), 4);
+    CHECK_ERROR(recv(server, buffer, sizeof buffer, MSG_ERRQUEUE), EAGAIN);
+    close(client);
+    close(server);
+
     /* SO_OOBINLINE: the byte is read in its place, at the beginning of a read. */
     connect_pair(&client, &server);
     int one = 1;

@@ -403,7 +403,7 @@ LX_SYSCALL(epoll_create1, int flags)
     list_init(&epoll->streams);
     list_init(&epoll->ready);
     wait_queue_init(&epoll->queue);
-    struct open_file *file = file_create_anonymous(&epoll_ops, epoll, S_IFREG | 0600, O_RDWR);
+    struct open_file *file = file_create_anonymous(&epoll_ops, epoll, 0600, O_RDWR);
     if (!file) {
         heap_free(epoll);
         return -ENOMEM;

@@ -117,7 +117,7 @@ LX_SYSCALL(eventfd2, uint32_t count, int flags)
     event->semaphore = flags & EFD_SEMAPHORE;
     wait_queue_init(&event->readable);
     wait_queue_init(&event->writable);
-    struct open_file *file = file_create_anonymous(&eventfd_ops, event, S_IFREG | 0600, O_RDWR | (flags & O_NONBLOCK));
+    struct open_file *file = file_create_anonymous(&eventfd_ops, event, 0600, O_RDWR | (flags & O_NONBLOCK));
     if (!file) {
         heap_free(event);
         return -ENOMEM;

@@ -201,7 +201,7 @@ LX_SYSCALL(signalfd4, int fd, const lx_sigset *guest_mask, size_t size, int flag
     if (!signalfd)
         return -ENOMEM;
     signalfd->mask = mask;
-    struct open_file *file = file_create_anonymous(&signalfd_ops, signalfd, S_IFREG | 0600, O_RDWR | (flags & O_NONBLOCK));
+    struct open_file *file = file_create_anonymous(&signalfd_ops, signalfd, 0600, O_RDWR | (flags & O_NONBLOCK));
     if (!file) {
         heap_free(signalfd);
         return -ENOMEM;

@@ -129,7 +129,7 @@ LX_SYSCALL(timerfd_create, int clock, int flags)
     timerfd->clock = clock;
     timerfd->timer.function = expire;
     wait_queue_init(&timerfd->readable);
-    struct open_file *file = file_create_anonymous(&timerfd_ops, timerfd, S_IFREG | 0600, O_RDWR | (flags & O_NONBLOCK));
+    struct open_file *file = file_create_anonymous(&timerfd_ops, timerfd, 0600, O_RDWR | (flags & O_NONBLOCK));
     if (!file) {
         heap_free(timerfd);
         return -ENOMEM;

@@ -276,7 +276,7 @@ static int64_t receive_one(struct open_file *file, struct guest_message *header,
         return problem;
     message.buffer = &buffer;
     /* No socket of a sandbox has errors queued. */
-    int64_t result = flags & LX_MSG_ERRQUEUE ? -EAGAIN : socket_receive(file, &message);
+    int64_t result = socket_receive(file, &message);
     if (result >= 0) {
         problem = give_control(&message, socket, header, flags);
         if (!problem && header->name) {

@@ -570,6 +570,8 @@ static int64_t receive_packet(struct open_file *file, struct message *message)
 
 int64_t socket_receive(struct open_file *file, struct message *message)
 {
+    if ((message->flags & LX_MSG_ERRQUEUE) && socket_of(file)->family != &unix_family)
+        return -EAGAIN; /* no errors are queued on loopback; unix(7) knows no such queue */
     int problem = receive_state(socket_of(file));
     if (problem)
         return problem;
