@@ -249,18 +249,31 @@ static void tell_lines(struct client *client, const char *text, size_t size)
     tell(client, CONTROL_LINES, 0, text, size);
 }
 
+/* A copy of what the sandbox wrote, with nothing in it that a terminal obeys, ended by a newline. */
+static char *printable_lines(const char *text, size_t size, size_t *out_size)
+{
+    char *lines = memory_new(size + 2), *end = lines + size;
+    memcpy(lines, text, size);
+    for (char *line = lines, *stop; line < end; line = stop + 1) {
+        stop = memchr(line, '\n', (size_t)(end - line));
+        stop = stop ? stop : end;
+        text_make_printable(line, (size_t)(stop - line));
+    }
+    if (size && end[-1] != '\n')
+        *end++ = '\n';
+    *out_size = (size_t)(end - lines);
+    return lines;
+}
+
 void mon_control_listing(struct mon_control *control, const char *text, size_t size, bool last)
 {
     bool more = false;
-    cleanup_free char *line =
-        size ? text_print("%.*s%s", (int)size, text, text[size - 1] == '\n' ? "" : "\n") : NULL;
-    for (char *part = line, *end; part && (end = strchr(part, '\n')); part = end + 1)
-        text_make_printable(part, (size_t)(end - part)); /* names of processes may hold anything */
+    cleanup_free char *lines = printable_lines(text, size, &size);
     for (struct client *client = control->clients, *next; client; client = next) {
         next = client->next;
         if (!client->wants_list)
             continue;
-        if (line && !tell(client, CONTROL_LINES, 0, line, strlen(line)))
+        if (size && !tell(client, CONTROL_LINES, 0, lines, size))
             continue;
         if (last)
             tell_last(client, CONTROL_DONE, 0, NULL, 0);
@@ -279,13 +292,11 @@ bool mon_control_traced(const struct mon_control *control)
 
 void mon_control_trace_line(struct mon_control *control, const char *text, size_t size)
 {
-    cleanup_free char *line = text_print("%.*s\n", (int)size, text);
-    size = strlen(line) - 1;
-    text_make_printable(line, size);
+    cleanup_free char *lines = printable_lines(text, size, &size);
     for (struct client *client = control->clients, *next; client; client = next) {
         next = client->next;
         if (client->trace_flags)
-            tell_lines(client, line, size + 1);
+            tell_lines(client, lines, size);
     }
 }
 
