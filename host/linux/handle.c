@@ -59,9 +59,11 @@ static void evict(void)
     }
 }
 
-/* Drops what others have closed since this was last called. Caller holds handle_lock. */
-static void follow_closes(void)
+/* Drops what has been closed since this was last called; whether `wanted` is known to be among it.
+ * Caller holds handle_lock. */
+static bool follow_closes(bly_handle wanted)
 {
+    bool found = false;
     uint32_t now = host_channel->closed_count;
     bool drop_all = now - host.closed_count > BLY_RPC_CLOSED_COUNT;
     for (; host.closed_count != now && !drop_all; host.closed_count++) {
@@ -73,9 +75,10 @@ static void follow_closes(void)
             drop_all = true;
         else if (entry->handle == handle)
             entry_remove(entry);
+        found |= handle == wanted;
     }
     if (!drop_all)
-        return;
+        return found;
     /* Everything that can be fetched again is forgotten. */
     for (uint32_t i = host.cached_count; i-- > 0;) {
         struct host_handle *entry = &host_tables->handles[host_tables->cached[i]];
@@ -83,6 +86,7 @@ static void follow_closes(void)
             entry_remove(entry);
     }
     host.closed_count = now;
+    return false;
 }
 
 void host_handle_release(struct host_use *use)
@@ -143,7 +147,7 @@ static bool insert(bly_handle handle, int descriptor, uint32_t flags)
 void host_handle_insert(bly_handle handle, int descriptor, uint32_t flags)
 {
     host_lock(&host.handle_lock);
-    follow_closes();
+    follow_closes(BLY_NO_HANDLE);
     bool inserted = insert(handle, descriptor, flags);
     host_unlock(&host.handle_lock);
     if (!inserted)
@@ -167,10 +171,15 @@ int host_handle_use(bly_handle handle, struct host_use *out_use)
     if (rpc.descriptor < 0)
         return -EBADF;
     host_lock(&host.handle_lock);
-    follow_closes();
+    /* The monitor may not have come to the close yet. */
+    bool closed = follow_closes(handle);
     uint32_t flags = host_handle_flags((unsigned)rpc.u[0], rpc.u[2]);
-    bool inserted = insert(handle, rpc.descriptor, flags);
+    bool inserted = !closed && insert(handle, rpc.descriptor, flags);
     host_unlock(&host.handle_lock);
+    if (closed) {
+        close_descriptor(rpc.descriptor);
+        return -EBADF;
+    }
     if (!inserted) {
         /* Raced with another thread's fetch, or the entry is busy: use our own copy once. */
         *out_use = (struct host_use){NULL, rpc.descriptor, flags & HOST_HANDLE_FILE};
@@ -209,7 +218,7 @@ void host_handle_remove(bly_handle handle)
     host_lock(&host.handle_lock);
     if (entry->handle == handle)
         entry_remove(entry);
-    follow_closes();
+    follow_closes(BLY_NO_HANDLE);
     host_unlock(&host.handle_lock);
 }
 
