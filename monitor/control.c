@@ -21,6 +21,7 @@
 #define CLIENT_MAX 64
 #define QUEUE_LIMIT (1u << 20)  /* of one client, for what may be lost */
 #define QUEUE_HOLD (128u << 10) /* of one client: the program's output is held back */
+#define LIST_LIMIT (16u << 20)  /* of all lines of a listing, which the sandbox writes */
 #define LAST_WORDS_MS 1000      /* how long the end waits for clients to read */
 
 struct packet {
@@ -37,6 +38,7 @@ struct client {
     bool awaits_end; /* WAIT, STOP, ATTACH: is told of the main program's end */
     bool attached, gives_input;
     bool wants_list;
+    size_t listed;
     uint32_t trace_flags;
     unsigned lost_lines;
     struct packet *first, **last;
@@ -249,7 +251,8 @@ static void tell_lines(struct client *client, const char *text, size_t size)
     tell(client, CONTROL_LINES, 0, text, size);
 }
 
-/* A copy of what the sandbox wrote, with nothing in it that a terminal obeys, ended by a newline. */
+/* A copy of what the sandbox wrote, with nothing in it that a terminal obeys, ended by a newline.
+ */
 static char *printable_lines(const char *text, size_t size, size_t *out_size)
 {
     char *lines = memory_new(size + 2), *end = lines + size;
@@ -273,6 +276,13 @@ void mon_control_listing(struct mon_control *control, const char *text, size_t s
         next = client->next;
         if (!client->wants_list)
             continue;
+        client->listed += size;
+        if (client->listed > LIST_LIMIT) {
+            static const char text[] = "the sandbox lists processes without end";
+            client->wants_list = false;
+            tell_last(client, CONTROL_ERROR, -E2BIG, text, sizeof(text) - 1);
+            continue;
+        }
         if (size && !tell(client, CONTROL_LINES, 0, lines, size))
             continue;
         if (last)
@@ -492,6 +502,7 @@ static void serve(struct client *client, const struct control_message *message, 
         return;
     case CONTROL_LIST:
         client->wants_list = true;
+        client->listed = 0;
         if (!control->listing) {
             control->listing = true;
             operations->list(control->context);

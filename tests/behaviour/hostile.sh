@@ -23,13 +23,14 @@ ends()
 "$BUILD/tests/monitor/no-namespaces" true
 without=$?
 
-for mode in namespaces none; do
-    if [ $mode = none ]; then
+for mode in namespaces landlock filter; do
+    if [ $mode != namespaces ]; then
         if [ $without = 77 ]; then
             echo "user namespaces are forbidden here: the first mode was that without them already"
             break
         fi
         b="$BUILD/tests/monitor/no-namespaces $BAILEY"
+        [ $mode = filter ] && b="$BUILD/tests/monitor/no-landlock $b"
     fi
 
     # Processes that the personality knows nothing of end with the sandbox.
@@ -61,6 +62,13 @@ for mode in namespaces none; do
     for file in list list.json lines; do
         LC_ALL=C grep -q "$(printf '\033\|\302\233')" $file && fail "$file holds control characters"
     done
+
+    # A listing has an end.
+    $b run -d --name lister $give /attacks/hostile lists_forever >/dev/null || fail "lister does not start"
+    timeout 30 $b ps lister >list 2>err
+    got=$?
+    timeout 10 $b rm -f lister >/dev/null || fail "lister cannot be removed"
+    [ $got = 125 ] || [ $got = 0 ] || fail "an endless listing: exit $got: $(head -c 300 err)"
 
     # Malformed records on every stream to the monitor.
     timeout -k 2 40 $b run $give /attacks/hostile babbles >out 2>err

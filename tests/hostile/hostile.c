@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -132,6 +133,33 @@ static void lies_to_tracers(void)
     }
 }
 
+static void *take_questions(void *argument)
+{
+    static __thread char taken[65536];
+    struct iovec in = {taken, sizeof(taken)};
+    for (;;) {
+        struct msghdr header = {.msg_iov = &in, .msg_iovlen = 1};
+        host(SYS_recvmsg, BLY_FD_CONTROL, (long)&header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, 0, 0, 0);
+    }
+    return NULL;
+}
+
+/* Takes the question away from who would answer it, most times, and answers without end. */
+static void lists_forever(void)
+{
+    static struct {
+        struct bly_control record;
+        char text[30000];
+    } message = {.record = {.kind = BLY_CONTROL_LISTING, .value = 1, .size = sizeof(message.text)}};
+    struct iovec part = {&message, sizeof(message)};
+    pthread_t thread;
+    memset(message.text, 'x', sizeof(message.text));
+    for (int i = 0; i < 2; i++)
+        pthread_create(&thread, NULL, take_questions, NULL);
+    for (;;)
+        host(SYS_pwritev2, BLY_FD_CONTROL, (long)&part, 1, -1, -1, 0);
+}
+
 /* Where process ids are the host's. */
 static void reads_clocks(void)
 {
@@ -210,6 +238,7 @@ static const struct attack {
                {"floods", floods},
                {"fills_the_log", fills_the_log},
                {"lies_to_tracers", lies_to_tracers},
+               {"lists_forever", lists_forever},
                {"reads_clocks", reads_clocks},
                {"multiplies", multiplies},
                {"devours", devours},
