@@ -1,0 +1,355 @@
+/* The reader of images. Every number of the file is bounded before it is used; the index is copied
+ * into memory of our own before it is looked at, so that a file that changes meanwhile changes
+ * nothing that was checked. */
+#include "image/reader.h"
+
+#include <bailey/abi.h>
+#include <base/cleanup.h>
+#include <base/text.h>
+#include <errno.h>
+#include <image/checksum.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define CHUNK_PAGES 256u
+
+struct img_reader {
+    char *name;
+    int descriptor;
+    struct img_header header;
+    unsigned char *index; /* header.index_size bytes; spaces and records point into it */
+    struct img_space *spaces;
+    size_t space_count, space_capacity;
+    struct img_record *records;
+    size_t record_count, record_capacity;
+};
+
+/* -EPROTO when the file ends before. */
+static int read_all(const struct img_reader *reader, void *buffer, size_t size, uint64_t offset,
+                    struct error *error)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t count =
+            pread(reader->descriptor, (char *)buffer + done, size - done, (off_t)(offset + done));
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            return error_set_errno(error, -errno, "cannot read the image %s", reader->name);
+        if (!count)
+            return error_set(error, -EPROTO, "the image %s is cut short at byte %llu", reader->name,
+                             (unsigned long long)(offset + done));
+        done += (size_t)count;
+    }
+    return 0;
+}
+
+static int refuse_header(const struct img_reader *reader, const char *what, struct error *error)
+{
+    return error_set(error, -EPROTO, "the header of the image %s is damaged: %s", reader->name,
+                     what);
+}
+
+static int read_header(struct img_reader *reader, struct error *error)
+{
+    struct img_header *header = &reader->header;
+    struct stat status;
+    if (fstat(reader->descriptor, &status) < 0)
+        return error_set_errno(error, -errno, "cannot read the image %s", reader->name);
+    if (!S_ISREG(status.st_mode) || status.st_size < (off_t)sizeof(*header))
+        return error_set(error, -EPROTO,
+                         "%s is not an image of a sandbox: it is no file of at least %zu bytes",
+                         reader->name, sizeof(*header));
+    int result = read_all(reader, header, sizeof(*header), 0, error);
+    if (result < 0)
+        return result;
+    if (memcmp(header->magic, IMG_MAGIC, sizeof(header->magic)) != 0)
+        return error_set(
+            error, -EPROTO,
+            "%s is not a complete image of a sandbox: it does not begin with " IMG_MAGIC,
+            reader->name);
+    /* A later version may have changed everything but the magic and this number. */
+    if (header->version != IMG_VERSION)
+        return error_set(error, -EPROTO,
+                         "the image %s is of version %u, this program reads version %u",
+                         reader->name, header->version, IMG_VERSION);
+    if (header->checksum != img_checksum(0, header, offsetof(struct img_header, checksum)))
+        return refuse_header(reader, "its checksum does not fit", error);
+    if (header->page_size != BLY_PAGE_SIZE)
+        return refuse_header(reader, "its page size is none of this machine's", error);
+    if (header->page_count > IMG_PAGES_MAX || header->index_size > IMG_INDEX_MAX ||
+        header->index_size % 8)
+        return refuse_header(reader, "its sizes cannot be", error);
+    if (header->file_size != img_index_offset(header->page_count) + header->index_size)
+        return refuse_header(reader, "its sizes contradict each other", error);
+    if ((uint64_t)status.st_size != header->file_size)
+        return error_set(error, -EPROTO, "the image %s is %s: it has %llu bytes of %llu",
+                         reader->name,
+                         (uint64_t)status.st_size < header->file_size ? "cut short" : "too long",
+                         (unsigned long long)status.st_size, (unsigned long long)header->file_size);
+    return 0;
+}
+
+static int refuse_index(const struct img_reader *reader, size_t at, const char *what,
+                        struct error *error)
+{
+    return error_set(error, -EPROTO, "the image %s is damaged at byte %llu: %s", reader->name,
+                     (unsigned long long)(img_index_offset(reader->header.page_count) + at), what);
+}
+
+/* Order of spaces: by kind, then process. */
+static bool is_before(const struct img_space *space, const struct img_space_header *header)
+{
+    return space->kind != header->kind ? space->kind < header->kind
+                                       : space->process < header->process;
+}
+
+static int add_space(struct img_reader *reader, size_t at, size_t size, struct error *error)
+{
+    struct img_space_header header;
+    if (size < sizeof(header))
+        return refuse_index(reader, at, "a space is too short", error);
+    memcpy(&header, reader->index + at, sizeof(header));
+    if (header.extent_count != (size - sizeof(header)) / sizeof(struct img_extent) ||
+        (size - sizeof(header)) % sizeof(struct img_extent))
+        return refuse_index(reader, at, "a space has not the number of extents it tells", error);
+    if (header.kind < IMG_SPACE_HEAP || header.kind > IMG_SPACE_PRIVATE ||
+        (header.kind == IMG_SPACE_PRIVATE) != (header.process != 0))
+        return refuse_index(reader, at, "a space of no known kind", error);
+    if (reader->space_count && !is_before(&reader->spaces[reader->space_count - 1], &header))
+        return refuse_index(reader, at, "spaces are not in their order", error);
+    struct img_space space = {.kind = header.kind,
+                              .process = header.process,
+                              .extents =
+                                  (const struct img_extent *)(reader->index + at + sizeof(header)),
+                              .extent_count = header.extent_count};
+    uint64_t free_from = 0;
+    for (size_t i = 0; i < space.extent_count; i++) {
+        const struct img_extent *extent = &space.extents[i];
+        size_t place = at + sizeof(header) + i * sizeof(*extent);
+        if (!img_extent_allowed(space.kind, extent->address, extent->count))
+            return refuse_index(reader, place, "an extent lies where such memory cannot be", error);
+        if (extent->address < free_from)
+            return refuse_index(reader, place, "extents overlap or are not in their order", error);
+        if (extent->count > reader->header.page_count ||
+            extent->page > reader->header.page_count - extent->count)
+            return refuse_index(reader, place, "an extent's pages are not in the image", error);
+        free_from = extent->address + extent->count * BLY_PAGE_SIZE;
+        space.page_count += extent->count;
+    }
+    if (reader->space_count == reader->space_capacity) {
+        reader->space_capacity = reader->space_capacity ? reader->space_capacity * 2 : 16;
+        reader->spaces =
+            memory_resize(reader->spaces, reader->space_capacity * sizeof(*reader->spaces));
+    }
+    reader->spaces[reader->space_count++] = space;
+    return 0;
+}
+
+static void add_record(struct img_reader *reader, const struct img_record *record)
+{
+    if (reader->record_count == reader->record_capacity) {
+        reader->record_capacity = reader->record_capacity ? reader->record_capacity * 2 : 64;
+        reader->records =
+            memory_resize(reader->records, reader->record_capacity * sizeof(*reader->records));
+    }
+    reader->records[reader->record_count++] = *record;
+}
+
+static int read_index(struct img_reader *reader, struct error *error)
+{
+    const size_t size = reader->header.index_size;
+    reader->index = memory_new(size);
+    int result =
+        read_all(reader, reader->index, size, img_index_offset(reader->header.page_count), error);
+    if (result < 0)
+        return result;
+    if (img_checksum(0, reader->index, size) != reader->header.index_checksum)
+        return refuse_index(reader, 0, "the index's checksum does not fit", error);
+    for (size_t at = 0; at < size;) {
+        struct img_record_header header;
+        if (size - at < sizeof(header))
+            return refuse_index(reader, at, "a record is cut short", error);
+        memcpy(&header, reader->index + at, sizeof(header));
+        size_t payload = at + sizeof(header);
+        if (header.size > size - payload)
+            return refuse_index(reader, at, "a record is longer than the index", error);
+        if (header.flags & ~(uint32_t)IMG_RECORD_OPTIONAL)
+            return refuse_index(reader, at, "a record has flags of a later version", error);
+        if (header.type == IMG_RECORD_SPACE) {
+            if (reader->record_count)
+                return refuse_index(reader, at, "a space comes after other records", error);
+            result = add_space(reader, payload, header.size, error);
+            if (result < 0)
+                return result;
+        } else if (header.type >= IMG_RECORD_OWN_FIRST) {
+            add_record(reader, &(struct img_record){header.type, header.flags,
+                                                    reader->index + payload, header.size});
+        } else if (!(header.flags & IMG_RECORD_OPTIONAL)) {
+            return refuse_index(reader, at, "a record of a type that this program does not know",
+                                error);
+        }
+        at = payload +
+             img_filled(header.size); /* at most `size`, a multiple of 8 as all before it */
+    }
+    return 0;
+}
+
+int img_reader_open(int descriptor, const char *name, struct img_reader **out_reader,
+                    struct error *error)
+{
+    struct img_reader *reader = memory_new(sizeof(*reader));
+    reader->name = text_copy(name);
+    reader->descriptor = descriptor;
+    int result = read_header(reader, error);
+    if (!result)
+        result = read_index(reader, error);
+    if (result < 0) {
+        img_reader_close(reader);
+        return result;
+    }
+    *out_reader = reader;
+    return 0;
+}
+
+void img_reader_close(struct img_reader *reader)
+{
+    if (!reader)
+        return;
+    free(reader->records);
+    free(reader->spaces);
+    free(reader->index);
+    free(reader->name);
+    free(reader);
+}
+
+uint32_t img_reader_abi_version(const struct img_reader *reader)
+{
+    return reader->header.abi_version;
+}
+
+uint64_t img_reader_page_count(const struct img_reader *reader)
+{
+    return reader->header.page_count;
+}
+
+uint64_t img_reader_file_size(const struct img_reader *reader)
+{
+    return reader->header.file_size;
+}
+
+size_t img_reader_space_count(const struct img_reader *reader)
+{
+    return reader->space_count;
+}
+
+const struct img_space *img_reader_space(const struct img_reader *reader, size_t index)
+{
+    return index < reader->space_count ? &reader->spaces[index] : NULL;
+}
+
+const struct img_space *img_reader_find_space(const struct img_reader *reader, uint32_t kind,
+                                              uint32_t process)
+{
+    const struct img_space_header wanted = {.kind = kind, .process = process};
+    size_t low = 0, high = reader->space_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (is_before(&reader->spaces[middle], &wanted))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    const struct img_space *space = img_reader_space(reader, low);
+    return space && space->kind == kind && space->process == process ? space : NULL;
+}
+
+size_t img_reader_record_count(const struct img_reader *reader)
+{
+    return reader->record_count;
+}
+
+const struct img_record *img_reader_record(const struct img_reader *reader, size_t index)
+{
+    return index < reader->record_count ? &reader->records[index] : NULL;
+}
+
+static const char *kind_name(uint32_t kind)
+{
+    return kind == IMG_SPACE_HEAP   ? "the kernel heap"
+           : kind == IMG_SPACE_BULK ? "the bulk segment"
+                                    : "private memory";
+}
+
+static int refuse_page(const struct img_reader *reader, uint64_t page, struct error *error)
+{
+    error_set(error, -EPROTO,
+              "the image %s is damaged at byte %llu: the page's checksum does not fit",
+              reader->name, (unsigned long long)img_table_offset(page));
+    for (size_t i = 0; i < reader->space_count; i++) {
+        const struct img_space *space = &reader->spaces[i];
+        for (size_t j = 0; j < space->extent_count; j++) {
+            const struct img_extent *extent = &space->extents[j];
+            if (page < extent->page || page - extent->page >= extent->count)
+                continue;
+            uint64_t address = extent->address + (page - extent->page) * BLY_PAGE_SIZE;
+            if (space->process)
+                error_hint(error, "%s of process %u, address %#llx", kind_name(space->kind),
+                           space->process, (unsigned long long)address);
+            else
+                error_hint(error, "%s, address %#llx", kind_name(space->kind),
+                           (unsigned long long)address);
+            return -EPROTO;
+        }
+    }
+    error_hint(error, "no memory uses it");
+    return -EPROTO;
+}
+
+/* Before the pages, so that a damaged table is not taken for damaged pages. In pieces: it has a
+ * size that the file chose. */
+static int verify_table(const struct img_reader *reader, unsigned char *buffer, struct error *error)
+{
+    const uint64_t offset = img_table_offset(reader->header.page_count);
+    const uint64_t size = img_filled(reader->header.page_count * sizeof(uint32_t));
+    uint32_t checksum = 0;
+    for (uint64_t at = 0; at < size;) {
+        size_t piece =
+            size - at < CHUNK_PAGES * BLY_PAGE_SIZE ? size - at : CHUNK_PAGES * BLY_PAGE_SIZE;
+        int result = read_all(reader, buffer, piece, offset + at, error);
+        if (result < 0)
+            return result;
+        checksum = img_checksum(checksum, buffer, piece);
+        at += piece;
+    }
+    if (checksum != reader->header.table_checksum)
+        return error_set(
+            error, -EPROTO,
+            "the image %s is damaged at byte %llu: the table of checksums does not fit its own",
+            reader->name, (unsigned long long)offset);
+    return 0;
+}
+
+int img_reader_verify(struct img_reader *reader, int (*progress)(void *context, uint64_t done),
+                      void *context, struct error *error)
+{
+    cleanup_free unsigned char *buffer = memory_new(CHUNK_PAGES * BLY_PAGE_SIZE);
+    uint32_t expected[CHUNK_PAGES];
+    const uint64_t pages = reader->header.page_count;
+    int result = verify_table(reader, buffer, error);
+    for (uint64_t at = 0; !result && at < pages;) {
+        size_t count = pages - at < CHUNK_PAGES ? pages - at : CHUNK_PAGES;
+        result = read_all(reader, expected, count * sizeof(uint32_t),
+                          img_table_offset(pages) + at * sizeof(uint32_t), error);
+        if (!result)
+            result = read_all(reader, buffer, count * BLY_PAGE_SIZE, img_table_offset(at), error);
+        for (size_t i = 0; !result && i < count; i++)
+            if (img_checksum(0, buffer + i * BLY_PAGE_SIZE, BLY_PAGE_SIZE) != expected[i])
+                result = refuse_page(reader, at + i, error);
+        at += count;
+        if (!result && progress)
+            result = progress(context, at * BLY_PAGE_SIZE);
+    }
+    return result < 0 ? result : 0;
+}

@@ -1,0 +1,353 @@
+/* The writer of images. Pages are written as they come; checksums, extents and records gather in
+ * memory (4 bytes a page, 24 an extent) and follow when all pages are there; the header comes last,
+ * so that what was cut short has no magic. */
+#include "image/writer.h"
+
+#include <bailey/abi.h>
+#include <base/cleanup.h>
+#include <base/text.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <image/checksum.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define CHUNK_PAGES 256u
+/* Bytes after which the disk is asked to begin, so that the sync at the end has little left to wait
+ * for. */
+#define WRITE_BACK_SIZE (32ull << 20)
+
+struct space {
+    struct img_space_header header;
+    struct img_extent *extents;
+    size_t capacity;
+};
+
+struct img_writer {
+    char *path, *temporary; /* `temporary` is NULL when nothing is to be removed */
+    int descriptor;
+    uint64_t page_count, written_back; /* pages of which the disk was told */
+    uint32_t *checksums;               /* page_count of them */
+    size_t checksum_capacity;
+    struct space *spaces;
+    size_t space_count;
+    struct text records; /* the caller's */
+};
+
+static int write_all(struct img_writer *writer, const void *data, size_t size, uint64_t offset,
+                     struct error *error)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t count = pwrite(writer->descriptor, (const char *)data + done, size - done,
+                               (off_t)(offset + done));
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count <= 0)
+            return error_set_errno(error, count < 0 ? -errno : -EIO, "cannot write the image %s",
+                                   writer->path);
+        done += (size_t)count;
+    }
+    return 0;
+}
+
+int img_writer_open(const char *path, struct img_writer **out_writer, struct error *error)
+{
+    struct img_writer *writer = memory_new(sizeof(*writer));
+    writer->path = text_copy(path);
+    writer->temporary = text_print("%s.part-XXXXXX", path);
+    writer->descriptor = mkostemp(writer->temporary, O_CLOEXEC); /* mode 0600 */
+    if (writer->descriptor < 0) {
+        int code = error_set_errno(error, -errno, "cannot make the image %s", path);
+        free(take_pointer(writer->temporary));
+        img_writer_abandon(writer);
+        return code;
+    }
+    *out_writer = writer;
+    return 0;
+}
+
+void img_writer_abandon(struct img_writer *writer)
+{
+    if (!writer)
+        return;
+    if (writer->temporary)
+        unlink(writer->temporary);
+    if (writer->descriptor >= 0)
+        close(writer->descriptor);
+    for (size_t i = 0; i < writer->space_count; i++)
+        free(writer->spaces[i].extents);
+    free(writer->spaces);
+    free(writer->checksums);
+    text_free(&writer->records);
+    free(writer->temporary);
+    free(writer->path);
+    free(writer);
+}
+
+uint64_t img_writer_bytes(const struct img_writer *writer)
+{
+    return writer->page_count * BLY_PAGE_SIZE;
+}
+
+int img_writer_space(struct img_writer *writer, uint32_t kind, uint32_t process,
+                     struct error *error)
+{
+    if (kind < IMG_SPACE_HEAP || kind > IMG_SPACE_PRIVATE ||
+        (kind == IMG_SPACE_PRIVATE) != (process != 0))
+        return error_set(error, -EINVAL, "there is no memory of kind %u with process %u", kind,
+                         process);
+    for (size_t i = 0; i < writer->space_count; i++)
+        if (writer->spaces[i].header.kind == kind && writer->spaces[i].header.process == process)
+            return error_set(error, -EEXIST,
+                             "the memory of kind %u, process %u is in the image already", kind,
+                             process);
+    writer->spaces =
+        memory_resize(writer->spaces, (writer->space_count + 1) * sizeof(*writer->spaces));
+    writer->spaces[writer->space_count++] =
+        (struct space){.header = {.kind = kind, .process = process}};
+    return 0;
+}
+
+static bool is_zero(const unsigned char *page)
+{
+    return !page[0] && !memcmp(page, page + 1, BLY_PAGE_SIZE - 1);
+}
+
+static void add_extent(struct space *space, struct img_extent extent)
+{
+    uint64_t count = space->header.extent_count;
+    if (count) {
+        struct img_extent *last = &space->extents[count - 1];
+        if (last->address + last->count * BLY_PAGE_SIZE == extent.address &&
+            last->page + last->count == extent.page) {
+            last->count += extent.count;
+            return;
+        }
+    }
+    if (count == space->capacity) {
+        space->capacity = space->capacity ? space->capacity * 2 : 64;
+        space->extents = memory_resize(space->extents, space->capacity * sizeof(*space->extents));
+    }
+    space->extents[space->header.extent_count++] = extent;
+}
+
+/* Pages none of which is zero. */
+static int write_run(struct img_writer *writer, uint64_t address, const unsigned char *data,
+                     size_t count, struct error *error)
+{
+    if (count > IMG_PAGES_MAX - writer->page_count)
+        return error_set(error, -EFBIG, "the image %s would have too many pages", writer->path);
+    int result =
+        write_all(writer, data, count * BLY_PAGE_SIZE, img_table_offset(writer->page_count), error);
+    if (result < 0)
+        return result;
+    while (writer->page_count + count > writer->checksum_capacity) {
+        writer->checksum_capacity =
+            writer->checksum_capacity ? writer->checksum_capacity * 2 : 1024;
+        writer->checksums = memory_resize(writer->checksums,
+                                          writer->checksum_capacity * sizeof(*writer->checksums));
+    }
+    for (size_t i = 0; i < count; i++)
+        writer->checksums[writer->page_count + i] =
+            img_checksum(0, data + i * BLY_PAGE_SIZE, BLY_PAGE_SIZE);
+    add_extent(&writer->spaces[writer->space_count - 1],
+               (struct img_extent){address, writer->page_count, count});
+    writer->page_count += count;
+    uint64_t behind = (writer->page_count - writer->written_back) * BLY_PAGE_SIZE;
+    if (behind >= WRITE_BACK_SIZE) { /* a hint: where it fails, the sync at the end does it all */
+        sync_file_range(writer->descriptor, (off_t)img_table_offset(writer->written_back),
+                        (off_t)behind, SYNC_FILE_RANGE_WRITE);
+        writer->written_back = writer->page_count;
+    }
+    return 0;
+}
+
+int img_writer_pages(struct img_writer *writer, uint64_t address, const void *data, size_t count,
+                     struct error *error)
+{
+    if (!writer->space_count)
+        return error_set(error, -EINVAL, "pages without a space they belong to");
+    if (!count)
+        return 0;
+    const struct space *space = &writer->spaces[writer->space_count - 1];
+    const struct img_extent *last =
+        space->header.extent_count ? &space->extents[space->header.extent_count - 1] : NULL;
+    if (!img_extent_allowed(space->header.kind, address, count) ||
+        (last && address < last->address + last->count * BLY_PAGE_SIZE))
+        return error_set(
+            error, -EINVAL, "memory of kind %u, process %u cannot have %zu pages at %#llx",
+            space->header.kind, space->header.process, count, (unsigned long long)address);
+    const unsigned char *bytes = data;
+    for (size_t at = 0; at < count;) {
+        size_t end = at;
+        while (end < count && !is_zero(bytes + end * BLY_PAGE_SIZE))
+            end++;
+        if (end > at) {
+            int result = write_run(writer, address + at * BLY_PAGE_SIZE, bytes + at * BLY_PAGE_SIZE,
+                                   end - at, error);
+            if (result < 0)
+                return result;
+        }
+        at = end + 1; /* `end` is a zero page, or the end */
+    }
+    return 0;
+}
+
+/* Up to `size` bytes; what is missing is zero. */
+static int read_filled(int descriptor, unsigned char *buffer, size_t size, uint64_t offset)
+{
+    size_t done = 0;
+    while (done < size) {
+        ssize_t count = pread(descriptor, buffer + done, size - done, (off_t)(offset + done));
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            return -errno;
+        if (!count)
+            break;
+        done += (size_t)count;
+    }
+    memset(buffer + done, 0, size - done);
+    return 0;
+}
+
+int img_writer_segment(struct img_writer *writer, uint64_t address, int descriptor,
+                       struct error *error)
+{
+    struct stat status;
+    if (fstat(descriptor, &status) < 0)
+        return error_set_errno(error, -errno, "cannot read a segment of the sandbox");
+    const uint64_t size = (uint64_t)status.st_size;
+    cleanup_free unsigned char *buffer = memory_new(CHUNK_PAGES * BLY_PAGE_SIZE);
+    for (uint64_t at = 0; at < size;) {
+        off_t data = lseek(descriptor, (off_t)at, SEEK_DATA);
+        if (data < 0 && errno == ENXIO)
+            break;
+        off_t hole = data < 0 ? -1 : lseek(descriptor, data, SEEK_HOLE);
+        if (hole < 0)
+            return error_set_errno(error, -errno, "cannot read a segment of the sandbox");
+        uint64_t end = (uint64_t)hole < size ? (uint64_t)hole : size;
+        for (at = (uint64_t)data & ~(BLY_PAGE_SIZE - 1); at < end;) {
+            uint64_t pages = (end - at + BLY_PAGE_SIZE - 1) / BLY_PAGE_SIZE;
+            pages = pages < CHUNK_PAGES ? pages : CHUNK_PAGES;
+            int result = read_filled(descriptor, buffer, pages * BLY_PAGE_SIZE, at);
+            if (result < 0)
+                return error_set_errno(error, result, "cannot read a segment of the sandbox");
+            result = img_writer_pages(writer, address + at, buffer, pages, error);
+            if (result < 0)
+                return result;
+            at += pages * BLY_PAGE_SIZE;
+        }
+    }
+    return 0;
+}
+
+static void add_record(struct text *index, uint32_t type, uint32_t flags, const void *head,
+                       size_t head_size, const void *data, size_t size)
+{
+    static const char zeros[8];
+    struct img_record_header header = {.type = type, .flags = flags, .size = head_size + size};
+    text_add_size(index, &header, sizeof(header));
+    text_add_size(index, head, head_size);
+    text_add_size(index, data, size);
+    text_add_size(index, zeros, img_filled(header.size) - header.size);
+}
+
+int img_writer_record(struct img_writer *writer, uint32_t type, uint32_t flags, const void *data,
+                      size_t size, struct error *error)
+{
+    if (type < IMG_RECORD_OWN_FIRST || flags & ~(uint32_t)IMG_RECORD_OPTIONAL)
+        return error_set(error, -EINVAL, "there is no record of type %u with flags %#x", type,
+                         flags);
+    if (size > IMG_INDEX_MAX || writer->records.size > IMG_INDEX_MAX - size)
+        return error_set(error, -EFBIG, "the index of the image %s would be too large",
+                         writer->path);
+    add_record(&writer->records, type, flags, NULL, 0, data, size);
+    return 0;
+}
+
+static int by_kind_and_process(const void *left, const void *right)
+{
+    const struct img_space_header *a = &((const struct space *)left)->header,
+                                  *b = &((const struct space *)right)->header;
+    if (a->kind != b->kind)
+        return a->kind < b->kind ? -1 : 1;
+    return a->process < b->process ? -1 : a->process > b->process;
+}
+
+static int write_end(struct img_writer *writer, struct error *error)
+{
+    const uint64_t count = writer->page_count, index_offset = img_index_offset(count);
+    cleanup_text struct text index = {0};
+    if (writer->space_count)
+        qsort(writer->spaces, writer->space_count, sizeof(*writer->spaces), by_kind_and_process);
+    for (size_t i = 0; i < writer->space_count; i++) {
+        const struct space *space = &writer->spaces[i];
+        uint64_t size = space->header.extent_count * sizeof(struct img_extent);
+        if (size > IMG_INDEX_MAX || index.size > IMG_INDEX_MAX - size)
+            return error_set(error, -EFBIG, "the index of the image %s would be too large",
+                             writer->path);
+        add_record(&index, IMG_RECORD_SPACE, 0, &space->header, sizeof(space->header),
+                   space->extents, size);
+    }
+    text_add_size(&index, writer->records.data, writer->records.size);
+    if (index.size > IMG_INDEX_MAX)
+        return error_set(error, -EFBIG, "the index of the image %s would be too large",
+                         writer->path);
+
+    size_t table_size = img_filled(count * sizeof(uint32_t));
+    cleanup_free uint32_t *table = memory_new(table_size + 1);
+    if (count)
+        memcpy(table, writer->checksums, count * sizeof(uint32_t));
+    struct img_header header = {
+        .magic = IMG_MAGIC,
+        .version = IMG_VERSION,
+        .page_size = BLY_PAGE_SIZE,
+        .abi_version = BLY_ABI_VERSION,
+        .index_checksum = img_checksum(0, index.data, index.size),
+        .table_checksum = img_checksum(0, table, table_size),
+        .page_count = count,
+        .index_size = index.size,
+        .file_size = index_offset + index.size,
+    };
+    header.checksum = img_checksum(0, &header, offsetof(struct img_header, checksum));
+    int result = write_all(writer, table, table_size, img_table_offset(count), error);
+    if (!result)
+        result = write_all(writer, index.data, index.size, index_offset, error);
+    if (!result)
+        result = write_all(writer, &header, sizeof(header), 0, error);
+    return result;
+}
+
+/* The new name lasts only when its folder is on the disk, too. */
+static int sync_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    cleanup_free char *folder =
+        !slash ? text_copy(".") : text_copy_size(path, slash == path ? 1 : (size_t)(slash - path));
+    cleanup_close int descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    /* EINVAL: a file system that has nothing to sync for folders */
+    return descriptor < 0 || (fsync(descriptor) < 0 && errno != EINVAL) ? -errno : 0;
+}
+
+int img_writer_finish(struct img_writer *writer, struct error *error)
+{
+    int result = write_end(writer, error);
+    if (!result && fsync(writer->descriptor) < 0)
+        result =
+            error_set_errno(error, -errno, "cannot bring the image %s to the disk", writer->path);
+    if (!result && rename(writer->temporary, writer->path) < 0)
+        result = error_set_errno(error, -errno, "cannot give the image its name %s", writer->path);
+    if (!result) {
+        free(take_pointer(writer->temporary));
+        /* The image is there and whole; only a crash of the host now could still take its name. */
+        int synced = sync_folder(writer->path);
+        if (synced < 0)
+            note("the folder of %s cannot be brought to the disk: %s", writer->path,
+                 strerror(-synced));
+    }
+    img_writer_abandon(writer);
+    return result;
+}

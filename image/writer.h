@@ -1,0 +1,47 @@
+/* Writes an image of a suspended sandbox (format.h). The file appears under its name when it is
+ * complete and on the disk, or not at all: until then it is a file of another name beside it. It is
+ * readable by its owner alone. One thread at a time.
+ *
+ * Page bytes may come from a sandbox and mean nothing here; where they belong comes from it too,
+ * and is checked. */
+#ifndef IMAGE_WRITER_H
+#define IMAGE_WRITER_H
+
+#include <base/error.h>
+#include <image/format.h>
+#include <stddef.h>
+
+struct img_writer;
+
+int img_writer_open(const char *path, struct img_writer **out_writer, struct error *error)
+    __attribute__((warn_unused_result));
+
+/* The pages that follow belong to this space, until the next one is begun. A space is begun once.
+ */
+int img_writer_space(struct img_writer *writer, uint32_t kind, uint32_t process,
+                     struct error *error) __attribute__((warn_unused_result));
+/* `count` pages that lie at `address` in the space, above all that were given before. Zero pages
+ * are left out. -EINVAL: they cannot lie there; nothing is written then. */
+int img_writer_pages(struct img_writer *writer, uint64_t address, const void *data, size_t count,
+                     struct error *error) __attribute__((warn_unused_result));
+/* The whole of `descriptor`, a segment whose first byte lies at `address`. Holes are not read. The
+ * length is that of the call's beginning: what the descriptor loses meanwhile is zero. */
+int img_writer_segment(struct img_writer *writer, uint64_t address, int descriptor,
+                       struct error *error) __attribute__((warn_unused_result));
+
+/* A record of the caller's own: `type` is IMG_RECORD_OWN_FIRST or above. Records are read in the
+ * order in which they were written, after all spaces. */
+int img_writer_record(struct img_writer *writer, uint32_t type, uint32_t flags, const void *data,
+                      size_t size, struct error *error) __attribute__((warn_unused_result));
+
+/* Completes the file, brings it to the disk and gives it its name, replacing what had it. Frees the
+ * writer in any case; when it fails, what had the name is as before. */
+int img_writer_finish(struct img_writer *writer, struct error *error)
+    __attribute__((warn_unused_result));
+/* Leaves nothing behind. NULL is allowed. */
+void img_writer_abandon(struct img_writer *writer);
+
+/* Bytes of page data so far: for whoever shows progress. */
+uint64_t img_writer_bytes(const struct img_writer *writer);
+
+#endif

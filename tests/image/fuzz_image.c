@@ -1,0 +1,160 @@
+/* Fuzzes the reader of images. Checked, beside what the sanitizers see: whatever it accepts keeps
+ * what reader.h promises of it.
+ *
+ *   clang -g -O1 -fsanitize=fuzzer,address,undefined -I. -Iinclude -D_GNU_SOURCE
+ * tests/image/fuzz_image.c image/[cr]*.c base/error.c base/text.c Built with MAIN defined it reads
+ * the files named on the command line, or indices of its own making, without libFuzzer.
+ *
+ * The input is one byte, the number of pages, and the index; header and checksums are made to fit,
+ * since a fuzzer does not find them. An input that begins with the magic is taken as a whole file.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <image/checksum.h>
+#include <image/reader.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void require(int condition)
+{
+    if (!condition)
+        abort();
+}
+
+static void check_space(const struct img_reader *reader, const struct img_space *space)
+{
+    uint64_t end = 0, pages = 0;
+    for (size_t i = 0; i < space->extent_count; i++) {
+        const struct img_extent *extent = &space->extents[i];
+        require(extent->count && extent->address % BLY_PAGE_SIZE == 0 && extent->address >= end);
+        require(extent->page + extent->count <= img_reader_page_count(reader));
+        end = extent->address + extent->count * BLY_PAGE_SIZE;
+        pages += extent->count;
+        if (space->kind == IMG_SPACE_PRIVATE)
+            require(end <= BLY_WINDOW_START || extent->address >= BLY_WINDOW_END);
+        else
+            require(extent->address >= BLY_HEAP_START && end <= BLY_WINDOW_END);
+        require(end <= BLY_GUEST_MAX);
+    }
+    require(pages == space->page_count);
+    require(img_reader_find_space(reader, space->kind, space->process) == space);
+}
+
+static void check(struct img_reader *reader)
+{
+    struct error error = {0};
+    for (size_t i = 0; i < img_reader_space_count(reader); i++)
+        check_space(reader, img_reader_space(reader, i));
+    uint32_t sum = 0;
+    for (size_t i = 0; i < img_reader_record_count(reader); i++) {
+        const struct img_record *record = img_reader_record(reader, i);
+        require((uintptr_t)record->data % 8 == 0);
+        sum = img_checksum(sum, record->data, record->size);
+    }
+    int result = img_reader_verify(reader, NULL, NULL, &error);
+    require(!result || result == -EPROTO);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static int file = -1;
+    if (file < 0)
+        require((file = memfd_create("image", MFD_CLOEXEC)) >= 0);
+    require(ftruncate(file, 0) == 0);
+    if (size >= 8 && !memcmp(data, IMG_MAGIC, 8)) {
+        require(pwrite(file, data, size, 0) == (ssize_t)size);
+    } else {
+        uint64_t pages = size ? data[0] % 16 : 0;
+        const uint8_t *index = size ? data + 1 : data;
+        size_t index_size = size ? (size - 1) & ~(size_t)7 : 0;
+        struct img_header header = {.magic = IMG_MAGIC,
+                                    .version = IMG_VERSION,
+                                    .page_size = BLY_PAGE_SIZE,
+                                    .page_count = pages,
+                                    .index_size = index_size,
+                                    .index_checksum = img_checksum(0, index, index_size),
+                                    .file_size = img_index_offset(pages) + index_size};
+        header.checksum = img_checksum(0, &header, offsetof(struct img_header, checksum));
+        require(ftruncate(file, (off_t)header.file_size) == 0);
+        require(pwrite(file, &header, sizeof(header), 0) == sizeof(header));
+        require(pwrite(file, index, index_size, (off_t)img_index_offset(pages)) ==
+                (ssize_t)index_size);
+    }
+    struct img_reader *reader;
+    struct error error = {0};
+    int result = img_reader_open(file, "input", &reader, &error);
+    require(!result || result == -EPROTO);
+    if (!result) {
+        check(reader);
+        img_reader_close(reader);
+    }
+    return 0;
+}
+
+#ifdef MAIN
+static uint32_t next(uint32_t *random)
+{
+    *random = *random * 1103515245u + 12345;
+    return *random >> 8;
+}
+
+/* Indices that are nearly right, so that every check decides now and then. */
+static size_t make_input(uint8_t *input, uint32_t *random)
+{
+    static const uint64_t addresses[] = {BLY_GUEST_MIN,    BLY_HEAP_START, BLY_BULK_START,
+                                         BLY_WINDOW_START, BLY_WINDOW_END, BLY_GUEST_MAX,
+                                         0x7f0000000000,   0x10000000,     UINT64_MAX - 4095};
+    size_t at = 1;
+    input[0] = (uint8_t)next(random);
+    for (unsigned records = next(random) % 6; records; records--) {
+        struct img_space_header space = {next(random) % 4 + (next(random) % 8 != 0),
+                                         next(random) % 3, next(random) % 4};
+        struct img_record_header record = {
+            .type = next(random) % 4 ? IMG_RECORD_SPACE : next(random) % 512,
+            .flags = next(random) % 16 / 14,
+            .size = sizeof(space) + space.extent_count * sizeof(struct img_extent)};
+        if (space.kind < IMG_SPACE_PRIVATE && next(random) % 4)
+            space.process = 0;
+        uint64_t size = record.size;
+        if (next(random) % 16 == 0)
+            record.size = next(random) % 2 ? UINT64_MAX - next(random) % 64 : next(random) % 256;
+        memcpy(input + at, &record, sizeof(record));
+        memcpy(input + at + sizeof(record), &space, sizeof(space));
+        uint64_t address =
+            addresses[space.kind < IMG_SPACE_PRIVATE ? space.kind : next(random) % 9];
+        for (uint64_t i = 0; i < space.extent_count; i++) {
+            struct img_extent extent = {address, next(random) % 8,
+                                        next(random) % 4 + (next(random) % 4 != 0)};
+            if (next(random) % 32 == 0)
+                extent.count = 0 - (uint64_t)next(random) % 32;
+            if (next(random) % 32 == 0)
+                extent.page = 0 - (uint64_t)next(random) % 32;
+            memcpy(input + at + sizeof(record) + sizeof(space) + i * sizeof(extent), &extent,
+                   sizeof(extent));
+            address += (next(random) % 8 - (next(random) % 16 == 0)) * BLY_PAGE_SIZE;
+        }
+        at += sizeof(record) + size;
+    }
+    return at;
+}
+
+int main(int argc, char **argv)
+{
+    static uint8_t input[1 << 20];
+    uint32_t random = 1;
+    for (int i = 1; i < argc; i++) {
+        int file = open(argv[i], O_RDONLY | O_CLOEXEC);
+        ssize_t size = read(file, input, sizeof(input));
+        close(file);
+        LLVMFuzzerTestOneInput(input, size > 0 ? (size_t)size : 0);
+    }
+    for (int i = 0; argc == 1 && i < 20000; i++)
+        LLVMFuzzerTestOneInput(input, make_input(input, &random));
+    return 0;
+}
+#endif
