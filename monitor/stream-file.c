@@ -130,6 +130,16 @@ bool mon_file_has_server(int descriptor)
     return is_on_one_of(descriptor, types, sizeof(types) / sizeof(types[0]));
 }
 
+/* write(2) takes set-id bits off; a write through a map does not, nor does one by root here: the guest could put its own code into a program
+ * that gives the operator's rights to whoever executes it. So they go before it can write. */
+static int take_set_id_off(int held, struct bly_attributes *attributes)
+{
+    if (attributes->kind != BLY_KIND_FILE || !(attributes->mode & (S_ISUID | S_ISGID)))
+        return 0;
+    attributes->mode &= FILE_MODE_MASK;
+    return result_of(chmod(mon_descriptor_path(held).text, attributes->mode));
+}
+
 static int open_existing(struct mon_files *files, const struct mon_name *name, unsigned access, unsigned options,
                          int *out_descriptor, struct bly_attributes *out_attributes)
 {
@@ -153,6 +163,10 @@ static int open_existing(struct mon_files *files, const struct mon_name *name, u
     if (name->folder->default_view && !mon_is_open_to_everybody((is_directory ? S_IFDIR : S_IFREG) | out_attributes->mode))
         return -EACCES;
     bool truncate = options & BLY_OPEN_TRUNCATE;
+    if ((access & BLY_ACCESS_WRITE) || truncate)
+        result = take_set_id_off(held, out_attributes);
+    if (result < 0)
+        return result;
     result = open_held(files, name, held, is_directory, host_access(access) | (truncate ? O_TRUNC : 0));
     if (result < 0)
         return result;

@@ -239,6 +239,27 @@ static void files_are_made_changed_renamed_and_deleted(void **state)
     assert_int_equal(mon_file_delete(&fixture->files, &name, 0), -EBUSY);
 }
 
+/* A write through a map would leave them. */
+static void files_open_for_writing_have_no_set_id_bits(void **state)
+{
+    struct fixture *fixture = *state;
+    struct stat status;
+    char *path = in_fixture(fixture, "granted/set-id");
+    write_text(path, "program", 0755);
+    assert_int_equal(chmod(path, 06755), 0);
+    int descriptor = open_uri(fixture, "file:0/set-id", BLY_ACCESS_READ, 0);
+    assert_true(descriptor >= 0);
+    close(descriptor);
+    assert_int_equal(open_uri(fixture, "file:1/set-id", BLY_ACCESS_READ | BLY_ACCESS_WRITE, 0), -EROFS);
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(status.st_mode & 07777, 06755);
+    descriptor = open_uri(fixture, "file:0/set-id", BLY_ACCESS_READ | BLY_ACCESS_WRITE, 0);
+    assert_true(descriptor >= 0);
+    close(descriptor);
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(status.st_mode & 07777, 0755);
+}
+
 static void named_attributes_are_the_users_only(void **state)
 {
     struct fixture *fixture = *state;
@@ -377,6 +398,7 @@ int main(void)
         TEST(read_only_grants_are_never_written),
         TEST(the_default_view_shows_what_everybody_may_read),
         TEST(files_are_made_changed_renamed_and_deleted),
+        TEST(files_open_for_writing_have_no_set_id_bits),
         TEST(named_attributes_are_the_users_only),
         TEST(exchanging_a_folder_with_a_link_opens_nothing_outside),
         TEST(exchanging_a_file_with_a_fifo_never_waits),
