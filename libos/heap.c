@@ -362,7 +362,19 @@ void heap_usage(struct heap_usage *out_usage)
 
 bool heap_charge_private(int64_t bytes)
 {
-    return charge(HEAP_ACCOUNT_PRIVATE, (uint64_t)bytes);
+    struct libos_shared *shared = libos_shared();
+
+    if (charge(HEAP_ACCOUNT_PRIVATE, (uint64_t)bytes))
+        return true;
+    /* A request beyond all measure is the program's own affair; this one fails for what is in use,
+     * and the user can do something about it. */
+    if ((uint64_t)bytes <= shared->limit &&
+        !__atomic_exchange_n(&shared->limit_told, 1, __ATOMIC_RELAXED))
+        log_line(BLY_LOG_WARNING,
+                 "programs ask for more memory than the sandbox's limit of %llu MiB (--memory sets "
+                 "another; what a fork copies counts too)",
+                 (unsigned long long)(shared->limit >> 20));
+    return false;
 }
 
 void heap_uncharge_private(int64_t bytes)

@@ -18,6 +18,7 @@ struct libos_shared {
     uint32_t cpu_count;
     _Atomic uint8_t spinning[SPIN_CPU_MAX]; /* a thread spins on that CPU: a hint, never exact */
     uint64_t limit;                         /* bytes, 0: none */
+    uint32_t limit_told;                    /* that it has been reached: said once */
     _Atomic uint64_t used[3];               /* by enum heap_account */
     _Atomic uint64_t used_total;
     struct page_area heap, bulk;

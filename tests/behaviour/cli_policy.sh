@@ -116,11 +116,12 @@ expect 2 "$BAILEY" run --pids 2 sh -c 'sleep 0.1 & sleep 0.1 & wait'
 # Memory: what is given is a limit; without, three quarters of the host's memory is.
 expect 0 "$BAILEY" run --memory 64m python3 -c '
 try:
-    bytearray(80 << 20)
+    blocks = [bytearray(1 << 20) for _ in range(80)]
     print("no limit")
 except MemoryError:
     print("limited")'
 says "limited"
+complains "limit of 64 MiB"
 expect 0 "$BAILEY" run sh -c "awk '/MemTotal/ { print \$2 }' /proc/meminfo"
 [ "$(cat out)" -le $(($(awk '/MemTotal/ { print $2 }' /proc/meminfo) * 3 / 4)) ] || fail "no default limit of memory: $(cat out)"
 expect 0 "$BAILEY" run --memory 0 sh -c "awk '/MemTotal/ { print \$2 }' /proc/meminfo"
