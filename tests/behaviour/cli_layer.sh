@@ -6,13 +6,13 @@ in_layer()
     expect 0 "$BAILEY" run --layer layer sh -c "$1"
 }
 
-in_layer 'cd /root; echo one >file; chmod 751 file; chown 5:6 file; ln file twin; ln -s file way; mkfifo fifo; touch -d "2001-02-03 04:05:06" old
+in_layer 'cd /srv; echo one >file; chmod 751 file; chown 5:6 file; ln file twin; ln -s file way; mkfifo fifo; touch -d "2001-02-03 04:05:06" old
 mkdir -p deep/er; chmod 1770 deep; echo x >deep/er/x; truncate -s 1M sparse; echo end >>sparse; : >empty
 rm /etc/issue; mv /usr/share/doc /usr/share/papers; rm -r /usr/share/man; mkdir /usr/share/man; echo only >/usr/share/man/only
 echo more >>/etc/services; : >/etc/shells; chmod 600 /etc/profile; echo 10.0.0.1 me >>/etc/hosts; rm /etc/hostname; echo gone >/tmp/gone'
 [ ! -e /etc/hosts.x ] && ! grep -q '^more$' /etc/services || fail "the host was written"
 
-in_layer 'cd /root; stat -c "%n %a %u:%g %h %F" file twin way fifo deep deep/er empty; stat -c %Y old; stat -c "%s" sparse; tail -n1 sparse; cat deep/er/x; readlink way; cat way
+in_layer 'cd /srv; stat -c "%n %a %u:%g %h %F" file twin way fifo deep deep/er empty; stat -c %Y old; stat -c "%s" sparse; tail -n1 sparse; cat deep/er/x; readlink way; cat way
 [ "$(stat -c %i file)" = "$(stat -c %i twin)" ] && echo linked
 ls -d /etc/issue /usr/share/doc /etc/hostname /tmp/gone 2>/dev/null; ls /usr/share/man; tail -n1 /etc/services /etc/hosts | grep -E "more|me"; wc -c </etc/shells; stat -c %a /etc/profile; true'
 says "file 751 5:6 2 regular file
@@ -39,8 +39,8 @@ says "$(ls /usr/share/doc | wc -l)"
 
 # A second generation: kept contents are changed, renamed, removed.
 [ "$(find layer -size +1000k | wc -l)" = 1 ] || fail "the sparse file's contents"
-in_layer 'cd /root; echo two >>twin; mv deep shallow; rm sparse; mv /usr/share/papers/bash /root/; setfattr -n user.a -v b file 2>/dev/null; true'
-in_layer 'cd /root; cat file; ls; ls -d bash /usr/share/papers/bash 2>/dev/null; cat shallow/er/x'
+in_layer 'cd /srv; echo two >>twin; mv deep shallow; rm sparse; mv /usr/share/papers/bash /srv/; setfattr -n user.a -v b file 2>/dev/null; true'
+in_layer 'cd /srv; cat file; ls; ls -d bash /usr/share/papers/bash 2>/dev/null; cat shallow/er/x'
 says "one
 two
 bash
@@ -56,25 +56,25 @@ x"
 [ "$(find layer -size +1000k | wc -l)" = 0 ] || fail "contents of removed files are kept"
 
 # Also when it is stopped from outside; not what a killed monitor had, but all from before.
-expect 0 "$BAILEY" run -d --name box --layer layer sh -c 'echo stopped >/root/stopped; sleep 1000'
+expect 0 "$BAILEY" run -d --name box --layer layer sh -c 'echo stopped >/srv/stopped; sleep 1000'
 expect 125 "$BAILEY" run --layer layer true
 complains "in use by another sandbox"
-expect 0 "$BAILEY" exec box sh -c 'echo exec >/root/exec'
+expect 0 "$BAILEY" exec box sh -c 'echo exec >/srv/exec'
 expect 0 "$BAILEY" stop -t 1 box
 expect 0 "$BAILEY" rm box
-in_layer 'cat /root/stopped /root/exec'
+in_layer 'cat /srv/stopped /srv/exec'
 says "stopped
 exec"
-expect 0 "$BAILEY" run -d --name box --layer layer sh -c 'echo lost >/root/lost; sleep 1000'
+expect 0 "$BAILEY" run -d --name box --layer layer sh -c 'echo lost >/srv/lost; sleep 1000'
 kill -9 "$("$BAILEY" ps --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["pid"])')"
 expect 0 "$BAILEY" rm -f box
-in_layer 'cat /root/stopped; ls /root/lost 2>/dev/null; true'
+in_layer 'cat /srv/stopped; ls /srv/lost 2>/dev/null; true'
 says "stopped"
 
 # Programs do not see the folder; without the option nothing of it is there.
 in_layer 'ls -A / | grep layer; grep layer /proc/mounts; true'
 says ""
-expect 0 "$BAILEY" run ls -A /root
+expect 0 "$BAILEY" run ls -A /srv
 says ""
 
 # A granted overlay and a root of its own are kept alike.
@@ -98,10 +98,10 @@ folder"
 # A full disk: said, and nothing of what was kept before is lost.
 if [ "$(id -u)" = 0 ] && mkdir small && mount -t tmpfs -o size=512k none small 2>/dev/null; then
     trap 'clean_up; umount small' EXIT
-    expect 0 "$BAILEY" run --layer small/layer sh -c 'echo kept >/root/kept'
-    expect 125 "$BAILEY" run --layer small/layer sh -c 'head -c 1000000 /dev/urandom >/root/big; echo changed >/root/kept'
+    expect 0 "$BAILEY" run --layer small/layer sh -c 'echo kept >/srv/kept'
+    expect 125 "$BAILEY" run --layer small/layer sh -c 'head -c 1000000 /dev/urandom >/srv/big; echo changed >/srv/kept'
     complains "the disk is full"
-    expect 0 "$BAILEY" run --layer small/layer sh -c 'cat /root/kept; ls /root'
+    expect 0 "$BAILEY" run --layer small/layer sh -c 'cat /srv/kept; ls /srv'
     says "kept
 kept"
 fi
