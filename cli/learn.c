@@ -315,7 +315,6 @@ int learn_policy(int argc, char **argv, struct error *error)
     if (audit < 0)
         return error_set_errno(error, -errno, "cannot make a temporary file");
     policy->audit_path = text_copy(audit_path);
-    policy->learn = true;
     cleanup_text_list struct text_list said = {0};
     for (size_t i = 0; i < policy->environment.count; i++)
         text_list_add(&said, policy->environment.items[i]);

@@ -68,7 +68,6 @@ struct mon_policy {
     bool remove_at_exit;
     bool no_patching;
     bool trace_syscalls, trace_abi;
-    bool learn; /* names that were refused are audited too, with what would grant them */
 
     int ready_descriptor; /* > 0: control writes the sandbox's name there (CONTROL_READY_SIZE bytes)
                              when the main program runs */

@@ -92,7 +92,7 @@ static uint32_t start_flags(const struct mon_sandbox *sandbox)
     return (policy->terminal ? BLY_START_TERMINAL : 0) | (policy->trace_syscalls ? BLY_START_TRACE_SYSCALLS : 0) |
            (policy->trace_abi ? BLY_START_TRACE_ABI : 0) | (policy->read_only ? BLY_START_READ_ONLY : 0) |
            (sandbox->confined_signals ? BLY_START_CONFINED_SIGNALS : 0) | (policy->no_patching ? BLY_START_NO_PATCHING : 0) |
-           (policy->learn ? BLY_START_WATCH_ENDS : 0) | (policy->audit_path ? BLY_START_AUDIT : 0);
+           (policy->audit_path ? BLY_START_AUDIT : 0);
 }
 
 static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handles *handles, struct block *block)

@@ -51,8 +51,7 @@ enum bly_start_flags {
     BLY_START_READ_ONLY = 8,     /* --read-only: no writable layer over the root, /tmp and /run excepted */
     BLY_START_CONFINED_SIGNALS = 16, /* thread_interrupt reaches other picoprocesses without the monitor */
     BLY_START_NO_PATCHING = 32,  /* never patch call sites (debugging, measuring) */
-    BLY_START_WATCH_ENDS = 64,   /* learning: also report denied names */
-    BLY_START_AUDIT = 128        /* report writes that are refused without asking the monitor: BLY_CONTROL_REFUSED */
+    BLY_START_AUDIT = 64         /* report writes that are refused without asking the monitor: BLY_CONTROL_REFUSED */
 };
 /* An answer of the CPUID instruction. */
 struct bly_cpuid {

@@ -1,8 +1,8 @@
 /* What of live host folders may be answered without asking the host.
  *
  * A folder in which names are looked up again and again is watched: the host's kernel queues an event for each change among its names and in the
- * files that they stand for, before the call that makes the change returns. The queue is looked at before anything is believed, so that a
- * process of the sandbox never sees what a process of the host had changed before (but for what is written through memory
+ * files that they stand for, before the call that makes the change returns. The queue is looked at before anything is believed, so that
+ * what a process of the host had changed before is never seen as it was (but for what is written through memory
  * maps or another hard link, see hostfs_is_current). An event raises the folder's stamp; what was seen at an earlier one is asked for anew. */
 #include "personality/linux/fs/hostfs.h"
 #include "libos/abi.h"
