@@ -51,7 +51,8 @@ enum bly_start_flags {
     BLY_START_READ_ONLY = 8,     /* --read-only: no writable layer over the root, /tmp and /run excepted */
     BLY_START_CONFINED_SIGNALS = 16, /* thread_interrupt reaches other picoprocesses without the monitor */
     BLY_START_NO_PATCHING = 32,  /* never patch call sites (debugging, measuring) */
-    BLY_START_AUDIT = 64         /* report writes that are refused without asking the monitor: BLY_CONTROL_REFUSED */
+    BLY_START_AUDIT = 64,        /* report writes that are refused without asking the monitor: BLY_CONTROL_REFUSED */
+    BLY_START_RESUME = 128       /* heap and bulk segment hold a suspended sandbox: go on with it. `image` and `extents` are given */
 };
 /* An answer of the CPUID instruction. */
 struct bly_cpuid {
@@ -104,7 +105,21 @@ struct bly_start_info {
     uint32_t fault_call; /* offset of the name; 0: none */
     uint32_t fault_number;
     int32_t fault_error;
-    uint32_t reserved1;
+    uint32_t generation; /* how often this sandbox has been resumed; 0: started */
+    /* Added to the host's monotonic clocks, so that they go on where the suspended sandbox's stood. boot_time_ns is in the sum's terms. */
+    int64_t clock_offset_ns;
+    /* With BLY_START_RESUME. The image, to be mapped; and where the picoprocesses' private memory lies in it: for each a struct
+     * bly_resume_space and its extents, one after another (docs/image-format.md). */
+    bly_handle image, extents;
+};
+struct bly_resume_space {
+    uint32_t process; /* id of the picoprocess at its suspension (struct thread.process_id) */
+    uint32_t reserved;
+    uint64_t extent_count;
+};
+/* Memory [address, address + size) is as [offset, offset + size) of the image. */
+struct bly_resume_extent {
+    uint64_t address, offset, size;
 };
 
 static inline const char *bly_start_string(const struct bly_start_info *info, uint32_t offset)
@@ -120,7 +135,8 @@ enum bly_control_kind {
     BLY_CONTROL_EXECUTE,     /* a further program: `size` bytes of payload follow in the same record: struct bly_control_execute */
     BLY_CONTROL_STOP,        /* end every program: SIGTERM to all, then (after value ms) SIGKILL */
     BLY_CONTROL_TRACE,       /* value: new trace flags (BLY_START_TRACE_*) */
-    BLY_CONTROL_QUIESCE,     /* later: suspend */
+    BLY_CONTROL_QUIESCE,     /* park every thread within `value` ms: answered with BLY_CONTROL_QUIESCED. From then on nothing changes until THAW */
+    BLY_CONTROL_THAW,        /* go on. Not answered */
     BLY_CONTROL_LIST,        /* list the guest's processes: answered with BLY_CONTROL_LISTING records */
     /* from the sandbox to the monitor */
     BLY_CONTROL_STARTED = 64, /* token, value: guest pid */
@@ -128,6 +144,9 @@ enum bly_control_kind {
     BLY_CONTROL_FAILED,       /* token, value: negative errno; text follows: why the program could not be started */
     BLY_CONTROL_LISTING,      /* text follows: one process a line; value 0 ends the list */
     BLY_CONTROL_REFUSED,      /* value: negative errno; text follows: the path that was not to be written */
+    BLY_CONTROL_QUIESCED,     /* value 0: uint32_t[] follows, the ids of the picoprocesses that hold private memory (never the first one). Else a
+                               * negative errno; text follows: what does not come to rest. Then everything goes on */
+    BLY_CONTROL_RESUMED,      /* the resumed sandbox runs: value 0; or a negative errno; text follows: what could not be made again */
     BLY_CONTROL_PANIC         /* text follows: the personality cannot go on */
 };
 #define BLY_CONTROL_MAX 65536
