@@ -2,6 +2,7 @@
  * bit from a doorbell and then took it in `serving`, our own book), whatever the sandbox writes meanwhile. */
 #include "monitor/rpc.h"
 
+#include "base/cleanup.h"
 #include "monitor/loop.h"
 
 #include <errno.h>
@@ -305,9 +306,7 @@ void mon_rpc_begin_eager(struct mon_rpc *rpc)
 {
     if (rpc->worker_count < 2)
         return;
-    rpc->eager = calloc(1, sizeof(*rpc->eager));
-    if (!rpc->eager)
-        return;
+    rpc->eager = &rpc->main_thread;
     rpc->eager->rpc = rpc;
     atomic_store(&rpc->channel->eager, BLY_RPC_EAGER_AWAKE);
 }
@@ -322,19 +321,22 @@ static bool is_anything_submitted(const struct mon_rpc *rpc)
 
 bool mon_rpc_eager_sleeps(struct mon_rpc *rpc)
 {
+    if (!rpc->eager)
+        return true;
     atomic_store(&rpc->channel->eager, BLY_RPC_EAGER_ASLEEP);
     return !is_anything_submitted(rpc);
 }
 
 void mon_rpc_eager_wakes(struct mon_rpc *rpc)
 {
-    atomic_store(&rpc->channel->eager, BLY_RPC_EAGER_AWAKE);
+    if (rpc->eager)
+        atomic_store(&rpc->channel->eager, BLY_RPC_EAGER_AWAKE);
 }
 
 bool mon_rpc_serve_eagerly(struct mon_rpc *rpc)
 {
     bool any = false;
-    for (uint32_t i = 0; i < rpc->worker_count; i++) {
+    for (uint32_t i = 0; rpc->eager && i < rpc->worker_count; i++) {
         struct bly_rpc_doorbell *doorbell = &rpc->channel->doorbells[i];
         if (!(atomic_load_explicit(&doorbell->bits, memory_order_relaxed) & ALL_SLOTS))
             continue;
@@ -350,7 +352,6 @@ static void end_eager(struct mon_rpc *rpc)
         return;
     atomic_store(&rpc->channel->eager, BLY_RPC_EAGER_OFF);
     rpc->served_eagerly = atomic_load(&rpc->eager->served);
-    free(rpc->eager);
     rpc->eager = NULL;
 }
 
@@ -387,6 +388,21 @@ void mon_rpc_watch(struct mon_rpc *rpc)
     }
 }
 
+static void close_sockets(struct mon_rpc *rpc)
+{
+    for (uint32_t i = 0; i < BLY_RPC_SLOT_COUNT; i++) {
+        cleanup_close_descriptor(&rpc->sockets[i]);
+        cleanup_close_descriptor(&rpc->peers[i]);
+        rpc->sockets[i] = rpc->peers[i] = -1;
+    }
+}
+
+void mon_rpc_end_eager(struct mon_rpc *rpc)
+{
+    end_eager(rpc);
+    close_sockets(rpc);
+}
+
 bool mon_rpc_stop(struct mon_rpc *rpc)
 {
     bool left_behind = false;
@@ -410,12 +426,7 @@ bool mon_rpc_stop(struct mon_rpc *rpc)
     }
     if (left_behind)
         return false;
-    for (uint32_t i = 0; i < BLY_RPC_SLOT_COUNT; i++) {
-        if (rpc->sockets[i] >= 0)
-            close(rpc->sockets[i]);
-        if (rpc->peers[i] >= 0)
-            close(rpc->peers[i]);
-    }
+    close_sockets(rpc);
     if (rpc->channel)
         munmap(rpc->channel, sizeof(*rpc->channel));
     rpc->channel = NULL;

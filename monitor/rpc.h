@@ -63,7 +63,7 @@ struct mon_rpc {
 
     _Atomic bool stop;
     uint64_t served_eagerly;  /* requests that were, once the workers have started */
-    struct mon_worker *eager; /* the main thread's books while it serves alone; NULL once the workers have started */
+    struct mon_worker *eager; /* main_thread while it serves alone; NULL once the workers have started */
     bool watched; /* a grant lies on a file system that may hang: mon_rpc_watch is called now and then */
     _Atomic uint32_t orphans[BLY_RPC_SLOT_COUNT]; /* the process whose request is being served in the slot though it has died; 0: none.
                                * Whoever takes it out frees the slot. A request that frees its slot itself leaves it behind: it then
@@ -72,6 +72,7 @@ struct mon_rpc {
     uint32_t worker_count;
     struct mon_worker *workers[BLY_RPC_WORKER_MAX + MON_WORKER_SPARE];
     uint32_t spare_count;
+    struct mon_worker main_thread; /* last: most of it is never touched */
 };
 
 /* Makes channel and sockets; no thread yet. */
@@ -84,6 +85,8 @@ bool mon_rpc_serve_eagerly(struct mon_rpc *rpc);
 /* Before and after sleeping until the log pipe has something. The first returns false when there is something to serve already. */
 bool mon_rpc_eager_sleeps(struct mon_rpc *rpc);
 void mon_rpc_eager_wakes(struct mon_rpc *rpc);
+/* Serves nobody any more, and never will. */
+void mon_rpc_end_eager(struct mon_rpc *rpc);
 /* Starts the workers. */
 int mon_rpc_start(struct mon_rpc *rpc) __attribute__((warn_unused_result));
 /* After the sandbox's last process is gone. Returns false when workers that a file system holds up are left behind: they still use

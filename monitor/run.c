@@ -5,6 +5,8 @@
 
 #include "base/cleanup.h"
 
+#include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -16,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define INIT_GRACE_NS 2000000000ull  /* from the main program's end to the sandbox's own */
@@ -27,10 +30,11 @@
 
 /* Of the first moments. */
 #define ALONE_NS 20000000ull /* a request later than this starts the workers */
+#define CONFINING_NS 200000
 #define AWAKE_NS 600000ull   /* looking for a next request; longer than a loader's own work */
 #define LOOKS 16u            /* for requests between two for everything else */
-#define BUSY_NS 100000ull    /* the host's load is asked for so often; */
-#define BUSY_COUNT 3u        /* once does not count: the sandbox itself may have a thread more to run for a moment */
+#define ASK_NS 100000ull     /* whether the host is busy, so often */
+#define WAIT_NS 150000ull    /* for a CPU: it is busy */
 
 /* ---- To the sandbox ---- */
 
@@ -451,27 +455,44 @@ static int start(struct mon_sandbox *sandbox, const int standard[3])
 
 /* ---- The first moments ---- */
 
-/* More threads of the host want to run than it has CPUs: looking for requests would take one away from who may have to make them. */
-static bool host_is_busy(void)
+/* How long the process's first thread was ready and had no CPU, in all its life; proc(5) does not say it, sched-stats.rst does. A host
+ * that does not count it is taken for a busy one. */
+static uint64_t time_waited_ns(pid_t process)
 {
-    char text[128];
-    unsigned running = 0;
-    cleanup_close int file = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+    char path[64], text[128];
+    unsigned long long waited = 0;
+    snprintf(path, sizeof(path), "/proc/%d/schedstat", process);
+    cleanup_close int file = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t size = file < 0 ? -1 : read(file, text, sizeof(text) - 1);
     text[size < 0 ? 0 : size] = '\0';
-    /* proc(5): the fourth field is "running/all". */
-    return sscanf(text, "%*s %*s %*s %u/", &running) != 1 || running > (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+    return sscanf(text, "%*u %llu", &waited) == 1 ? waited : UINT64_MAX / 2;
+}
+
+/* One of us has to wait for a CPU: looking for requests would take one away from who may have to make them. */
+static bool host_is_busy(const struct mon_sandbox *sandbox, uint64_t waited_before_ns)
+{
+    uint64_t waited = time_waited_ns(getpid()) - waited_before_ns;
+    return waited > WAIT_NS || (sandbox->child > 0 && time_waited_ns(sandbox->child) > WAIT_NS);
 }
 
 static int serve_alone(struct mon_sandbox *sandbox)
 {
     struct mon_rpc *rpc = &sandbox->rpc;
-    /* Until the first request we sleep: the child may be on our CPU. */
-    uint64_t start = mon_now_ns(), last = 0, asked = 0;
-    unsigned looks = 0, busy = 0;
+    uint64_t start = mon_now_ns(), waited = time_waited_ns(getpid());
+    /* The child confines itself meanwhile, maybe on our CPU. To be woken by its first request would cost it 30 µs. */
+    const struct timespec confining = {.tv_nsec = CONFINING_NS};
+    nanosleep(&confining, NULL);
+    uint64_t last = mon_now_ns(), asked = 0;
+    unsigned looks = 0;
     int result = 0;
     while (!sandbox->loop.stop && result >= 0) {
         uint64_t now = mon_now_ns();
+        /* The main program's end takes the pid namespace along: no request matters any more, and what is closed now is closed while the
+         * processes end. */
+        if (sandbox->main_ended && rpc->eager && (sandbox->walls & CLONE_NEWPID)) {
+            mon_rpc_end_eager(rpc);
+            last = now;
+        }
         if (mon_rpc_serve_eagerly(rpc)) {
             last = now;
             if (now - start > ALONE_NS)
@@ -482,12 +503,11 @@ static int serve_alone(struct mon_sandbox *sandbox)
             mon_rpc_eager_wakes(rpc);
         } else if (looks++ % LOOKS == 0) {
             result = mon_loop_once(&sandbox->loop, 0);
-            if (now - asked > BUSY_NS) {
+            if (now - asked > ASK_NS) {
                 asked = now;
-                busy = host_is_busy() ? busy + 1 : 0;
+                if (rpc->eager && host_is_busy(sandbox, waited))
+                    break;
             }
-            if (busy == BUSY_COUNT)
-                break;
         } else {
             __builtin_ia32_pause();
         }
@@ -583,20 +603,19 @@ static void finish(struct mon_sandbox *sandbox)
 
 int mon_run(const struct mon_policy *policy, const int standard[3], struct mon_result *out_result, struct error *error)
 {
-    static struct mon_sandbox sandbox;
+    static struct mon_sandbox sandbox; /* large, and untouched for the most part: it is used once, and so not cleared */
     sigset_t before;
+    assert(!sandbox.policy);
     error_clear(error);
     *out_result = (struct mon_result){.exit_status = EXIT_BAILEY};
-    sandbox = (struct mon_sandbox){.policy = policy,
-                                   .result = out_result,
-                                   .error = error,
-                                   .channel = -1,
-                                   .log = -1,
-                                   .signals = -1,
-                                   .log_level = BLY_LOG_WARNING,
-                                   .kill_timer = {.function = kill_late, .context = &sandbox},
-                                   .audit_timer = {.function = flush_audit, .context = &sandbox},
-                                   .watch_timer = {.function = watch_workers, .context = &sandbox}};
+    sandbox.policy = policy;
+    sandbox.result = out_result;
+    sandbox.error = error;
+    sandbox.channel = sandbox.log = sandbox.signals = -1;
+    sandbox.log_level = BLY_LOG_WARNING;
+    sandbox.kill_timer = (struct mon_timer){.function = kill_late, .context = &sandbox};
+    sandbox.audit_timer = (struct mon_timer){.function = flush_audit, .context = &sandbox};
+    sandbox.watch_timer = (struct mon_timer){.function = watch_workers, .context = &sandbox};
     sandbox.loop.epoll = -1;
     sandbox.rpc.memory = -1;
     sandbox.stdio.terminal_descriptor = -1;

@@ -93,6 +93,18 @@ static void must_start(const char *name, void (*function)(void *), void *argumen
         panic("init: thread %s: error %d", name, -error);
 }
 
+/* A program that ends within this time costs no threads: signals from outside and timers wait for so long. */
+#define SERVICES_AFTER_NS 3000000u
+
+static void start_services(void)
+{
+    must_start("control", control_thread, NULL);
+    if (lx_timer_thread)
+        must_start("timers", timer_service, NULL);
+    if (lx_tty_pump && (start_info->flags & BLY_START_TERMINAL))
+        must_start("terminal", lx_tty_pump, NULL);
+}
+
 /* ---- Starting programs ------------------------------------------------------------------------------------------ */
 
 static char **string_array(const char *strings, size_t count)
@@ -331,11 +343,10 @@ void init_run(void)
     waiter->wake = wake_init;
 
     start_main_program();
-    must_start("control", control_thread, NULL);
-    if (lx_timer_thread)
-        must_start("timers", timer_service, NULL);
-    if (lx_tty_pump && (start_info->flags & BLY_START_TERMINAL))
-        must_start("terminal", lx_tty_pump, NULL);
+    bool started = start_info->flags & BLY_START_TERMINAL;
+    uint64_t start_ns = lx_monotonic_ns() + SERVICES_AFTER_NS;
+    if (started)
+        start_services();
 
     for (;;) {
         self->work_pending = 0;
@@ -343,9 +354,12 @@ void init_run(void)
         struct bly_process_end end;
         if (!thread_enter_host_wait())
             continue;
-        int result = bly->process_wait(&end, BLY_FOREVER);
+        int result = bly->process_wait(&end, started ? BLY_FOREVER : start_ns);
         thread_leave_host_wait();
-        if (result == 0)
+        if (!started && (result == -ETIMEDOUT || result == -ECHILD)) {
+            start_services();
+            started = true;
+        } else if (result == 0)
             process_host_ended(&end);
         else if (result == -ECHILD) /* between two programs of `bailey exec`, or before the first */
             (void)thread_sleep(thread_ticket(), BLY_FOREVER);

@@ -214,6 +214,19 @@ static bool merges_lower(const struct layer_node *node)
     return node->lower_path != NULL;
 }
 
+void layer_hide_lower(struct inode *directory, const char *name, size_t size)
+{
+    if (directory->superblock->type != &layer_type && directory->superblock->type != &layer_over_type)
+        return;
+    scoped_mutex(&directory->content_mutex);
+    struct layer_node *node = layer_node(directory);
+    if (!merges_lower(node) || entry_find(node, name, size))
+        return;
+    struct layer_entry *entry = entry_prepare(node, name, size);
+    if (entry)
+        (void)name_remove(node, entry);
+}
+
 static void touch_directory(struct inode *directory)
 {
     layer_pin(directory);

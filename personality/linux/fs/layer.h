@@ -91,6 +91,8 @@ int layer_uri(const struct layer *layer, const char *path, const char *name, siz
 int layer_restore_entry(struct inode *directory, const char *name, size_t size, struct inode *inode, bool covers_lower);
 bool layer_is_noted(const struct inode *directory, const char *name, size_t size); /* the table has it, be it as a whiteout */
 void layer_note_generated(struct inode *inode);
+/* Hides the lower folder's `name` without asking whether it has one: what is put there instead costs no call. Not an error elsewhere. */
+void layer_hide_lower(struct inode *directory, const char *name, size_t size);
 struct inode *layer_new_node(struct superblock *superblock, uint32_t mode);
 
 /* layer_lower.c */

@@ -203,6 +203,8 @@ static int make_node(const struct bly_start_node *node)
         return error;
     /* What a kept layer says about the name, that it is gone included, goes before. */
     bool noted = layer_is_noted(dentry->inode, slash + 1, strlen(slash + 1));
+    if (!noted && node->kind != BLY_NODE_DIRECTORY)
+        layer_hide_lower(dentry->inode, slash + 1, strlen(slash + 1));
     dentry_unref(dentry);
     if (noted)
         return 0;
