@@ -32,8 +32,9 @@ def drive(argv, steps, wait=8):
     os.kill(pid, 9); os.waitpid(pid, 0); return "hang"
 vi = "vim" if os.path.exists("/usr/bin/vim") else "vim.tiny"
 print(drive([vi, "-u", "NONE", "-N", "f"], [(b"two", b"Gothree\x1b:wq\r")])); print(open("f").read())
+# Bash does not leave while it believes in a stopped job, and `wait` does not wait for one: the job must have been seen to be gone.
 print(drive(["bash", "--norc", "-i"], [(b"bash-5", b"PS1='R> '\r"), (b"R> ", b"sh -c 'echo g''o; exec sleep 50'\r"), (b"go\r\n", b"\x1a"),
-    (b"Stopped", b"jobs; kill -9 %1; wait %1 2>/dev/null; echo done $((1+1))\r"), (b"done 2", b"exit 3\r")]))
+    (b"Stopped", b"jobs; kill -9 %1; while [ -n \"$(jobs -s)\" ]; do sleep 0.05; done; echo done $((1+1))\r"), (b"done 2", b"exit 3\r")]))
 print(drive(["bash", "--norc", "-i"], [(b"bash-5", b"PS1='R> '\r"), (b"R> ", b"sh -c 'echo g''o; exec sleep 60'\r"), (b"go\r\n", b"\x03"), (b"R> ", b"exit 0\r")]))
 EOT
 if command -v tmux >/dev/null; then
