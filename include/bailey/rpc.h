@@ -18,9 +18,9 @@
  * Futexes are shared ones (no FUTEX_PRIVATE_FLAG).
  *
  * While a sandbox starts, calls follow each other closely, and wakes would cost more than all else. So there are no workers at first: the
- * monitor's main thread serves all doorbells, and says in `eager` how. AWAKE: it looks at them without sleeping; then C spins on `state` for
- * a moment before it sleeps. ASLEEP: it sleeps in its event loop after one more look; then C sets AWAKE (CAS) and writes an empty log
- * record. The workers start after `eager` has become OFF, and first take what stands in the doorbells. */
+ * monitor's main thread serves all doorbells, and says in `eager` how. AWAKE: it looks at them without sleeping, or naps for a moment.
+ * ASLEEP: it sleeps in its event loop after one more look; then C writes an empty log record. In both cases C spins on `state` for a moment
+ * before it sleeps. The workers start after `eager` has become OFF, and first take what stands in the doorbells. */
 #ifndef BAILEY_RPC_H
 #define BAILEY_RPC_H
 
