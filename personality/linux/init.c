@@ -1,8 +1,9 @@
 /* Init, guest pid 1.
  *
- * Its leader is the parent of every picoprocess on the host and so the only one that can reap: it waits for the host's
- * children and, by an interrupt, for ended programs in the process table. It never holds guest memory, so that a
- * program it starts costs the same whatever else runs. Its service threads have thread objects but no tid. */
+ * Its leader is the parent of every picoprocess on the host and so the only one that can reap: it
+ * waits for the host's children and, by an interrupt, for ended programs in the process table. It
+ * never holds guest memory, so that a program it starts costs the same whatever else runs. Its
+ * service threads have thread objects but no tid. */
 #include "personality/linux/init.h"
 
 #include "libos/abi.h"
@@ -24,13 +25,16 @@ int tty_make_controlling_terminal(struct open_file *file) __attribute__((weak));
 
 void init_report(uint32_t kind, uint32_t token, int32_t value, const char *text, size_t size)
 {
-    struct bly_control record = {.kind = kind, .token = token, .value = value, .size = (uint32_t)size};
+    struct bly_control record = {
+        .kind = kind, .token = token, .value = value, .size = (uint32_t)size};
     struct bly_iovec vector[2] = {{&record, sizeof record}, {(void *)text, size}};
     struct bly_thread_block *block = thread_block();
     if (start_info->control == BLY_NO_HANDLE)
         return;
-    /* An interrupt cuts calls short; what it is for stands in work_pending and is looked at later. */
-    while (bly->stream_write(start_info->control, vector, size ? 2 : 1, BLY_AT_CURRENT, 0) == -EINTR)
+    /* An interrupt cuts calls short; what it is for stands in work_pending and is looked at later.
+     */
+    while (bly->stream_write(start_info->control, vector, size ? 2 : 1, BLY_AT_CURRENT, 0) ==
+           -EINTR)
         block->interrupt_pending = 0;
 }
 
@@ -39,7 +43,8 @@ static struct lx_thread *leader(void)
     return container_of(lx_kernel->table.init->threads.next, struct lx_thread, process_node);
 }
 
-/* ---- Service threads ------------------------------------------------------------------------------------------- */
+/* ---- Service threads
+ * ------------------------------------------------------------------------------------------- */
 
 struct service {
     struct lx_thread *thread;
@@ -51,14 +56,23 @@ int init_start_thread(const char *name, void (*function)(void *), void *argument
 {
     struct service *service = heap_alloc(sizeof *service);
     struct lx_thread *thread = thread_allocate();
-    if (!service || !thread)
-        return -ENOMEM;
-    thread->process = lx_kernel->table.init;
-    thread->tid = 1;
-    memcpy(thread->name, name, strnlen(name, sizeof thread->name - 1));
-    *service = (struct service){thread, function, argument};
     uint32_t host_thread;
-    return bly->thread_create((uint64_t)service | 1, &host_thread);
+    int error = -ENOMEM;
+    if (service && thread) {
+        thread->process = lx_kernel->table.init;
+        thread->tid = 1;
+        memcpy(thread->name, name, strnlen(name, sizeof thread->name - 1));
+        *service = (struct service){thread, function, argument};
+        error = bly->thread_create((uint64_t)service | 1, &host_thread);
+    }
+    if (error < 0) {
+        heap_free(service);
+        lock_acquire(&process_table()->lock);
+        if (thread)
+            thread_free(thread);
+        lock_release(&process_table()->lock);
+    }
+    return error;
 }
 
 void init_thread_started(uint64_t argument)
@@ -86,26 +100,36 @@ static void timer_service(void *argument)
     lx_timer_thread();
 }
 
-static void must_start(const char *name, void (*function)(void *), void *argument)
-{
-    int error = init_start_thread(name, function, argument);
-    if (error < 0)
-        panic("init: thread %s: error %d", name, -error);
-}
-
-/* A program that ends within this time costs no threads: signals from outside and timers wait for so long. */
+/* A program that ends within this time costs no threads: signals from outside and timers wait for
+ * so long. */
 #define SERVICES_AFTER_NS 3000000u
 
-static void start_services(void)
+/* Those from `first` on. Returns the first that could not be started; there are SERVICE_COUNT.
+ * Hostile code may by then have taken all the threads that the host grants, which is not the end of
+ * the sandbox: they are tried again. */
+enum { SERVICE_COUNT = 3 };
+static size_t start_services(size_t first)
 {
-    must_start("control", control_thread, NULL);
-    if (lx_timer_thread)
-        must_start("timers", timer_service, NULL);
-    if (lx_tty_pump && (start_info->flags & BLY_START_TERMINAL))
-        must_start("terminal", lx_tty_pump, NULL);
+    static const struct {
+        const char *name;
+        void (*function)(void *argument);
+    } services[SERVICE_COUNT] = {
+        {"control", control_thread}, {"timers", timer_service}, {"terminal", lx_tty_pump}};
+    const bool wanted[SERVICE_COUNT] = {true, lx_timer_thread,
+                                        lx_tty_pump && (start_info->flags & BLY_START_TERMINAL)};
+
+    for (size_t i = first; i < SERVICE_COUNT; i++) {
+        int error = wanted[i] ? init_start_thread(services[i].name, services[i].function, NULL) : 0;
+        if (error == -EAGAIN)
+            return i;
+        if (error < 0)
+            panic("init: thread %s: error %d", services[i].name, -error);
+    }
+    return SERVICE_COUNT;
 }
 
-/* ---- Starting programs ------------------------------------------------------------------------------------------ */
+/* ---- Starting programs
+ * ------------------------------------------------------------------------------------------ */
 
 static char **string_array(const char *strings, size_t count)
 {
@@ -140,7 +164,8 @@ static int open_standard_streams(const struct program_request *request)
             file = lx_standard_stream(&request->standard[fd]);
         if (!file)
             return -EIO;
-        if (request->terminal && fd == 0 && tty_make_controlling_terminal && tty_make_controlling_terminal(file) < 0)
+        if (request->terminal && fd == 0 && tty_make_controlling_terminal &&
+            tty_make_controlling_terminal(file) < 0)
             log_line(BLY_LOG_WARNING, "the terminal could not be made the controlling one");
         int installed = fd_install(file, fd, /*close_on_exec=*/false);
         if (installed != fd) {
@@ -151,7 +176,8 @@ static int open_standard_streams(const struct program_request *request)
     return 0;
 }
 
-/* Everything of a fresh child of init but its program. `out_what`: what was tried when it failed. */
+/* Everything of a fresh child of init but its program. `out_what`: what was tried when it failed.
+ */
 static int prepare_child(const struct program_request *request, const char **out_what)
 {
     struct lx_process *process = lx_process();
@@ -184,12 +210,14 @@ static const char *find_variable(const struct exec_arguments *arguments, const c
 {
     size_t size = strlen(name);
     for (size_t i = 0; i < arguments->environment_count; i++)
-        if (!strncmp(arguments->environment[i], name, size) && arguments->environment[i][size] == '=')
+        if (!strncmp(arguments->environment[i], name, size) &&
+            arguments->environment[i][size] == '=')
             return arguments->environment[i] + size + 1;
     return NULL;
 }
 
-/* execvp(3): the first program found in PATH; an entry that may not be executed is remembered and passed over. */
+/* execvp(3): the first program found in PATH; an entry that may not be executed is remembered and
+ * passed over. */
 static int execute_by_name(const char *program, struct exec_arguments *arguments)
 {
     if (strchr(program, '/'))
@@ -229,7 +257,8 @@ static _Noreturn void run_child(const struct program_request *request)
         .environment_count = request->environment_count,
     };
     const char *what = "";
-    int error = arguments.arguments && arguments.environment ? prepare_child(request, &what) : -ENOMEM;
+    int error =
+        arguments.arguments && arguments.environment ? prepare_child(request, &what) : -ENOMEM;
     if (!error) {
         what = request->program;
         error = execute_by_name(request->program, &arguments);
@@ -257,7 +286,8 @@ long init_start_program(const struct program_request *request)
     if (pid == 0)
         run_child(request);
     if (pid < 0)
-        init_report(BLY_CONTROL_FAILED, request->token, (int32_t)pid, request->program, strlen(request->program));
+        init_report(BLY_CONTROL_FAILED, request->token, (int32_t)pid, request->program,
+                    strlen(request->program));
     else
         thread_notify(&leader()->base); /* it sleeps while there is nothing to reap */
     return pid;
@@ -282,16 +312,20 @@ static void start_main_program(void)
     (void)init_start_program(&request);
 }
 
-/* ---- Reaping ---------------------------------------------------------------------------------------------------- */
+/* ---- Reaping
+ * ----------------------------------------------------------------------------------------------------
+ */
 
-/* The main program has ended: so does the sandbox. A pid namespace takes the rest along; without one they are told. */
+/* The main program has ended: so does the sandbox. A pid namespace takes the rest along; without
+ * one they are told. */
 static _Noreturn void end_sandbox(int32_t status)
 {
     struct bly_process_end end;
     uint64_t deadline = lx_monotonic_ns() + END_GRACE_NS;
     bool others = false;
     lock_acquire(&process_table()->lock);
-    list_for_each(node, &process_table()->processes) {
+    list_for_each(node, &process_table()->processes)
+    {
         struct lx_process *process = container_of(node, struct lx_process, all);
         if (process->pid == 1 || process->state == PROCESS_ZOMBIE)
             continue;
@@ -343,10 +377,8 @@ void init_run(void)
     waiter->wake = wake_init;
 
     start_main_program();
-    bool started = start_info->flags & BLY_START_TERMINAL;
+    size_t started = start_info->flags & BLY_START_TERMINAL ? start_services(0) : 0;
     uint64_t start_ns = lx_monotonic_ns() + SERVICES_AFTER_NS;
-    if (started)
-        start_services();
 
     for (;;) {
         self->work_pending = 0;
@@ -354,14 +386,14 @@ void init_run(void)
         struct bly_process_end end;
         if (!thread_enter_host_wait())
             continue;
-        int result = bly->process_wait(&end, started ? BLY_FOREVER : start_ns);
+        int result = bly->process_wait(&end, started == SERVICE_COUNT ? BLY_FOREVER : start_ns);
         thread_leave_host_wait();
-        if (!started && (result == -ETIMEDOUT || result == -ECHILD)) {
-            start_services();
-            started = true;
+        if (started < SERVICE_COUNT && (result == -ETIMEDOUT || result == -ECHILD)) {
+            started = start_services(started);
+            start_ns = lx_monotonic_ns() + SERVICES_AFTER_NS;
         } else if (result == 0)
             process_host_ended(&end);
-        else if (result == -ECHILD) /* between two programs of `bailey exec`, or before the first */
-            (void)thread_sleep(thread_ticket(), BLY_FOREVER);
+        if (result == -ECHILD) /* between two programs of `bailey exec`, or before the first */
+            (void)thread_sleep(thread_ticket(), started == SERVICE_COUNT ? BLY_FOREVER : start_ns);
     }
 }
