@@ -12,15 +12,13 @@
 #define MON_CGROUP_PLACES 4 /* memory and pids, of version 1 and of version 2 */
 struct mon_cgroup_place {
     int parent, folder; /* -1: none */
-    int entrance; /* a thread that writes "0" there is in it: the sandbox's first, before it has any
-                     other */
+    int entrance;       /* a thread that writes "0" there is in it: the sandbox's first, before it has any other */
 };
 struct mon_cgroup {
     struct mon_cgroup_place places[MON_CGROUP_PLACES];
 };
 
-/* Makes what is possible for these limits (0: none). Never fails: mon_cgroup_limits_memory tells.
- */
+/* Makes what is possible for these limits (0: none). Never fails: mon_cgroup_limits_memory tells. */
 void mon_cgroup_open(struct mon_cgroup *cgroup, uint64_t memory_limit, uint32_t process_limit);
 bool mon_cgroup_limits_memory(const struct mon_cgroup *cgroup);
 int64_t mon_cgroup_memory_in_use(const struct mon_cgroup *cgroup); /* bytes; -1: not known */

@@ -1,11 +1,10 @@
-/* The child, from clone to exec: puts the descriptors in their places, gives up every right,
- * executes the picoprocess image. Each wall that the host refuses here falls away only if another
- * one covers it; which were granted was decided before (launch.c). What must not fail and does is
- * told to the monitor as a record on the control stream.
+/* The child, from clone to exec: puts the descriptors in their places, gives up every right, executes the picoprocess image. Each
+ * wall that the host refuses here falls away only if another one covers it; which were granted was decided before (launch.c). What
+ * must not fail and does is told to the monitor as a record on the control stream.
  *
- * The child runs in the monitor's memory, at the same time (CLONE_VM: copying and dropping that
- * memory would cost 0.16 ms of a start). Hence the one rule here: it writes to nothing but its own
- * stack, and makes system calls without the C library, whose errno would be the monitor's. */
+ * The child runs in the monitor's memory, at the same time (CLONE_VM: copying and dropping that memory would cost 0.16 ms of a start).
+ * Hence the one rule here: it writes to nothing but its own stack, and makes system calls without the C library, whose errno
+ * would be the monitor's. */
 #include "base/names.h"
 #include "monitor/sandbox.h"
 
@@ -25,8 +24,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Above every final place, so that moving never overwrites a descriptor that is still to be moved.
- */
+/* Above every final place, so that moving never overwrites a descriptor that is still to be moved. */
 #define PARKING 512
 
 static long call(long number, long a, long b, long c, long d, long e)
@@ -39,8 +37,7 @@ static long call(long number, long a, long b, long c, long d, long e)
                      : "rcx", "r11", "memory");
     return result;
 }
-#define CALL(number, a, b, c, d, e)                                                                \
-    call(SYS_##number, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e))
+#define CALL(number, a, b, c, d, e) call(SYS_##number, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e))
 
 static _Noreturn void leave(void)
 {
@@ -54,8 +51,7 @@ static _Noreturn void fail(const char *step, long error)
         struct bly_control record;
         char text[128];
     } message = {.record = {.kind = BLY_CONTROL_PANIC, .value = (int32_t)error}};
-    const char *const parts[] = {"cannot confine the sandbox: ", step, ": ",
-                                 error_name((int)-error)};
+    const char *const parts[] = {"cannot confine the sandbox: ", step, ": ", error_name((int)-error)};
     size_t size = 0;
     for (size_t i = 0; i < 4; i++)
         for (const char *from = parts[i]; from && *from && size < sizeof(message.text); from++)
@@ -98,8 +94,7 @@ static void place_descriptors(const struct mon_confinement *confinement, long ou
         if (place > highest)
             highest = place;
     }
-    /* Everything else below the parking place goes now; what is above is close-on-exec, or becomes
-     * so. */
+    /* Everything else below the parking place goes now; what is above is close-on-exec, or becomes so. */
     CALL(close_range, BLY_FD_PRESET + 1, BLY_FD_SLOT_SOCKETS - 1, 0, 0, 0);
     CALL(close_range, BLY_FD_SLOT_SOCKETS + BLY_RPC_SLOT_COUNT, BLY_FD_FIRST_FREE - 1, 0, 0, 0);
     CALL(close_range, highest + 1, PARKING - 1, 0, 0, 0);
@@ -127,16 +122,13 @@ static void set_limit(int resource, rlim_t value)
     CALL(prlimit64, 0, resource, &limit, NULL, 0);
 }
 
-/* With a mount namespace (that is, without Landlock): an empty file system, and the host's are
- * gone. Else an empty folder, which costs nothing; Landlock forbids what is beyond it. */
+/* With a mount namespace (that is, without Landlock): an empty file system, and the host's are gone. Else an empty folder, which
+ * costs nothing; Landlock forbids what is beyond it. */
 static void enter_empty_root(const struct mon_confinement *confinement, long folder)
 {
-    if ((confinement->namespaces & CLONE_NEWNS) &&
-        CALL(mount, NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-        CALL(mount, "bailey", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY,
-             "size=4k") == 0 &&
-        CALL(chdir, "/tmp", 0, 0, 0, 0) == 0 && CALL(pivot_root, ".", ".", 0, 0, 0) == 0 &&
-        CALL(umount2, ".", MNT_DETACH, 0, 0, 0) == 0)
+    if ((confinement->namespaces & CLONE_NEWNS) && CALL(mount, NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+        CALL(mount, "bailey", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, "size=4k") == 0 &&
+        CALL(chdir, "/tmp", 0, 0, 0, 0) == 0 && CALL(pivot_root, ".", ".", 0, 0, 0) == 0 && CALL(umount2, ".", MNT_DETACH, 0, 0, 0) == 0)
         return;
     if (folder >= 0 && CALL(fchdir, folder, 0, 0, 0, 0) == 0)
         CALL(chroot, ".", 0, 0, 0, 0);
@@ -150,9 +142,8 @@ static void drop_root(const struct mon_confinement *confinement)
     must("dropping root", CALL(setresuid, user, user, user, 0, 0));
 }
 
-/* Changes root and identity. The count of processes is one for each user and user namespace, and
- * begins at 0 in a new one (setrlimit(2)); root gets one for that only, and before it changes its
- * root: from inside a chroot none is made. */
+/* Changes root and identity. The count of processes is one for each user and user namespace, and begins at 0 in a new one
+ * (setrlimit(2)); root gets one for that only, and before it changes its root: from inside a chroot none is made. */
 static void give_up_rights(const struct mon_confinement *confinement, long folder)
 {
     bool counted_apart = confinement->namespaces & CLONE_NEWUSER;
@@ -168,9 +159,8 @@ static void give_up_rights(const struct mon_confinement *confinement, long folde
         if (confinement->by_root)
             drop_root(confinement);
     }
-    /* Threads count too. The personality enforces the exact number; this is what holds if it is
-     * subverted. Where all processes of the user are counted together it would keep the sandbox
-     * from starting anything. */
+    /* Threads count too. The personality enforces the exact number; this is what holds if it is subverted. Where all processes of the
+     * user are counted together it would keep the sandbox from starting anything. */
     if (confinement->process_limit && counted_apart)
         set_limit(RLIMIT_NPROC, confinement->process_limit + MON_OWN_THREADS);
 }
@@ -212,8 +202,7 @@ int mon_confine_and_execute(void *argument)
     give_up_rights(confinement, root);
     if (!(confinement->namespaces & CLONE_NEWPID))
         CALL(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    /* After the change of identity, which clears it (prctl(2)). The monitor may have died before.
-     */
+    /* After the change of identity, which clears it (prctl(2)). The monitor may have died before. */
     CALL(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     struct pollfd monitor = {.fd = BLY_FD_CONTROL, .events = 0};
     if (CALL(poll, &monitor, 1, 0, 0, 0) > 0)
@@ -221,6 +210,5 @@ int mon_confine_and_execute(void *argument)
     must("no_new_privs", CALL(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
     if (landlock >= 0)
         must("landlock", CALL(landlock_restrict_self, landlock, 0, 0, 0, 0));
-    fail("executing the picoprocess image",
-         CALL(execveat, image, "", arguments, environment, AT_EMPTY_PATH));
+    fail("executing the picoprocess image", CALL(execveat, image, "", arguments, environment, AT_EMPTY_PATH));
 }

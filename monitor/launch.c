@@ -1,5 +1,5 @@
-/* Starting a sandbox: everything the first picoprocess is born with, the walls that this host
- * offers, the clone. Invariant: the calling process has one thread until the clone is done. */
+/* Starting a sandbox: everything the first picoprocess is born with, the walls that this host offers, the clone. Invariant: the
+ * calling process has one thread until the clone is done. */
 #include "monitor/sandbox.h"
 
 #include "base/cleanup.h"
@@ -29,8 +29,7 @@
 
 /* ---- Memory ---- */
 
-/* Sparse: pages exist once they are touched. A host or a limit that refuses the full size gets half
- * of it, and so on. */
+/* Sparse: pages exist once they are touched. A host or a limit that refuses the full size gets half of it, and so on. */
 static int make_segment(const char *name, uint64_t size, uint64_t least, struct error *error)
 {
     cleanup_close int memory = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -48,8 +47,7 @@ static int make_segment(const char *name, uint64_t size, uint64_t least, struct 
 
 /* ---- Walls ---- */
 
-/* Rights known to each version of Landlock; an older kernel refuses a ruleset with rights it does
- * not know. */
+/* Rights known to each version of Landlock; an older kernel refuses a ruleset with rights it does not know. */
 static int make_landlock(int image, bool *out_scoped)
 {
     long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
@@ -57,18 +55,14 @@ static int make_landlock(int image, bool *out_scoped)
         return -errno;
     struct {
         uint64_t fs, net, scoped;
-    } attributes = {.fs = version >= 5   ? 0xffff
-                          : version >= 3 ? 0x7fff
-                          : version == 2 ? 0x3fff
-                                         : 0x1fff,
-                    .net = version >= 4 ? 3 : 0,     /* TCP bind, connect */
+    } attributes = {.fs = version >= 5 ? 0xffff : version >= 3 ? 0x7fff : version == 2 ? 0x3fff : 0x1fff,
+                    .net = version >= 4 ? 3 : 0,    /* TCP bind, connect */
                     .scoped = version >= 6 ? 3 : 0}; /* abstract sockets, signals */
     size_t size = version >= 6 ? 24 : version >= 4 ? 16 : 8;
     long ruleset = syscall(SYS_landlock_create_ruleset, &attributes, size, 0);
     if (ruleset < 0)
         return -errno;
-    struct landlock_path_beneath_attr rule = {.allowed_access = LANDLOCK_ACCESS_FS_EXECUTE |
-                                                                LANDLOCK_ACCESS_FS_READ_FILE,
+    struct landlock_path_beneath_attr rule = {.allowed_access = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE,
                                               .parent_fd = image};
     if (syscall(SYS_landlock_add_rule, (int)ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0) {
         int error = -errno;
@@ -101,17 +95,15 @@ static int end_at_once(void *argument)
 /* In our memory, on a stack of its own (confine.c says why). */
 static pid_t clone_child(struct mon_sandbox *sandbox, uint64_t flags, int (*function)(void *))
 {
-    pid_t child = clone(function, sandbox->child_stack + sizeof(sandbox->child_stack),
-                        (int)(flags | CLONE_VM | SIGCHLD), &sandbox->confinement);
+    pid_t child = clone(function, sandbox->child_stack + sizeof(sandbox->child_stack), (int)(flags | CLONE_VM | SIGCHLD),
+                        &sandbox->confinement);
     return child < 0 ? -errno : child;
 }
 
-/* Without Landlock's scope, whether signals are confined depends on the pid namespace, and the
- * sandbox is told before it is cloned. */
+/* Without Landlock's scope, whether signals are confined depends on the pid namespace, and the sandbox is told before it is cloned. */
 static bool would_get_pid_namespace(struct mon_sandbox *sandbox)
 {
-    pid_t child = clone_child(
-        sandbox, (sandbox->confinement.by_root ? 0 : CLONE_NEWUSER) | CLONE_NEWPID, end_at_once);
+    pid_t child = clone_child(sandbox, (sandbox->confinement.by_root ? 0 : CLONE_NEWUSER) | CLONE_NEWPID, end_at_once);
     if (child < 0)
         return false;
     while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
@@ -119,20 +111,17 @@ static bool would_get_pid_namespace(struct mon_sandbox *sandbox)
     return true;
 }
 
-/* Namespaces, in the order of trying: fewer until the host agrees; none is what is left where they
- * are forbidden.
+/* Namespaces, in the order of trying: fewer until the host agrees; none is what is left where they are forbidden.
  *
- * Mount and network namespaces only stand in for Landlock where that is missing: it forbids all
- * files, TCP, foreign signals and abstract sockets, the filter lets no socket be made, and the two
- * cost 0.1 and 0.5 ms of a start (docs/performance.md). */
+ * Mount and network namespaces only stand in for Landlock where that is missing: it forbids all files, TCP, foreign signals and
+ * abstract sockets, the filter lets no socket be made, and the two cost 0.1 and 0.5 ms of a start (docs/performance.md). */
 static pid_t start_child(struct mon_sandbox *sandbox)
 {
     struct mon_confinement *confinement = &sandbox->confinement;
     uint64_t user = confinement->by_root ? 0 : CLONE_NEWUSER;
     uint64_t covered = confinement->scoped ? 0 : CLONE_NEWNS | CLONE_NEWNET;
-    const uint64_t choices[] = {
-        user | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | covered,
-        user | CLONE_NEWPID | CLONE_NEWIPC | (covered & CLONE_NEWNS), user | CLONE_NEWPID, 0};
+    const uint64_t choices[] = {user | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | covered,
+                                user | CLONE_NEWPID | CLONE_NEWIPC | (covered & CLONE_NEWNS), user | CLONE_NEWPID, 0};
     pid_t child = -EPERM;
     for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]) && child < 0; i++) {
         confinement->namespaces = choices[i];
@@ -158,34 +147,28 @@ static void move(struct inheritance *inheritance, int from, int to)
     confinement->moves[confinement->move_count++] = (struct mon_descriptor_move){from, to};
 }
 
-static void preset(struct inheritance *inheritance, bly_handle handle, int descriptor,
-                   unsigned kind, unsigned access)
+static void preset(struct inheritance *inheritance, bly_handle handle, int descriptor, unsigned kind, unsigned access)
 {
-    inheritance->presets[inheritance->preset_count++] =
-        (struct bly_preset){handle, descriptor, kind, access};
+    inheritance->presets[inheritance->preset_count++] = (struct bly_preset){handle, descriptor, kind, access};
 }
 
 static void inherit_streams(struct inheritance *inheritance, const struct mon_stdio *stdio)
 {
-    const bly_handle handles[5] = {stdio->standard[0].handle, stdio->standard[1].handle,
-                                   stdio->standard[2].handle, stdio->terminal_input,
-                                   stdio->terminal_output};
+    const bly_handle handles[5] = {stdio->standard[0].handle, stdio->standard[1].handle, stdio->standard[2].handle,
+                                   stdio->terminal_input, stdio->terminal_output};
     for (unsigned i = 0; i < 5; i++) {
         if (stdio->given[i] < 0)
             continue;
         bool reads = i == 0 || i == 3;
         move(inheritance, stdio->given[i], inheritance->next);
-        preset(inheritance, handles[i], inheritance->next++,
-               i < 3 ? stdio->standard[i].kind : BLY_KIND_PIPE,
+        preset(inheritance, handles[i], inheritance->next++, i < 3 ? stdio->standard[i].kind : BLY_KIND_PIPE,
                reads ? BLY_ACCESS_READ : BLY_ACCESS_WRITE);
     }
 }
 
 static bool is_taken(int descriptor, int next)
 {
-    return descriptor <= BLY_FD_PRESET ||
-           (descriptor >= BLY_FD_SLOT_SOCKETS &&
-            descriptor < BLY_FD_SLOT_SOCKETS + (int)BLY_RPC_SLOT_COUNT) ||
+    return descriptor <= BLY_FD_PRESET || (descriptor >= BLY_FD_SLOT_SOCKETS && descriptor < BLY_FD_SLOT_SOCKETS + (int)BLY_RPC_SLOT_COUNT) ||
            (descriptor >= BLY_FD_FIRST_FREE && descriptor < next);
 }
 
@@ -206,8 +189,7 @@ static int make_presets(const struct inheritance *inheritance, struct error *err
     cleanup_close int memory = memfd_create("bailey-presets", MFD_CLOEXEC);
     size_t size = inheritance->preset_count * sizeof(inheritance->presets[0]);
     if (memory < 0 || write(memory, inheritance->presets, size) != (ssize_t)size)
-        return error_set_errno(error, memory < 0 ? -errno : -ENOSPC,
-                               "cannot make the list of streams");
+        return error_set_errno(error, memory < 0 ? -errno : -ENOSPC, "cannot make the list of streams");
     return take_descriptor(&memory);
 }
 
@@ -223,9 +205,7 @@ static void raise_limit_of_files(void)
 static uint32_t handle_limit(void)
 {
     struct rlimit limit;
-    uint64_t count = getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY
-                         ? limit.rlim_cur
-                         : 1u << 20;
+    uint64_t count = getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY ? limit.rlim_cur : 1u << 20;
     /* Room for the monitor's own: sockets, workers' lookups, clients. */
     count = count > 512 ? count - 256 : count / 2;
     return count < BLY_LOCAL_HANDLE_FIRST ? (uint32_t)count : BLY_LOCAL_HANDLE_FIRST;
@@ -236,8 +216,7 @@ static bool may_hang(const struct mon_files *files, bool view_too)
 {
     for (uint32_t i = 0; i < files->folder_count; i++) {
         const struct mon_folder *folder = &files->folders[i];
-        if (folder->root >= 0 && (view_too || !folder->default_view) &&
-            mon_file_has_server(folder->root))
+        if (folder->root >= 0 && (view_too || !folder->default_view) && mon_file_has_server(folder->root))
             return true;
     }
     return false;
@@ -251,8 +230,7 @@ static int prepare_servers(struct mon_sandbox *sandbox, struct error *error)
         return error_set_errno(error, result, "cannot open the granted folders");
     for (uint32_t i = 0; i < sandbox->files.folder_count; i++)
         if (sandbox->files.folders[i].root < 0 && !sandbox->files.folders[i].default_view)
-            note("%s is not there any more: it will be missing in the sandbox",
-                 sandbox->files.folders[i].host_path);
+            note("%s is not there any more: it will be missing in the sandbox", sandbox->files.folders[i].host_path);
     sandbox->files.audit = sandbox->audit;
     mon_handles_init(&sandbox->handles, handle_limit());
     sandbox->rpc.files = &sandbox->files;
@@ -265,18 +243,15 @@ static int prepare_servers(struct mon_sandbox *sandbox, struct error *error)
     result = mon_rpc_init(&sandbox->rpc);
     if (result == 0 && !may_hang(&sandbox->files, /*view_too=*/true))
         mon_rpc_begin_eager(&sandbox->rpc);
-    return result < 0 ? error_set_errno(error, result, "cannot make the channel to the sandbox")
-                      : 0;
+    return result < 0 ? error_set_errno(error, result, "cannot make the channel to the sandbox") : 0;
 }
 
 int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error *error)
 {
     const struct mon_policy *policy = sandbox->policy;
     struct mon_confinement *confinement = &sandbox->confinement;
-    *confinement = (struct mon_confinement){.by_root = geteuid() == 0,
-                                            .user = NOBODY,
-                                            .group = NOBODY,
-                                            .process_limit = policy->process_limit};
+    *confinement = (struct mon_confinement){
+        .by_root = geteuid() == 0, .user = NOBODY, .group = NOBODY, .process_limit = policy->process_limit};
     struct inheritance inheritance = {.confinement = confinement, .next = BLY_FD_FIRST_FREE};
     struct mon_start_handles handles = {0};
 
@@ -284,16 +259,13 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     if (result < 0)
         return result;
 
-    /* The handles of what is inherited come first in the table; the wake pool's must follow each
-     * other. */
-    result = mon_handle_add_range(&sandbox->handles, MON_WAKE_POOL_COUNT, BLY_KIND_FILE,
-                                  &handles.wake_pool);
+    /* The handles of what is inherited come first in the table; the wake pool's must follow each other. */
+    result = mon_handle_add_range(&sandbox->handles, MON_WAKE_POOL_COUNT, BLY_KIND_FILE, &handles.wake_pool);
     bly_handle fixed;
     if (result == 0)
         result = mon_handle_add_range(&sandbox->handles, 4, BLY_KIND_FILE, &fixed);
     if (result == 0)
-        result = mon_stdio_open(&sandbox->stdio, &sandbox->loop, &sandbox->handles, standard,
-                                policy->terminal, /*keep_masters=*/false);
+        result = mon_stdio_open(&sandbox->stdio, &sandbox->loop, &sandbox->handles, standard, policy->terminal, /*keep_masters=*/false);
     if (result < 0)
         return error_set_errno(error, result, "cannot prepare the standard streams");
     handles.heap = fixed;
@@ -309,8 +281,7 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     if (image < 0)
         return image;
     cleanup_close int heap = make_segment("bailey-heap", BLY_HEAP_SIZE, 1ull << 28, error);
-    cleanup_close int bulk =
-        heap < 0 ? -1 : make_segment("bailey-bulk", BLY_BULK_SIZE, 1ull << 28, error);
+    cleanup_close int bulk = heap < 0 ? -1 : make_segment("bailey-bulk", BLY_BULK_SIZE, 1ull << 28, error);
     if (bulk < 0)
         return error->code;
 
@@ -336,12 +307,9 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
 
     for (unsigned i = 0; i < BLY_RPC_SLOT_COUNT; i++)
         move(&inheritance, sandbox->rpc.peers[i], BLY_FD_SLOT_SOCKETS + (int)i);
-    preset(&inheritance, handles.heap, BLY_FD_HEAP, BLY_KIND_FILE,
-           BLY_ACCESS_READ | BLY_ACCESS_WRITE);
-    preset(&inheritance, handles.bulk, BLY_FD_BULK, BLY_KIND_FILE,
-           BLY_ACCESS_READ | BLY_ACCESS_WRITE);
-    preset(&inheritance, handles.control, BLY_FD_CONTROL, BLY_KIND_SOCKET,
-           BLY_ACCESS_READ | BLY_ACCESS_WRITE);
+    preset(&inheritance, handles.heap, BLY_FD_HEAP, BLY_KIND_FILE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
+    preset(&inheritance, handles.bulk, BLY_FD_BULK, BLY_KIND_FILE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
+    preset(&inheritance, handles.control, BLY_FD_CONTROL, BLY_KIND_SOCKET, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
     inherit_streams(&inheritance, &sandbox->stdio);
     if (handles.watch != BLY_NO_HANDLE) {
         move(&inheritance, sandbox->files.watch, inheritance.next);
@@ -394,30 +362,26 @@ static bool is_child_of(uint32_t process, pid_t parent)
 /* Without a pid namespace ids are the host's, and every picoprocess is a child of the first. */
 static bool is_of_sandbox(const struct mon_sandbox *sandbox, uint32_t process)
 {
-    if ((sandbox->walls & CLONE_NEWPID) || sandbox->child <= 0 || process == 0 ||
-        process > INT32_MAX)
+    if ((sandbox->walls & CLONE_NEWPID) || sandbox->child <= 0 || process == 0 || process > INT32_MAX)
         return false;
     return process == (uint32_t)sandbox->child || is_child_of(process, sandbox->child);
 }
 
-/* Only where neither a pid namespace nor Landlock confines the sandbox's own signals. Should the id
- * pass to a stranger meanwhile, this signal is one that does nothing by default. */
+/* Only where neither a pid namespace nor Landlock confines the sandbox's own signals. Should the id pass to a stranger meanwhile, this
+ * signal is one that does nothing by default. */
 int mon_interrupt(void *context, uint32_t process, uint32_t thread)
 {
     const struct mon_sandbox *sandbox = context;
-    if (sandbox->confined_signals || thread == 0 || thread > INT32_MAX ||
-        !is_of_sandbox(sandbox, process))
+    if (sandbox->confined_signals || thread == 0 || thread > INT32_MAX || !is_of_sandbox(sandbox, process))
         return -ESRCH;
-    return syscall(SYS_tgkill, (pid_t)process, (pid_t)thread, BLY_INTERRUPT_SIGNAL) < 0 ? -errno
-                                                                                        : 0;
+    return syscall(SYS_tgkill, (pid_t)process, (pid_t)thread, BLY_INTERRUPT_SIGNAL) < 0 ? -errno : 0;
 }
 
 int mon_cpu_time(void *context, uint32_t process, uint64_t *out_ns)
 {
     clockid_t clock;
     struct timespec time;
-    if (!is_of_sandbox(context, process) || clock_getcpuclockid((pid_t)process, &clock) != 0 ||
-        clock_gettime(clock, &time) < 0)
+    if (!is_of_sandbox(context, process) || clock_getcpuclockid((pid_t)process, &clock) != 0 || clock_gettime(clock, &time) < 0)
         return -ESRCH;
     *out_ns = (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
     return 0;

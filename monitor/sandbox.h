@@ -1,6 +1,5 @@
-/* The monitor's state of its sandbox, shared by the files of this folder that run it (launch,
- * relay, log reader, run). All of it belongs to the main thread, except rpc, handles, files and
- * audit, which have locks of their own. */
+/* The monitor's state of its sandbox, shared by the files of this folder that run it (launch, relay, log reader, run). All of it
+ * belongs to the main thread, except rpc, handles, files and audit, which have locks of their own. */
 #ifndef MONITOR_SANDBOX_H
 #define MONITOR_SANDBOX_H
 
@@ -17,24 +16,22 @@
 #include <sys/types.h>
 
 #define MON_WAKE_POOL_COUNT 32u
-/* Handles of what every picoprocess starts with, in the order in which launch.c adds them to the
- * fresh table. */
+/* Handles of what every picoprocess starts with, in the order in which launch.c adds them to the fresh table. */
 #define MON_PRESET_MAX 18u
 #define MON_MOVE_MAX (BLY_RPC_SLOT_COUNT + MON_PRESET_MAX + 8)
 
-/* How the child confines itself (confine.c). Filled in before the clone; the child reads it until
- * it has executed the image. */
+/* How the child confines itself (confine.c). Filled in before the clone; the child reads it until it has executed the image. */
 struct mon_confinement {
-    uint64_t namespaces; /* CLONE_NEW* flags that the host granted */
-    bool by_root;        /* drops to `user`, `group` inside */
+    uint64_t namespaces;   /* CLONE_NEW* flags that the host granted */
+    bool by_root;          /* drops to `user`, `group` inside */
     uid_t user;
     gid_t group;
-    uint32_t process_limit;                  /* 0: none */
-    int landlock;                            /* ruleset, or -1 */
-    bool scoped;                             /* Landlock confines signals and abstract sockets */
-    int image;                               /* descriptor of the picoprocess image */
+    uint32_t process_limit; /* 0: none */
+    int landlock;          /* ruleset, or -1 */
+    bool scoped;           /* Landlock confines signals and abstract sockets */
+    int image;             /* descriptor of the picoprocess image */
     int cgroup_entrances[MON_CGROUP_PLACES]; /* -1: none */
-    int empty_folder; /* O_PATH descriptor of a folder without anything: the root; -1: none */
+    int empty_folder;      /* O_PATH descriptor of a folder without anything: the root; -1: none */
     struct mon_descriptor_move {
         int from, to;
     } moves[MON_MOVE_MAX];
@@ -59,21 +56,21 @@ struct mon_sandbox {
     struct mon_handles handles;
     struct mon_rpc rpc;
     struct mon_audit *audit;
-    struct mon_control *control;      /* NULL until opened */
-    struct mon_stdio stdio;           /* of the main program */
+    struct mon_control *control; /* NULL until opened */
+    struct mon_stdio stdio;      /* of the main program */
     struct mon_execution *executions; /* programs started by `bailey exec` (run.c) */
-    uint64_t walls;                   /* CLONE_NEW* granted */
+    uint64_t walls;              /* CLONE_NEW* granted */
     bool confined_signals;
     struct mon_cgroup cgroup;
     struct mon_confinement confinement;
     unsigned char child_stack[16384] __attribute__((aligned(16)));
 
-    pid_t child; /* first picoprocess; 0 when reaped */
-    int channel; /* our end of the control stream */
-    int log;     /* our end of the log pipe */
+    pid_t child;                 /* first picoprocess; 0 when reaped */
+    int channel;                 /* our end of the control stream */
+    int log;                     /* our end of the log pipe */
     struct mon_watch channel_watch, log_watch, signal_watch;
     struct mon_timer kill_timer, watch_timer, audit_timer;
-    int signals; /* signalfd */
+    int signals;                 /* signalfd */
 
     bool main_ended, main_failed, killed, ending;
     bool had_memory_limit;       /* one that the host's kernel keeps by killing */
@@ -86,10 +83,8 @@ struct mon_sandbox {
 };
 
 /* launch.c: makes everything the child is born with, starts it and the workers. */
-int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error *error)
-    __attribute__((warn_unused_result));
-/* Signals a thread of the sandbox, and tells the CPU time of a process, where it cannot do so
- * itself. */
+int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error *error) __attribute__((warn_unused_result));
+/* Signals a thread of the sandbox, and tells the CPU time of a process, where it cannot do so itself. */
 int mon_interrupt(void *context, uint32_t process, uint32_t thread);
 int mon_cpu_time(void *context, uint32_t process, uint64_t *out_ns);
 
@@ -99,21 +94,17 @@ struct mon_start_handles {
     bly_handle terminal_input, terminal_output, control, wake_pool, heap, bulk, watch;
     uint16_t rows, columns;
 };
-int mon_start_info_make(const struct mon_sandbox *sandbox, const struct mon_start_handles *handles,
-                        struct error *error) __attribute__((warn_unused_result));
-/* processor.c: what CPUID says, and whether the instruction is slow here. Returns how many answers
- * there are. */
+int mon_start_info_make(const struct mon_sandbox *sandbox, const struct mon_start_handles *handles, struct error *error)
+    __attribute__((warn_unused_result));
+/* processor.c: what CPUID says, and whether the instruction is slow here. Returns how many answers there are. */
 #define MON_CPUID_MAX 128u
-size_t mon_processor_answers(const char *state_path, struct bly_cpuid out_answers[MON_CPUID_MAX],
-                             bool *out_slow);
+size_t mon_processor_answers(const char *state_path, struct bly_cpuid out_answers[MON_CPUID_MAX], bool *out_slow);
 /* The payload of BLY_CONTROL_EXECUTE into `buffer`. Returns its size, or -E2BIG. */
-int mon_execute_payload(const struct mon_execute *request, const char *directory,
-                        const struct bly_start_stream standard[3], bly_handle terminal_input,
-                        bly_handle terminal_output, void *buffer, size_t size)
+int mon_execute_payload(const struct mon_execute *request, const char *directory, const struct bly_start_stream standard[3],
+                        bly_handle terminal_input, bly_handle terminal_output, void *buffer, size_t size)
     __attribute__((warn_unused_result));
 
-/* confine.c: the child's function, from clone to exec; `argument` is a struct mon_confinement. Does
- * not return. */
+/* confine.c: the child's function, from clone to exec; `argument` is a struct mon_confinement. Does not return. */
 int mon_confine_and_execute(void *argument);
 
 /* counters.c: one JSON object; `context` is the sandbox */
@@ -124,8 +115,7 @@ void mon_log_read(struct mon_watch *watch, uint32_t events);
 void mon_log_drain(struct mon_sandbox *sandbox);
 
 /* run.c */
-int mon_channel_send(struct mon_sandbox *sandbox, const struct bly_control *record,
-                     const void *payload);
+int mon_channel_send(struct mon_sandbox *sandbox, const struct bly_control *record, const void *payload);
 void mon_kill(struct mon_sandbox *sandbox);
 
 #endif

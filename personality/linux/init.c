@@ -1,9 +1,8 @@
 /* Init, guest pid 1.
  *
- * Its leader is the parent of every picoprocess on the host and so the only one that can reap: it
- * waits for the host's children and, by an interrupt, for ended programs in the process table. It
- * never holds guest memory, so that a program it starts costs the same whatever else runs. Its
- * service threads have thread objects but no tid. */
+ * Its leader is the parent of every picoprocess on the host and so the only one that can reap: it waits for the host's
+ * children and, by an interrupt, for ended programs in the process table. It never holds guest memory, so that a
+ * program it starts costs the same whatever else runs. Its service threads have thread objects but no tid. */
 #include "personality/linux/init.h"
 
 #include "libos/abi.h"
@@ -25,16 +24,13 @@ int tty_make_controlling_terminal(struct open_file *file) __attribute__((weak));
 
 void init_report(uint32_t kind, uint32_t token, int32_t value, const char *text, size_t size)
 {
-    struct bly_control record = {
-        .kind = kind, .token = token, .value = value, .size = (uint32_t)size};
+    struct bly_control record = {.kind = kind, .token = token, .value = value, .size = (uint32_t)size};
     struct bly_iovec vector[2] = {{&record, sizeof record}, {(void *)text, size}};
     struct bly_thread_block *block = thread_block();
     if (start_info->control == BLY_NO_HANDLE)
         return;
-    /* An interrupt cuts calls short; what it is for stands in work_pending and is looked at later.
-     */
-    while (bly->stream_write(start_info->control, vector, size ? 2 : 1, BLY_AT_CURRENT, 0) ==
-           -EINTR)
+    /* An interrupt cuts calls short; what it is for stands in work_pending and is looked at later. */
+    while (bly->stream_write(start_info->control, vector, size ? 2 : 1, BLY_AT_CURRENT, 0) == -EINTR)
         block->interrupt_pending = 0;
 }
 
@@ -43,8 +39,7 @@ static struct lx_thread *leader(void)
     return container_of(lx_kernel->table.init->threads.next, struct lx_thread, process_node);
 }
 
-/* ---- Service threads
- * ------------------------------------------------------------------------------------------- */
+/* ---- Service threads ------------------------------------------------------------------------------------------- */
 
 struct service {
     struct lx_thread *thread;
@@ -100,23 +95,19 @@ static void timer_service(void *argument)
     lx_timer_thread();
 }
 
-/* A program that ends within this time costs no threads: signals from outside and timers wait for
- * so long. */
+/* A program that ends within this time costs no threads: signals from outside and timers wait for so long. */
 #define SERVICES_AFTER_NS 3000000u
 
-/* Those from `first` on. Returns the first that could not be started; there are SERVICE_COUNT.
- * Hostile code may by then have taken all the threads that the host grants, which is not the end of
- * the sandbox: they are tried again. */
+/* Those from `first` on. Returns the first that could not be started; there are SERVICE_COUNT. Hostile code may by then have taken all the
+ * threads that the host grants, which is not the end of the sandbox: they are tried again. */
 enum { SERVICE_COUNT = 3 };
 static size_t start_services(size_t first)
 {
     static const struct {
         const char *name;
         void (*function)(void *argument);
-    } services[SERVICE_COUNT] = {
-        {"control", control_thread}, {"timers", timer_service}, {"terminal", lx_tty_pump}};
-    const bool wanted[SERVICE_COUNT] = {true, lx_timer_thread,
-                                        lx_tty_pump && (start_info->flags & BLY_START_TERMINAL)};
+    } services[SERVICE_COUNT] = {{"control", control_thread}, {"timers", timer_service}, {"terminal", lx_tty_pump}};
+    const bool wanted[SERVICE_COUNT] = {true, lx_timer_thread, lx_tty_pump && (start_info->flags & BLY_START_TERMINAL)};
 
     for (size_t i = first; i < SERVICE_COUNT; i++) {
         int error = wanted[i] ? init_start_thread(services[i].name, services[i].function, NULL) : 0;
@@ -128,8 +119,7 @@ static size_t start_services(size_t first)
     return SERVICE_COUNT;
 }
 
-/* ---- Starting programs
- * ------------------------------------------------------------------------------------------ */
+/* ---- Starting programs ------------------------------------------------------------------------------------------ */
 
 static char **string_array(const char *strings, size_t count)
 {
@@ -164,8 +154,7 @@ static int open_standard_streams(const struct program_request *request)
             file = lx_standard_stream(&request->standard[fd]);
         if (!file)
             return -EIO;
-        if (request->terminal && fd == 0 && tty_make_controlling_terminal &&
-            tty_make_controlling_terminal(file) < 0)
+        if (request->terminal && fd == 0 && tty_make_controlling_terminal && tty_make_controlling_terminal(file) < 0)
             log_line(BLY_LOG_WARNING, "the terminal could not be made the controlling one");
         int installed = fd_install(file, fd, /*close_on_exec=*/false);
         if (installed != fd) {
@@ -176,8 +165,7 @@ static int open_standard_streams(const struct program_request *request)
     return 0;
 }
 
-/* Everything of a fresh child of init but its program. `out_what`: what was tried when it failed.
- */
+/* Everything of a fresh child of init but its program. `out_what`: what was tried when it failed. */
 static int prepare_child(const struct program_request *request, const char **out_what)
 {
     struct lx_process *process = lx_process();
@@ -210,14 +198,12 @@ static const char *find_variable(const struct exec_arguments *arguments, const c
 {
     size_t size = strlen(name);
     for (size_t i = 0; i < arguments->environment_count; i++)
-        if (!strncmp(arguments->environment[i], name, size) &&
-            arguments->environment[i][size] == '=')
+        if (!strncmp(arguments->environment[i], name, size) && arguments->environment[i][size] == '=')
             return arguments->environment[i] + size + 1;
     return NULL;
 }
 
-/* execvp(3): the first program found in PATH; an entry that may not be executed is remembered and
- * passed over. */
+/* execvp(3): the first program found in PATH; an entry that may not be executed is remembered and passed over. */
 static int execute_by_name(const char *program, struct exec_arguments *arguments)
 {
     if (strchr(program, '/'))
@@ -257,8 +243,7 @@ static _Noreturn void run_child(const struct program_request *request)
         .environment_count = request->environment_count,
     };
     const char *what = "";
-    int error =
-        arguments.arguments && arguments.environment ? prepare_child(request, &what) : -ENOMEM;
+    int error = arguments.arguments && arguments.environment ? prepare_child(request, &what) : -ENOMEM;
     if (!error) {
         what = request->program;
         error = execute_by_name(request->program, &arguments);
@@ -286,8 +271,7 @@ long init_start_program(const struct program_request *request)
     if (pid == 0)
         run_child(request);
     if (pid < 0)
-        init_report(BLY_CONTROL_FAILED, request->token, (int32_t)pid, request->program,
-                    strlen(request->program));
+        init_report(BLY_CONTROL_FAILED, request->token, (int32_t)pid, request->program, strlen(request->program));
     else
         thread_notify(&leader()->base); /* it sleeps while there is nothing to reap */
     return pid;
@@ -312,20 +296,16 @@ static void start_main_program(void)
     (void)init_start_program(&request);
 }
 
-/* ---- Reaping
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- Reaping ---------------------------------------------------------------------------------------------------- */
 
-/* The main program has ended: so does the sandbox. A pid namespace takes the rest along; without
- * one they are told. */
+/* The main program has ended: so does the sandbox. A pid namespace takes the rest along; without one they are told. */
 static _Noreturn void end_sandbox(int32_t status)
 {
     struct bly_process_end end;
     uint64_t deadline = lx_monotonic_ns() + END_GRACE_NS;
     bool others = false;
     lock_acquire(&process_table()->lock);
-    list_for_each(node, &process_table()->processes)
-    {
+    list_for_each(node, &process_table()->processes) {
         struct lx_process *process = container_of(node, struct lx_process, all);
         if (process->pid == 1 || process->state == PROCESS_ZOMBIE)
             continue;
