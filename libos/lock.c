@@ -7,6 +7,7 @@
 #include "libos/lock.h"
 
 #include "libos/abi.h"
+#include "libos/park.h"
 #include "libos/shared.h"
 #include "libos/text.h"
 #include "libos/thread.h"
@@ -21,7 +22,8 @@ static bool word_try(uint32_t *word)
                                        __ATOMIC_RELAXED);
 }
 
-static __attribute__((noinline)) void word_acquire_slowly(uint32_t *word)
+/* `parks`: the owner may be parked, so who waits for it must be able to. */
+static __attribute__((noinline)) void word_acquire_slowly(uint32_t *word, bool parks)
 {
     if (libos_shared()->cpu_count > 1) {
         for (int round = 0; round < SPIN_ROUNDS; round++) {
@@ -30,8 +32,11 @@ static __attribute__((noinline)) void word_acquire_slowly(uint32_t *word)
             __builtin_ia32_pause();
         }
     }
-    while (__atomic_exchange_n(word, CONTENDED, __ATOMIC_ACQUIRE) != FREE)
+    while (__atomic_exchange_n(word, CONTENDED, __ATOMIC_ACQUIRE) != FREE) {
+        if (parks)
+            park_point();
         thread_wait_word(word, CONTENDED);
+    }
 }
 
 static void word_release(uint32_t *word)
@@ -51,7 +56,7 @@ void lock_acquire(struct lock *lock)
         thread->lock_depth++;
     if (!word_try(&lock->word)) {
         assert(lock->owner != block->thread_id || !block->thread_id);
-        word_acquire_slowly(&lock->word);
+        word_acquire_slowly(&lock->word, /*parks=*/false);
     }
     lock->owner = block->thread_id;
 }
@@ -113,7 +118,7 @@ void mutex_acquire(struct mutex *mutex)
 
     if (!word_try(&mutex->word)) {
         assert(mutex->owner != block->thread_id || !block->thread_id);
-        word_acquire_slowly(&mutex->word);
+        word_acquire_slowly(&mutex->word, /*parks=*/true);
     }
     mutex_note_owner(mutex, block);
 }

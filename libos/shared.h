@@ -27,6 +27,10 @@ struct libos_shared {
                                 for reuse */
     uint32_t single_count;
     uint32_t singles[512];
+    _Atomic uint32_t quiesce;     /* every thread is to park, until it is 0 again: park.h */
+    _Atomic uint32_t park_failed; /* one could not */
+    uint32_t vector_size;         /* of an XSAVE image of these: */
+    uint64_t vector_features;
 };
 enum heap_account { HEAP_ACCOUNT_HEAP, HEAP_ACCOUNT_BULK, HEAP_ACCOUNT_PRIVATE };
 

@@ -16,6 +16,7 @@
 
 #include "libos/abi.h"
 #include "libos/heap.h"
+#include "libos/park.h"
 #include "libos/shared.h"
 #include "libos/wait.h"
 
@@ -27,6 +28,16 @@ enum {
     SPIN_CYCLES_MAX = 120000, /* about 50 us, what a wake-up through the host costs */
     SPIN_GRACE_CYCLES = 5000, /* spinners may outnumber the CPUs this long */
 };
+
+static inline bool has_work(const struct thread *thread)
+{
+    return thread->work_pending & THREAD_WORK;
+}
+
+bool thread_has_work(void)
+{
+    return has_work(thread_current());
+}
 
 uint32_t thread_ticket(void)
 {
@@ -76,7 +87,7 @@ static bool spin(struct thread *thread, uint32_t ticket, bool interruptible)
     shared->spinning[cpu] = 1;
     do {
         __builtin_ia32_pause();
-        woken = thread->wake_word != ticket || (interruptible && thread->work_pending);
+        woken = thread->wake_word != ticket || (interruptible && has_work(thread));
         spent = cycle_counter() - start;
         /* In a ping-pong the other side may not yet have noticed our wake-up: look only after a
          * moment. */
@@ -104,22 +115,23 @@ static int sleep_by_ticket(uint32_t ticket, uint64_t deadline_ns, bool interrupt
     struct thread *thread = block->personality_thread;
     int result = 0;
 
+    park_point();
     if (deadline_ns == 0)
-        return interruptible && thread->work_pending ? -EINTR
+        return interruptible && has_work(thread) ? -EINTR
                : thread->wake_word != ticket         ? 0
                                                      : -ETIMEDOUT;
     if (interruptible)
         thread->state = THREAD_SLEEPING;
     /* Not interruptible: the state stays IN_KERNEL, where thread_notify only sets work_pending. */
-    if (thread->wake_word == ticket && !(interruptible && thread->work_pending) &&
+    if (thread->wake_word == ticket && !(interruptible && has_work(thread)) &&
         !(spin_allowed(thread) && spin(thread, ticket, interruptible))) {
         bool interrupted = false;
         thread->asleep = 1;
         for (;;) {
-            if (interruptible && thread->work_pending)
+            if (interruptible && has_work(thread))
                 break;
             interrupted |= __atomic_exchange_n(&block->interrupt_pending, 0, __ATOMIC_SEQ_CST) != 0;
-            if (interruptible && thread->work_pending)
+            if (interruptible && has_work(thread))
                 break;
             result = bly->wait_address((uint32_t *)&thread->wake_word, ticket, deadline_ns);
             if (thread->wake_word != ticket || result == -ETIMEDOUT)
@@ -132,7 +144,7 @@ static int sleep_by_ticket(uint32_t ticket, uint64_t deadline_ns, bool interrupt
     }
     if (interruptible)
         thread->state = THREAD_IN_KERNEL;
-    if (interruptible && thread->work_pending)
+    if (interruptible && has_work(thread))
         return -EINTR;
     if (thread->wake_word != ticket)
         return 0;
@@ -173,7 +185,7 @@ void thread_flush_wakes(struct thread *self)
 
 void thread_notify(struct thread *thread)
 {
-    thread->work_pending = 1;
+    thread->work_pending |= THREAD_WORK;
     switch (thread->state) {
     case THREAD_SLEEPING:
         thread_wake(thread);
@@ -193,12 +205,19 @@ bool thread_enter_host_wait(void)
     struct bly_thread_block *block = thread_block();
     struct thread *thread = block->personality_thread;
 
-    block->interrupt_pending = 0;
-    thread->state = THREAD_IN_HOST_WAIT;
-    if (!thread->work_pending)
-        return true;
-    thread->state = THREAD_IN_KERNEL;
-    return false;
+    for (;;) {
+        park_point();
+        block->interrupt_pending = 0;
+        thread->work_pending &= ~(uint32_t)THREAD_WORK_PARK;
+        thread->state = THREAD_IN_HOST_WAIT;
+        if (has_work(thread)) {
+            thread->state = THREAD_IN_KERNEL;
+            return false;
+        }
+        if (!park_is_asked() || !thread->may_park)
+            return true;
+        thread->state = THREAD_IN_KERNEL;
+    }
 }
 
 void thread_leave_host_wait(void)

@@ -12,18 +12,25 @@ enum thread_state {
     THREAD_IN_KERNEL,  /* runs the personality: looks for work before it returns to the program */
     THREAD_SLEEPING,   /* in thread_sleep: wake it */
     THREAD_IN_HOST_WAIT, /* waits in an [interruptible] call of the ABI: interrupt it */
+    THREAD_PARKED,       /* park.h: until it is let go */
+    THREAD_REPLACED,     /* its host thread runs as another thread object for now: told of nothing */
 };
+
+/* Of work_pending. */
+enum { THREAD_WORK = 1, THREAD_WORK_PARK = 2 };
 
 #define THREAD_MUTEX_MAX 8
 #define THREAD_WAKE_MAX 8
 struct waiter;
+struct parked;
 
 struct thread {
     uint32_t process_id, thread_id; /* of the host layer; refreshed after clone and resume */
     _Atomic uint32_t state;         /* enum thread_state */
     _Atomic uint32_t wake_word;     /* sleeps on this; every wake raises it */
     _Atomic uint32_t work_pending;  /* something to look at before returning to the program, or instead of sleeping on:
-                                     * a signal, a stop, an exit. Set by anyone, cleared by the owner before it looks. */
+                                     * a signal, a stop, an exit (THREAD_WORK), or a park point (THREAD_WORK_PARK, which ends no wait). Set by anyone, cleared
+                                     * by the owner before it looks. */
     uint32_t lock_depth;            /* heap locks held */
     _Atomic uint32_t asleep;        /* about to wait, or waiting, on the host: a wake must reach the host too */
     uint32_t spin_credit;           /* how well spinning before sleeping has paid lately; see thread.c */
@@ -36,6 +43,8 @@ struct thread {
      * waker's own CPU, and would only find the lock held. */
     uint32_t deferred_wake_count;
     uint32_t *deferred_wakes[THREAD_WAKE_MAX];
+    uint32_t may_park;     /* it is found by whoever asks for parking */
+    struct parked *parked; /* park.h */
 };
 
 /* The register that holds the thread block is the personality's choice at compile time (-DLIBOS_SEGMENT=gs or fs). */
@@ -68,6 +77,8 @@ void thread_notify(struct thread *thread);
 /* Brackets round an [interruptible] call of the ABI that waits. thread_enter_host_wait returns false when work is pending
  * already (then do not wait: -EINTR). */
 bool thread_enter_host_wait(void);
+/* After such a call returned -EINTR: whether there is work. Else it was only to park, and is to be made again. */
+bool thread_has_work(void);
 void thread_leave_host_wait(void);
 
 /* Frees what libos keeps for a thread that has ended in an orderly way or never ran; not the object itself. */

@@ -130,7 +130,7 @@ uint64_t host_now_ns(void)
 {
     uint64_t now = 0;
     clock_get(CLOCK_MONOTONIC, &now);
-    return now;
+    return now + (uint64_t)host_info->clock_offset_ns;
 }
 
 /* clock_getcpuclockid(3): a CPU-time clock carries the inverted id of its process or thread. */
@@ -171,5 +171,8 @@ int host_clock_read(unsigned clock, uint32_t id, uint64_t *out_ns)
         *out_ns = (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
         return 0;
     }
-    return (int)clock_get(host_clock, out_ns);
+    int result = (int)clock_get(host_clock, out_ns);
+    if (result == 0 && clock != BLY_CLOCK_REALTIME && clock != BLY_CLOCK_REALTIME_COARSE)
+        *out_ns += (uint64_t)host_info->clock_offset_ns;
+    return result;
 }

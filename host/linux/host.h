@@ -256,7 +256,7 @@ static inline bool host_pages_valid(const void *address, size_t size)
            (uint64_t)address + size > (uint64_t)address &&
            (uint64_t)address + size <= BLY_GUEST_MAX;
 }
-/* The kernel's form of an absolute deadline; NULL for none. */
+/* The kernel's form of a time; NULL for BLY_FOREVER. */
 static inline struct __kernel_timespec *host_timespec(struct __kernel_timespec *buffer, uint64_t ns)
 {
     if (ns == BLY_FOREVER)
@@ -264,6 +264,14 @@ static inline struct __kernel_timespec *host_timespec(struct __kernel_timespec *
     buffer->tv_sec = (int64_t)(ns / 1000000000u);
     buffer->tv_nsec = (int64_t)(ns % 1000000000u);
     return buffer;
+}
+/* The same of a deadline in the sandbox's own time (start_info.clock_offset_ns), which the kernel does not know. */
+static inline struct __kernel_timespec *host_deadline(struct __kernel_timespec *buffer, uint64_t ns)
+{
+    if (ns == BLY_FOREVER)
+        return NULL;
+    int64_t host_ns = (int64_t)(ns - (uint64_t)host_info->clock_offset_ns);
+    return host_timespec(buffer, host_ns < 0 ? 0 : (uint64_t)host_ns);
 }
 /* What is left until a deadline, for the calls that take relative times. */
 static inline uint64_t host_remaining(uint64_t deadline_ns)

@@ -103,7 +103,7 @@ static void slot_await_served(uint32_t index, uint32_t process_id)
          * the slot next. */
         uint32_t never = 0;
         struct __kernel_timespec buffer;
-        sys6(__NR_futex, &never, FUTEX_WAIT_BITSET, 0, host_timespec(&buffer, now + LOOK_AGAIN_NS),
+        sys6(__NR_futex, &never, FUTEX_WAIT_BITSET, 0, host_deadline(&buffer, now + LOOK_AGAIN_NS),
              0, FUTEX_BITSET_MATCH_ANY);
     }
 }

@@ -58,7 +58,7 @@ static uint32_t slot_claim(uint32_t owner)
          * that was ended by force when it had just been chosen: hence the deadline. */
         struct __kernel_timespec buffer;
         sys6(__NR_futex, &channel->free_sequence, FUTEX_WAIT_BITSET, sequence,
-             host_timespec(&buffer, host_now_ns() + CLAIM_AGAIN_NS), 0, FUTEX_BITSET_MATCH_ANY);
+             host_deadline(&buffer, host_now_ns() + CLAIM_AGAIN_NS), 0, FUTEX_BITSET_MATCH_ANY);
         channel->free_waiters--;
     }
 }

@@ -72,10 +72,23 @@ static int area_map(uint32_t area)
     return 0;
 }
 
+/* Maps the area if need be and reserves it; area_lock is held. */
+static int area_take(uint32_t area)
+{
+    struct host_area *entry = &host_tables->areas[area];
+    if (entry->state == HOST_AREA_UNMAPPED) {
+        int error = area_map(area);
+        if (error)
+            return error;
+        entry->state = HOST_AREA_USED;
+    }
+    entry->tid = HOST_AREA_RESERVED;
+    return 0;
+}
+
 int host_area_acquire(uint32_t *out_area)
 {
     struct host_area *areas = host_tables->areas;
-    int error = 0;
     host_lock(&host.area_lock);
     uint32_t area = HOST_AREA_COUNT;
     for (uint32_t i = 0; i < host.area_high; i++) {
@@ -86,19 +99,28 @@ int host_area_acquire(uint32_t *out_area)
             break;
         }
     }
-    if (area == HOST_AREA_COUNT) {
-        if (host.area_high < HOST_AREA_COUNT)
-            area = host.area_high++;
-        else
-            error = -EAGAIN;
-    }
-    if (!error && areas[area].state == HOST_AREA_UNMAPPED) {
-        error = area_map(area);
-        if (!error)
-            areas[area].state = HOST_AREA_USED;
-    }
+    if (area == HOST_AREA_COUNT && host.area_high < HOST_AREA_COUNT)
+        area = host.area_high++;
+    int error = area < HOST_AREA_COUNT ? area_take(area) : -EAGAIN;
+    if (!error)
+        *out_area = area;
+    host_unlock(&host.area_lock);
+    return error;
+}
+
+/* The area whose block lies at `place`. */
+static int area_acquire_at(const struct bly_thread_block *place, uint32_t *out_area)
+{
+    uint64_t distance = BLY_THREADS_END - ((uint64_t)place - BLY_THREAD_BLOCK_OFFSET);
+    if (distance % BLY_THREAD_AREA_SIZE || distance == 0 || distance / BLY_THREAD_AREA_SIZE > HOST_AREA_COUNT)
+        return -EINVAL;
+    uint32_t area = (uint32_t)(distance / BLY_THREAD_AREA_SIZE) - 1;
+    host_lock(&host.area_lock);
+    const struct host_area *entry = &host_tables->areas[area];
+    int error = entry->state == HOST_AREA_USED && entry->tid != 0 ? -EBUSY : area_take(area);
     if (!error) {
-        areas[area].tid = HOST_AREA_RESERVED;
+        if (host.area_high <= area)
+            host.area_high = area + 1;
         *out_area = area;
     }
     host_unlock(&host.area_lock);
@@ -159,10 +181,10 @@ _Noreturn void host_thread_begin(void)
     __builtin_unreachable();
 }
 
-int host_thread_create(uint64_t argument, uint32_t *out_thread_id)
+int host_thread_create(uint64_t argument, struct bly_thread_block *place, uint32_t *out_thread_id)
 {
     uint32_t area;
-    int error = host_area_acquire(&area);
+    int error = place ? area_acquire_at(place, &area) : host_area_acquire(&area);
     if (error)
         return error;
     struct bly_thread_block *block = host_area_block(area), *own = host_block();

@@ -40,7 +40,7 @@ int host_wait_address(uint32_t *address, uint32_t expected, uint64_t deadline_ns
         return -EINVAL;
     struct __kernel_timespec buffer;
     return (int)sys_wait6(__NR_futex, address, FUTEX_WAIT_BITSET, expected,
-                          host_timespec(&buffer, deadline_ns), 0, FUTEX_BITSET_MATCH_ANY);
+                          host_deadline(&buffer, deadline_ns), 0, FUTEX_BITSET_MATCH_ANY);
 }
 
 int host_wake_address(uint32_t *address, uint32_t count)

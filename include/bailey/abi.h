@@ -97,8 +97,10 @@ struct bly_thread_block {
 };
 
 enum bly_barrier_kind { BLY_BARRIER_MEMORY, BLY_BARRIER_CODE /* also serialises instruction fetch */ };
-/* thread_create(argument, &id): a new thread of this picoprocess, on its own thread area, begins at the thread_start
- *   upcall with `argument`. fs base starts as 0. -EAGAIN when the limit of threads is reached, -ENOMEM.
+/* thread_create(argument, place, &id): a new thread of this picoprocess, on its own thread area, begins at the thread_start
+ *   upcall with `argument`. fs base starts as 0. `place` is NULL, or the block of the area that it is to have: a resumed thread's
+ *   kernel stack holds addresses of itself. -EAGAIN when the limit of threads is reached, -ENOMEM, -EINVAL (no area has its block
+ *   there), -EBUSY (a thread has that area).
  * thread_exit(): ends the caller; its area is reused afterwards. The leader thread (the one that started or was
  *   cloned) is parked instead until the picoprocess exits.
  * thread_interrupt(process, thread): causes the interrupt upcall in that thread as soon as it runs outside the
@@ -211,6 +213,9 @@ struct bly_process_end {
 };
 
 /* ---- Clocks, randomness, system ------------------------------------------------------------------------------- */
+
+/* All but the real-time and CPU-time clocks go on where they stood when a suspended sandbox is resumed, also on another machine: the host
+ * layer adds start_info.clock_offset_ns, and deadlines are in the same time. */
 
 enum bly_clock { BLY_CLOCK_REALTIME, BLY_CLOCK_MONOTONIC, BLY_CLOCK_BOOT_TIME, BLY_CLOCK_PROCESS_CPU /* id: process */, BLY_CLOCK_THREAD_CPU /* id: thread */,
                  BLY_CLOCK_MONOTONIC_RAW, BLY_CLOCK_REALTIME_COARSE, BLY_CLOCK_MONOTONIC_COARSE };

@@ -4,6 +4,7 @@
  * thread.state is IN_GUEST in the program and stays so in calls that do not sleep; libos changes it round sleeps, and
  * entry_leave_slow changes it back. A notifier therefore interrupts a thread in a short call needlessly, which costs
  * nothing but the interrupt, and the fast path needs neither stores nor a fence for it. */
+#include "libos/park.h"
 #include "personality/linux/entry.h"
 #include "personality/linux/process/patch.h"
 #include "personality/linux/process/process.h"
@@ -110,6 +111,7 @@ int entry_leave_slow(struct bly_context *context)
         thread->base.state = THREAD_IN_KERNEL;
         block->interrupt_pending = 0;
         thread->base.work_pending = 0;
+        park_point();
         bool from_syscall = thread->syscall_number != ~0u;
         /* Where there is nothing to deliver, addresses are left alone: what was patched meanwhile has a breakpoint there (patch_breakpoint). */
         if (signal_delivery_due(context, from_syscall)) {

@@ -42,10 +42,18 @@ static struct lx_thread *leader(void)
 /* ---- Service threads ------------------------------------------------------------------------------------------- */
 
 struct service {
+    struct list node; /* lx_kernel.services */
     struct lx_thread *thread;
     void (*function)(void *argument);
     void *argument;
 };
+
+static void service_remove(struct service *service)
+{
+    assert(lock_held(&process_table()->lock));
+    list_remove(&service->node);
+    thread_free(service->thread);
+}
 
 int init_start_thread(const char *name, void (*function)(void *), void *argument)
 {
@@ -57,35 +65,48 @@ int init_start_thread(const char *name, void (*function)(void *), void *argument
         thread->process = lx_kernel->table.init;
         thread->tid = 1;
         memcpy(thread->name, name, strnlen(name, sizeof thread->name - 1));
-        *service = (struct service){thread, function, argument};
-        error = bly->thread_create((uint64_t)service | 1, &host_thread);
+        *service = (struct service){.thread = thread, .function = function, .argument = argument};
+        lock_acquire(&process_table()->lock);
+        list_push(&lx_kernel->services, &service->node);
+        lock_release(&process_table()->lock);
+        error = bly->thread_create((uint64_t)service | INIT_SERVICE, NULL, &host_thread);
     }
     if (error < 0) {
-        heap_free(service);
         lock_acquire(&process_table()->lock);
+        if (service && thread)
+            list_remove(&service->node);
         if (thread)
             thread_free(thread);
         lock_release(&process_table()->lock);
+        heap_free(service);
     }
     return error;
 }
 
 void init_thread_started(uint64_t argument)
 {
-    struct service *heap_service = (struct service *)(argument & ~1ull), service = *heap_service;
-    thread_become(service.thread);
-    heap_free(heap_service);
-    service.function(service.argument);
+    struct service *service = (struct service *)(argument & ~(uint64_t)INIT_SERVICE);
+    thread_become(service->thread);
+    service->function(service->argument);
     panic("a service thread of init came back");
 }
 
 void init_end_thread(void)
 {
     struct lx_thread *thread = lx_current();
+    struct service *own = NULL;
+    lx_kernel->leaving++;
     thread_block()->personality_thread = NULL;
     lock_acquire(&process_table()->lock);
-    thread_free(thread);
+    list_for_each(node, &lx_kernel->services) {
+        struct service *service = container_of(node, struct service, node);
+        if (service->thread == thread)
+            own = service;
+    }
+    service_remove(own);
     lock_release(&process_table()->lock);
+    heap_free(own);
+    lx_kernel->leaving--;
     bly->thread_exit();
     panic("a thread ran on after its end");
 }
@@ -117,6 +138,26 @@ static size_t start_services(size_t first)
             panic("init: thread %s: error %d", services[i].name, -error);
     }
     return SERVICE_COUNT;
+}
+
+struct lx_thread *init_service_thread(struct list *node)
+{
+    return container_of(node, struct service, node)->thread;
+}
+
+/* The control thread is the one that does not park: it is begun anew. */
+int init_resume_services(void)
+{
+    list_for_each_safe(node, after, &lx_kernel->services) {
+        struct service *service = container_of(node, struct service, node);
+        if (service->thread->base.parked)
+            continue;
+        lock_acquire(&process_table()->lock);
+        service_remove(service);
+        lock_release(&process_table()->lock);
+        heap_free(service);
+    }
+    return init_start_thread("control", control_thread, NULL);
 }
 
 /* ---- Starting programs ------------------------------------------------------------------------------------------ */

@@ -7,12 +7,21 @@
 /* The leader of the first picoprocess from here on. */
 _Noreturn void init_run(void);
 
+/* start.c: the caller works for `process`, before it becomes one of the threads in the table. */
+void lx_become_boot_thread(struct lx_process *process);
+
 /* A thread of init, without a tid of the program's world. `function` does not return. */
 int init_start_thread(const char *name, void (*function)(void *), void *argument);
 /* Ends the calling service thread. */
 _Noreturn void init_end_thread(void);
 _Noreturn void init_thread_started(uint64_t argument); /* of thread_start, when init_is_service says so */
-static inline bool init_is_service(uint64_t argument) { return argument & 1; }
+/* Of the argument of thread_start: the rest is a pointer. */
+enum { INIT_SERVICE = 1, INIT_RESUMED = 2 };
+static inline bool init_is_service(uint64_t argument) { return argument & INIT_SERVICE; }
+/* Of a node of lx_kernel.services. */
+struct lx_thread *init_service_thread(struct list *node);
+/* Resume: services that did not park are begun anew. */
+int init_resume_services(void);
 
 /* One record to the monitor; `text` may be NULL. From any picoprocess. */
 void init_report(uint32_t kind, uint32_t token, int32_t value, const char *text, size_t size);

@@ -2,10 +2,12 @@
  *
  * Everything here runs once in a sandbox, in its first picoprocess; all others are clones and find the heap laid out. */
 #include "libos/abi.h"
+#include "libos/park.h"
 #include "personality/linux/entry.h"
 #include "personality/linux/init.h"
 #include "personality/linux/process/cpuid.h"
 #include "personality/linux/process/process.h"
+#include "personality/linux/process/suspend.h"
 
 const struct bly_abi *bly;
 const struct bly_start_info *start_info;
@@ -34,22 +36,27 @@ static void begin_subsystems(const struct subsystem *list, size_t count)
     }
 }
 
-static void make_kernel(void)
+/* Locks are taken before there is a thread object that fits: on behalf of nobody in particular. */
+void lx_become_boot_thread(struct lx_process *process)
 {
-    /* Locks are taken before there is a process table: on behalf of nobody in particular. */
     static struct lx_thread boot;
     struct bly_thread_block *block = thread_block();
     boot.base.process_id = block->process_id;
     boot.base.thread_id = block->thread_id;
     boot.base.state = THREAD_IN_KERNEL;
+    boot.process = process;
     block->personality_thread = &boot;
+}
 
+static void make_kernel(void)
+{
     heap_init(start_info->memory_limit);
     lx_kernel = heap_alloc(sizeof *lx_kernel);
     if (!lx_kernel)
         panic("no memory for the kernel");
     heap_set_root(lx_kernel);
     lx_kernel->next_id = 1;
+    list_init(&lx_kernel->services);
     lx_kernel->trace_flags = start_info->flags & (BLY_START_TRACE_SYSCALLS | BLY_START_TRACE_ABI);
     const char *name = bly_start_string(start_info, start_info->host_name);
     memcpy(lx_kernel->host_name, name, strnlen(name, sizeof lx_kernel->host_name - 1));
@@ -60,6 +67,9 @@ static void make_kernel(void)
 
 static void start(uint64_t argument)
 {
+    lx_become_boot_thread(NULL);
+    if (start_info->flags & BLY_START_RESUME)
+        sandbox_resume();
     make_kernel();
     begin_subsystems(before_root, sizeof before_root / sizeof *before_root);
     int error = vfs_mount_start ? vfs_mount_start(start_info) : 0;
@@ -81,6 +91,8 @@ static void thread_start(uint64_t argument)
 {
     if (init_is_service(argument))
         init_thread_started(argument);
+    if (argument & INIT_RESUMED)
+        park_resume((struct thread *)(argument & ~(uint64_t)INIT_RESUMED));
     process_thread_started(argument);
 }
 

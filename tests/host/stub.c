@@ -103,7 +103,7 @@ void set(_Atomic uint32_t *word, uint32_t value)
 void job_start(struct job *job)
 {
     job->done = 0;
-    EXPECT(bly->thread_create((uint64_t)job, &job->thread_id), 0);
+    EXPECT(bly->thread_create((uint64_t)job, NULL, &job->thread_id), 0);
 }
 void job_join(struct job *job)
 {

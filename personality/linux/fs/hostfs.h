@@ -83,6 +83,8 @@ void hostfs_looking(struct inode *directory, struct host_stamp stamp);
 uint64_t hostfs_absence(struct inode *directory);
 bool hostfs_is_absent(struct inode *directory, uint64_t absence);
 void hostfs_folder_renamed(void);
+/* Resume: nothing is watched any more, and what was seen is not believed. */
+void hostfs_forget_watches(void);
 void hostfs_watch_forget(struct host_node *node); /* the node goes */
 
 /* hostfs_file.c */

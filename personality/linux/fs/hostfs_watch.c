@@ -125,6 +125,15 @@ bool hostfs_watch_poll(void)
     return told;
 }
 
+void hostfs_forget_watches(void)
+{
+    const struct event all = {.mask = EVENT_OVERFLOW | EVENT_IGNORED};
+    struct list dropped;
+    list_init(&dropped);
+    apply(&all, &dropped);
+    drop(&dropped);
+}
+
 /* ---- Folders ---- */
 
 static bool make_room(uint32_t number)

@@ -196,6 +196,8 @@ static int wait_in_set(struct poll_sleeper *sleeper, uint64_t deadline_ns)
             thread_leave_host_wait();
             if (result == 0)
                 result = -ETIMEDOUT;
+            else if (result == -EINTR && !thread_has_work())
+                result = 1; /* only to park: as if woken */
         } else {
             result = -EINTR;
         }
@@ -206,17 +208,16 @@ static int wait_in_set(struct poll_sleeper *sleeper, uint64_t deadline_ns)
 
 int poll_sleeper_sleep(struct poll_sleeper *sleeper, uint32_t ticket, uint64_t deadline_ns)
 {
-    uint64_t host_deadline = deadline_ns == BLY_FOREVER ? BLY_FOREVER : deadline_ns - lx_kernel->monotonic_offset_ns;
     int result;
 
     if (sleeper->error)
         return sleeper->error;
     if (sleeper->stream_count == 0)
-        return thread_sleep(ticket, host_deadline);
+        return thread_sleep(ticket, deadline_ns);
     if (sleeper->event == BLY_NO_HANDLE)
         sleeper->event = wake_descriptor_take();
     sleeper->may_wait_on_host = 1;
-    result = sleeper->triggered ? 0 : wait_in_set(sleeper, host_deadline);
+    result = sleeper->triggered ? 0 : wait_in_set(sleeper, deadline_ns);
     sleeper->may_wait_on_host = 0;
     if (sleeper->triggered) {
         /* The descriptor may have been written to already, or not yet: a count left over only costs a further look. */

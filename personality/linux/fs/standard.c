@@ -142,10 +142,12 @@ static int wait_for(const struct standard_stream *stream, unsigned events)
 {
     int result;
 
-    if (!thread_enter_host_wait())
-        return -EINTR;
-    result = bly->wait_stream(stream->handle, events, BLY_FOREVER);
-    thread_leave_host_wait();
+    do {
+        if (!thread_enter_host_wait())
+            return -EINTR;
+        result = bly->wait_stream(stream->handle, events, BLY_FOREVER);
+        thread_leave_host_wait();
+    } while (result == -EINTR && !thread_has_work());
     return result;
 }
 

@@ -240,7 +240,7 @@ static long clone_thread(const struct clone_request *request)
     (void)ignored; /* clone(2) does not report a bad address either */
 
     uint32_t host_thread;
-    int error = bly->thread_create((uint64_t)thread, &host_thread);
+    int error = bly->thread_create((uint64_t)thread, NULL, &host_thread);
     if (error < 0) {
         lock_acquire(&process_table()->lock);
         lock_acquire(&process->signals.lock);
@@ -394,7 +394,7 @@ static long play_child(struct lx_process *child, struct lx_thread *thread, const
         ignored |= guest_store32((uint32_t *)request->child_tid, (uint32_t)thread->tid);
     (void)ignored;
 
-    caller->base.state = THREAD_IN_KERNEL; /* told of nothing by interrupt until it is back */
+    caller->base.state = THREAD_REPLACED; /* until it is back */
     thread_become(thread);
     thread->registers = caller->registers;
     if (request->stack)
@@ -475,6 +475,7 @@ long process_leave_vfork(void)
         thread->vfork_parent = saved->thread->process;
         thread->vfork_saved = saved;
         lock_release(&process_table()->lock);
+        saved->thread->base.state = THREAD_REPLACED;
         thread_become(thread);
         return result == -ENOMEM ? -ENOMEM : -EAGAIN;
     }

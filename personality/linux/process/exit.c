@@ -63,6 +63,7 @@ static _Noreturn void leave_process(struct lx_thread *thread)
 {
     struct lx_process *process = thread->process;
     lx_local.threads_leaving++;
+    lx_kernel->leaving++;
     thread_block()->personality_thread = NULL;
     lock_acquire(&process_table()->lock);
     lock_acquire(&process->signals.lock);
@@ -75,6 +76,7 @@ static _Noreturn void leave_process(struct lx_thread *thread)
     thread_free(thread);
     lock_release(&process_table()->lock);
     lx_local.threads_leaving--;
+    lx_kernel->leaving--;
     bly->thread_exit();
     panic("a thread ran on after its end");
 }
@@ -307,12 +309,15 @@ static _Noreturn void end_last_thread(struct lx_thread *thread, int wait_status)
     thread_unlink(thread);
     lock_release(&process->signals.lock);
     thread_free(thread);
+    if (!saved)
+        lx_kernel->leaving++;
     process_publish_end(process, wait_status, &notice);
     lock_release(&process_table()->lock);
     process_settle_end(&notice);
 
     if (saved)
         process_resume_vfork_parent(saved);
+    lx_kernel->leaving--;
     bly->process_exit(0);
     panic("a picoprocess ran on after its end");
 }

@@ -124,16 +124,13 @@ struct process_table {
     struct lx_process *init;          /* pid 1 */
 };
 
-/* Which vector registers a signal frame holds; size 0: not asked yet. A resumed sandbox asks again. */
-struct vector_layout { uint64_t features; uint32_t size; };
-
 /* The one root object of the kernel heap. */
 struct lx_kernel {
     struct process_table table;
     _Atomic uint64_t next_id;
     void *vfs, *mounts, *pipes, *wake_pool, *epoll, *tty, *net, *ipc, *futexes, *timers, *patches, *dentry_cache, *inotify, *anonymous, *flocks, *memfd, *cpuid, *host_watch; /* each set by its subsystem's init */
-    uint64_t realtime_offset_ns;      /* added to the host's clock (moves between machines) */
-    uint64_t monotonic_offset_ns;
+    struct list services;             /* init's threads beside its leader: struct service (init.c); process_table.lock */
+    _Atomic uint32_t leaving;         /* threads and processes that are out of the table and not quite gone (process/exit.c) */
     char host_name[65], domain_name[65];
     struct vector_layout vector_layout;
     _Atomic uint32_t trace_flags;     /* BLY_START_TRACE_* */

@@ -191,6 +191,9 @@ void thread_become(struct lx_thread *thread)
     struct bly_thread_block *block = thread_block();
     thread->base.thread_id = block->thread_id;
     thread->base.process_id = block->process_id;
+    thread->base.may_park = 1;
+    if (thread->base.state == THREAD_REPLACED)
+        thread->base.state = THREAD_IN_KERNEL;
     block->personality_thread = thread;
 }
 

@@ -71,6 +71,11 @@ static const struct vector_layout *vector_layout(void)
     return layout;
 }
 
+struct vector_layout signal_vector_layout(void)
+{
+    return *vector_layout();
+}
+
 uint64_t signal_frame_size(void)
 {
     return RED_ZONE + vector_layout()->size + FP_XSTATE_MAGIC2_SIZE + 63 + sizeof(struct signal_frame) + 15 + 8;

@@ -34,6 +34,9 @@ struct thread_signals {
     uint32_t altstack_flags;
 };
 
+/* Which vector registers a signal frame holds; size 0: not asked yet. A resumed sandbox asks again. */
+struct vector_layout { uint64_t features; uint32_t size; };
+
 struct lx_process;
 struct lx_thread;
 /* Sending. `info` NULL: as kill(2) by the caller. Never blocks. Return 0, -EAGAIN (queue full), -EPERM is the caller's matter. */
@@ -53,6 +56,8 @@ bool signal_delivery_due(const struct bly_context *context, bool from_syscall);
  * must be restored in full. */
 bool signal_deliver(struct bly_context *context, bool from_syscall);
 void signal_flush_exec(struct lx_process *process);
+/* The vector registers that programs may use, and the size of their XSAVE image. */
+struct vector_layout signal_vector_layout(void);
 /* AT_MINSIGSTKSZ: what a handler's frame takes on the stack at most. */
 uint64_t signal_frame_size(void);
 /* Sets the vector registers, still the program's own while the personality runs, to what a program finds at its start. */

@@ -21,7 +21,7 @@ uint64_t lx_realtime_ns(void)
 {
     uint64_t ns = 0;
     bly->clock_read(BLY_CLOCK_REALTIME, 0, &ns);
-    return ns + lx_kernel->realtime_offset_ns;
+    return ns;
 }
 
 uint64_t thread_cpu_ns(struct lx_thread *thread)
@@ -47,32 +47,22 @@ uint64_t cpu_timer_deadline(struct lx_process *process, uint64_t missing_ns)
     return lx_monotonic_ns() + (wait > 1000000 ? wait : 1000000);
 }
 
-/* The clocks with fixed numbers: what the host layer calls them, and which offset applies. */
-enum offset { OFFSET_NONE, OFFSET_REALTIME, OFFSET_MONOTONIC };
-static const struct { uint8_t valid, clock, offset, is_coarse; } clocks[] = {
-    [CLOCK_REALTIME] = { 1, BLY_CLOCK_REALTIME, OFFSET_REALTIME, 0 },
-    [CLOCK_MONOTONIC] = { 1, BLY_CLOCK_MONOTONIC, OFFSET_MONOTONIC, 0 },
-    [CLOCK_MONOTONIC_RAW] = { 1, BLY_CLOCK_MONOTONIC_RAW, OFFSET_MONOTONIC, 0 },
-    [CLOCK_REALTIME_COARSE] = { 1, BLY_CLOCK_REALTIME_COARSE, OFFSET_REALTIME, 1 },
-    [CLOCK_MONOTONIC_COARSE] = { 1, BLY_CLOCK_MONOTONIC_COARSE, OFFSET_MONOTONIC, 1 },
-    [CLOCK_BOOTTIME] = { 1, BLY_CLOCK_BOOT_TIME, OFFSET_MONOTONIC, 0 },
-    [CLOCK_REALTIME_ALARM] = { 1, BLY_CLOCK_REALTIME, OFFSET_REALTIME, 0 },
-    [CLOCK_BOOTTIME_ALARM] = { 1, BLY_CLOCK_BOOT_TIME, OFFSET_MONOTONIC, 0 },
-    [CLOCK_TAI] = { 1, BLY_CLOCK_REALTIME, OFFSET_REALTIME, 0 },
+/* The clocks with fixed numbers, and what the host layer calls them. */
+static const struct { uint8_t valid, clock, is_coarse; } clocks[] = {
+    [CLOCK_REALTIME] = { 1, BLY_CLOCK_REALTIME, 0 },
+    [CLOCK_MONOTONIC] = { 1, BLY_CLOCK_MONOTONIC, 0 },
+    [CLOCK_MONOTONIC_RAW] = { 1, BLY_CLOCK_MONOTONIC_RAW, 0 },
+    [CLOCK_REALTIME_COARSE] = { 1, BLY_CLOCK_REALTIME_COARSE, 1 },
+    [CLOCK_MONOTONIC_COARSE] = { 1, BLY_CLOCK_MONOTONIC_COARSE, 1 },
+    [CLOCK_BOOTTIME] = { 1, BLY_CLOCK_BOOT_TIME, 0 },
+    [CLOCK_REALTIME_ALARM] = { 1, BLY_CLOCK_REALTIME, 0 },
+    [CLOCK_BOOTTIME_ALARM] = { 1, BLY_CLOCK_BOOT_TIME, 0 },
+    [CLOCK_TAI] = { 1, BLY_CLOCK_REALTIME, 0 },
 };
 
 static bool is_fixed_clock(int clock)
 {
     return clock >= 0 && (size_t)clock < sizeof clocks / sizeof clocks[0] && clocks[clock].valid;
-}
-
-static uint64_t clock_offset(int clock)
-{
-    switch (clocks[clock].offset) {
-    case OFFSET_REALTIME: return lx_kernel->realtime_offset_ns;
-    case OFFSET_MONOTONIC: return lx_kernel->monotonic_offset_ns;
-    default: return 0;
-    }
 }
 
 /* Table lock held. */
@@ -117,9 +107,7 @@ int time_read_clock(int clock, uint64_t *out_ns)
     }
     if (!is_fixed_clock(clock))
         return -EINVAL;
-    int error = bly->clock_read(clocks[clock].clock, 0, out_ns);
-    *out_ns += clock_offset(clock);
-    return error;
+    return bly->clock_read(clocks[clock].clock, 0, out_ns);
 }
 
 int time_to_monotonic(int clock, uint64_t *deadline_ns)

@@ -431,8 +431,6 @@ static int wait_for_input(struct open_file *file, struct tty *tty, uint64_t time
     if (file->flags & O_NONBLOCK)
         return -EAGAIN;
     uint64_t deadline = poll_deadline(timeout_ns);
-    if (deadline != BLY_FOREVER)
-        deadline -= lx_kernel->monotonic_offset_ns;
     wait_until(&tty->readable, &tty->lock, tty_input_ready(tty, false) || tty->hung_up || tty->input_ended, deadline, result);
     return result;
 }

@@ -40,7 +40,7 @@ static int show_meminfo(const struct pseudo_node *node, struct text *out)
     return 0;
 }
 
-static uint64_t boot_ns(void) { return lx_monotonic_ns() - (start_info->boot_time_ns + lx_kernel->monotonic_offset_ns); }
+static uint64_t boot_ns(void) { return lx_monotonic_ns() - start_info->boot_time_ns; }
 
 static int show_uptime(const struct pseudo_node *node, struct text *out)
 {

@@ -1,0 +1,47 @@
+/* Parking: how all threads of a sandbox come to rest, and go on, here or in another picoprocess.
+ *
+ * A thread parks where it would sleep, where it would leave for the program, and where it waits for a mutex: never while it holds a lock of
+ * the heap. It copies its kernel stack in use, its block and its vector registers into the kernel heap (struct parked) and waits until
+ * `quiesce` is 0. So nothing that it was doing is cut short: no call of a program ever sees that it was suspended. When every thread is
+ * parked, the two shared segments and the picoprocesses' private memory are the whole state of the sandbox, and another
+ * thread on an area of the same number can go on from the copy (park_resume). */
+#ifndef LIBOS_PARK_H
+#define LIBOS_PARK_H
+
+#include "libos/thread.h"
+
+struct parked {
+    struct bly_thread_block *block; /* where the thread's area lies */
+    uint64_t stack_pointer, stack_size;
+    uint64_t user_stack, stack_protector, fs_base;
+    uint64_t scratch[4], personality_data[44];
+    void *vector; /* XSAVE image, aligned to 64; NULL: none */
+    unsigned char stack[];
+};
+
+/* What the vector registers take; told by the personality before it asks for parking. */
+void park_set_vector_layout(uint64_t features, uint32_t size);
+/* Asks every thread to park; park_kick makes one look. */
+void park_begin(void);
+void park_kick(struct thread *thread);
+/* A thread could not: there was no memory for its copy. */
+bool park_failed(void);
+/* Lets all go on. */
+void park_end(void);
+
+/* For the points where a thread may park: returns at once when nobody asks. */
+void park_slowly(void);
+static inline bool park_is_asked(void);
+static inline void park_point(void)
+{
+    if (__builtin_expect(park_is_asked(), 0))
+        park_slowly();
+}
+
+/* Goes on as `thread`, parked at the suspension, on its own area; does not return. What is on the caller's stack is lost. */
+_Noreturn void park_resume(struct thread *thread);
+
+#include "libos/shared.h"
+static inline bool park_is_asked(void) { return __atomic_load_n(&libos_shared()->quiesce, __ATOMIC_RELAXED) != 0; }
+
+#endif

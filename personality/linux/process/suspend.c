@@ -1,0 +1,101 @@
+/* Bringing a sandbox to rest: the control thread asks every thread to park, and asks again until each has.
+ *
+ * A thread is found in its process or among init's services. One that is out of its list but not gone yet counts in lx_kernel->leaving;
+ * one that is being made is in its list before it runs. */
+#include "personality/linux/process/suspend.h"
+
+#include "libos/abi.h"
+#include "libos/park.h"
+#include "personality/linux/init.h"
+#include "personality/linux/process/lifecycle.h"
+
+#define NAP_NS 50000u
+#define KICK_AGAIN_NS 1000000u /* what was overlooked: see libos/park.c */
+
+struct count { uint32_t awake; const struct lx_thread *example; };
+
+static void ask(struct lx_thread *thread, bool kick, struct count *count)
+{
+    uint32_t state = thread->base.state;
+    if (state == THREAD_PARKED || state == THREAD_REPLACED || thread == lx_current())
+        return;
+    count->awake++;
+    count->example = thread;
+    if (kick)
+        park_kick(&thread->base);
+}
+
+/* `thread` may be exchanged by another between two looks; its name may then be that one's. */
+static struct count ask_all(bool kick)
+{
+    struct count count = {0};
+    scoped_lock(&process_table()->lock);
+    list_for_each(node, &process_table()->processes) {
+        struct lx_process *process = container_of(node, struct lx_process, all);
+        list_for_each(thread, &process->threads)
+            ask(container_of(thread, struct lx_thread, process_node), kick, &count);
+    }
+    list_for_each(node, &lx_kernel->services)
+        ask(init_service_thread(node), kick, &count);
+    count.awake += lx_kernel->leaving;
+    return count;
+}
+
+static int all_come_to_rest(uint64_t patience_ns, char *what, size_t what_size)
+{
+    uint64_t now = lx_monotonic_ns(), deadline = now + patience_ns, kick_ns = 0;
+    for (;;) {
+        bool kick = now >= kick_ns;
+        if (kick)
+            kick_ns = now + KICK_AGAIN_NS;
+        struct count count = ask_all(kick);
+        if (!count.awake)
+            return 0;
+        if (park_failed()) {
+            format(what, what_size, "there is no memory for the registers of its threads");
+            return -ENOMEM;
+        }
+        if (now > deadline) {
+            format(what, what_size, "%u threads do not come to rest, one is in %s", count.awake, count.example ? count.example->name : "its end");
+            return -ETIMEDOUT;
+        }
+        uint32_t never = 0;
+        thread_block()->interrupt_pending = 0;
+        (void)bly->wait_address(&never, 0, now + NAP_NS);
+        now = lx_monotonic_ns();
+    }
+}
+
+static int list_picoprocesses(uint32_t *ids, size_t room)
+{
+    size_t count = 0;
+    scoped_lock(&process_table()->lock);
+    list_for_each(node, &process_table()->processes) {
+        const struct lx_process *process = container_of(node, struct lx_process, all);
+        if (process->pid == 1 || !process->host_process || process->is_played)
+            continue;
+        if (count == room)
+            return -E2BIG;
+        ids[count++] = process->host_process;
+    }
+    return (int)count;
+}
+
+int sandbox_quiesce(uint64_t patience_ns, uint32_t *ids, size_t room, char *what, size_t what_size)
+{
+    struct vector_layout layout = signal_vector_layout();
+    park_set_vector_layout(layout.features, layout.size);
+    park_begin();
+    int result = all_come_to_rest(patience_ns, what, what_size);
+    if (result == 0 && (result = list_picoprocesses(ids, room)) < 0)
+        format(what, what_size, "it has too many processes");
+    if (result < 0)
+        park_end();
+    return result;
+}
+
+void sandbox_thaw(void)
+{
+    if (park_is_asked())
+        park_end();
+}
