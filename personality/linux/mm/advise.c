@@ -113,6 +113,8 @@ static int advise_region(struct mm *mm, struct region *region, const struct advi
             return -EINVAL;
         /* fall through */
     case ADVICE_DISCARD:
+        if (region->flags & REGION_IMAGE)
+            return host_map_again(region, start, end);
         return bly->memory_advise((void *)start, end - start, advice->host);
     case ADVICE_REMOVE:
         return remove_pages(region, start, end - start);

@@ -74,6 +74,8 @@ int host_map_region(struct memory_object *object, uint64_t address, uint64_t siz
                     unsigned protection, unsigned flags, uint64_t offset);
 void host_apply_sticky(const struct region *region, uint64_t start,
                        uint64_t end); /* fork advice and the like */
+/* [start, end) of the region as the host has it when it is fresh: what the program wrote there is gone. */
+int host_map_again(const struct region *region, uint64_t start, uint64_t end);
 uint64_t mm_limit(unsigned resource);
 bool mm_may_expand(struct mm *mm, uint64_t size, unsigned protection, unsigned flags);
 /* -EPERM, -EAGAIN: mlock limits for `size` more bytes. */

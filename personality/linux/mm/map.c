@@ -58,6 +58,15 @@ int host_map_region(struct memory_object *object, uint64_t address, uint64_t siz
     return bly->memory_map((void *)address, size, protection, host_flags);
 }
 
+int host_map_again(const struct region *region, uint64_t start, uint64_t end)
+{
+    int error = host_map_region(region->object, start, end - start, region->protection, region->flags,
+                                region->offset + (start - region->start));
+    if (!error)
+        host_apply_sticky(region, start, end);
+    return error;
+}
+
 void host_apply_sticky(const struct region *region, uint64_t start, uint64_t end)
 {
     /* Refused where the host knows better (no transparent huge pages): then nothing is lost but

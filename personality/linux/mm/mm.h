@@ -49,7 +49,7 @@ enum region_flags {
     REGION_SHARED = 1, REGION_GROWS_DOWN = 2, REGION_STACK = 4, REGION_HEAP = 8, REGION_NO_RESERVE = 16, REGION_LOCKED = 32,
     REGION_TRAMPOLINE = 64, /* ours: call-site trampolines; hidden from /proc/PID/maps, refused to munmap */
     REGION_DONT_FORK = 128, REGION_WIPE_ON_FORK = 256, REGION_VDSO = 512,
-    REGION_IMAGE = 1024, /* resumed: pieces are private maps of the image; see mm_take_from_image */
+    REGION_IMAGE = 1024, /* of a resumed process: pieces are private maps of the image; see mm/resume.c */
 };
 
 struct mm {

@@ -80,6 +80,8 @@ static int64_t move_region(struct remap_call *call, struct region *region, uint6
         error = host_map_region(object, to, call->new_size, protection, flags, offset);
     } else {
         error = move_on_host(call->old, to, moved, keep);
+        if (!error && keep && source && (flags & REGION_IMAGE)) /* what is left shows the image */
+            error = host_map_again(source, call->old, call->old + moved);
         if (!error && call->new_size > moved)
             error = host_map_region(object, to + moved, call->new_size - moved, protection, flags,
                                     object ? offset + moved : 0);

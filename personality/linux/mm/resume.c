@@ -1,8 +1,8 @@
 /* The memory of a resumed process: what its records tell of is mapped as ever; on that comes what the program had changed, from the image.
  *
  * Large pieces are mapped from the image copy-on-write and so loaded lazily, and shared with whoever else runs from it; small ones are copied,
- * which costs less than the faults. A region with mapped pieces is marked: what lies behind its pages is the image, not zeros
- * (mm_take_from_image). */
+ * which costs less than the faults. A region with mapped pieces is marked: behind its pages lies the image, so discarding them means mapping
+ * it again (host_map_again). */
 #include "personality/linux/mm/internal.h"
 #include "personality/linux/process/suspend.h"
 
@@ -14,7 +14,7 @@ static int map_records(struct mm *mm, const char **out_what)
     for (struct tree_node *node = tree_first(&mm->regions); node; node = tree_next(node)) {
         struct region *region = region_of(node);
         region->flags &= ~(uint32_t)REGION_IMAGE;
-        int error = host_map_region(region->object, region->start, region_size(region), region->protection, region->flags, region->offset);
+        int error = host_map_again(region, region->start, region->end);
         if (error < 0) {
             static char name[256];
             size_t size = region->object && region->object->ops->path ? region->object->ops->path(region->object, name, sizeof name - 1) : 0;
@@ -22,7 +22,6 @@ static int map_records(struct mm *mm, const char **out_what)
             *out_what = size ? name : "memory";
             return error;
         }
-        host_apply_sticky(region, region->start, region->end);
     }
     return 0;
 }
