@@ -253,14 +253,14 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     *confinement = (struct mon_confinement){
         .by_root = geteuid() == 0, .user = NOBODY, .group = NOBODY, .process_limit = policy->process_limit};
     struct inheritance inheritance = {.confinement = confinement, .next = BLY_FD_FIRST_FREE};
-    struct mon_start_handles handles = {0};
+    struct mon_start_handles *handles = &sandbox->start_handles;
 
     int result = prepare_servers(sandbox, error);
     if (result < 0)
         return result;
 
     /* The handles of what is inherited come first in the table; the wake pool's must follow each other. */
-    result = mon_handle_add_range(&sandbox->handles, MON_WAKE_POOL_COUNT, BLY_KIND_FILE, &handles.wake_pool);
+    result = mon_handle_add_range(&sandbox->handles, MON_WAKE_POOL_COUNT, BLY_KIND_FILE, &handles->wake_pool);
     bly_handle fixed;
     if (result == 0)
         result = mon_handle_add_range(&sandbox->handles, 4, BLY_KIND_FILE, &fixed);
@@ -268,21 +268,21 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
         result = mon_stdio_open(&sandbox->stdio, &sandbox->loop, &sandbox->handles, standard, policy->terminal, /*keep_masters=*/false);
     if (result < 0)
         return error_set_errno(error, result, "cannot prepare the standard streams");
-    handles.heap = fixed;
-    handles.bulk = fixed + 1;
-    handles.control = fixed + 2;
-    handles.watch = sandbox->files.watch >= 0 ? fixed + 3 : BLY_NO_HANDLE;
-    memcpy(handles.standard, sandbox->stdio.standard, sizeof(handles.standard));
-    handles.terminal_input = sandbox->stdio.terminal_input;
-    handles.terminal_output = sandbox->stdio.terminal_output;
-    mon_stdio_window_size(&sandbox->stdio, &handles.rows, &handles.columns);
+    handles->heap = fixed;
+    handles->bulk = fixed + 1;
+    handles->control = fixed + 2;
+    handles->watch = sandbox->files.watch >= 0 ? fixed + 3 : BLY_NO_HANDLE;
+    memcpy(handles->standard, sandbox->stdio.standard, sizeof(handles->standard));
+    handles->terminal_input = sandbox->stdio.terminal_input;
+    handles->terminal_output = sandbox->stdio.terminal_output;
+    mon_stdio_window_size(&sandbox->stdio, &handles->rows, &handles->columns);
 
     cleanup_close int image = mon_open_installed("bailey-linux", NULL, error);
     if (image < 0)
         return image;
-    cleanup_close int heap = make_segment("bailey-heap", BLY_HEAP_SIZE, 1ull << 28, error);
-    cleanup_close int bulk = heap < 0 ? -1 : make_segment("bailey-bulk", BLY_BULK_SIZE, 1ull << 28, error);
-    if (bulk < 0)
+    sandbox->heap = make_segment("bailey-heap", BLY_HEAP_SIZE, 1ull << 28, error);
+    sandbox->bulk = sandbox->heap < 0 ? -1 : make_segment("bailey-bulk", BLY_BULK_SIZE, 1ull << 28, error);
+    if (sandbox->bulk < 0)
         return error->code;
 
     int control[2], log[2];
@@ -307,24 +307,25 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
 
     for (unsigned i = 0; i < BLY_RPC_SLOT_COUNT; i++)
         move(&inheritance, sandbox->rpc.peers[i], BLY_FD_SLOT_SOCKETS + (int)i);
-    preset(&inheritance, handles.heap, BLY_FD_HEAP, BLY_KIND_FILE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
-    preset(&inheritance, handles.bulk, BLY_FD_BULK, BLY_KIND_FILE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
-    preset(&inheritance, handles.control, BLY_FD_CONTROL, BLY_KIND_SOCKET, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
+    preset(&inheritance, handles->heap, BLY_FD_HEAP, BLY_KIND_FILE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
+    preset(&inheritance, handles->bulk, BLY_FD_BULK, BLY_KIND_FILE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
+    preset(&inheritance, handles->control, BLY_FD_CONTROL, BLY_KIND_SOCKET, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
     inherit_streams(&inheritance, &sandbox->stdio);
-    if (handles.watch != BLY_NO_HANDLE) {
+    if (handles->watch != BLY_NO_HANDLE) {
         move(&inheritance, sandbox->files.watch, inheritance.next);
-        preset(&inheritance, handles.watch, inheritance.next++, BLY_KIND_PIPE, BLY_ACCESS_READ);
+        preset(&inheritance, handles->watch, inheritance.next++, BLY_KIND_PIPE, BLY_ACCESS_READ);
     }
-    inherit_wake_pool(&inheritance, handles.wake_pool);
+    inherit_wake_pool(&inheritance, handles->wake_pool);
 
+    sandbox->boot_time_ns = mon_now_ns() + (uint64_t)sandbox->clock_offset_ns;
     cleanup_close int presets = make_presets(&inheritance, error);
-    cleanup_close int start = presets < 0 ? -1 : mon_start_info_make(sandbox, &handles, error);
+    cleanup_close int start = presets < 0 ? -1 : mon_start_info_make(sandbox, handles, error);
     if (start < 0)
         return error->code;
     move(&inheritance, start, BLY_FD_START_INFO);
     move(&inheritance, sandbox->rpc.memory, BLY_FD_CHANNEL);
-    move(&inheritance, heap, BLY_FD_HEAP);
-    move(&inheritance, bulk, BLY_FD_BULK);
+    move(&inheritance, sandbox->heap, BLY_FD_HEAP);
+    move(&inheritance, sandbox->bulk, BLY_FD_BULK);
     move(&inheritance, control_peer, BLY_FD_CONTROL);
     move(&inheritance, log_peer, BLY_FD_LOG);
     move(&inheritance, presets, BLY_FD_PRESET);

@@ -47,6 +47,13 @@ struct mon_execution {
     struct mon_execution *next;
 };
 
+/* What the first picoprocess was given at its start; a resumed sandbox is given the same anew. */
+struct mon_start_handles {
+    struct bly_start_stream standard[3];
+    bly_handle terminal_input, terminal_output, control, wake_pool, heap, bulk, watch;
+    uint16_t rows, columns;
+};
+
 struct mon_sandbox {
     const struct mon_policy *policy;
     struct mon_result *result;
@@ -64,6 +71,12 @@ struct mon_sandbox {
     struct mon_cgroup cgroup;
     struct mon_confinement confinement;
     unsigned char child_stack[16384] __attribute__((aligned(16)));
+
+    struct mon_start_handles start_handles;
+    int heap, bulk;              /* the shared segments */
+    uint64_t boot_time_ns;       /* of the start information; in the sandbox's time, which is the host's and: */
+    int64_t clock_offset_ns;
+    uint32_t generation;         /* how often it was resumed */
 
     pid_t child;                 /* first picoprocess; 0 when reaped */
     int channel;                 /* our end of the control stream */
@@ -89,11 +102,6 @@ int mon_interrupt(void *context, uint32_t process, uint32_t thread);
 int mon_cpu_time(void *context, uint32_t process, uint64_t *out_ns);
 
 /* start-info.c: returns a sealed memfd, or negative errno. */
-struct mon_start_handles {
-    struct bly_start_stream standard[3];
-    bly_handle terminal_input, terminal_output, control, wake_pool, heap, bulk, watch;
-    uint16_t rows, columns;
-};
 int mon_start_info_make(const struct mon_sandbox *sandbox, const struct mon_start_handles *handles, struct error *error)
     __attribute__((warn_unused_result));
 /* processor.c: what CPUID says, and whether the instruction is slow here. Returns how many answers there are. */
