@@ -171,13 +171,16 @@ static bool is_granted(const char *path)
 
 /* ---- Nodes ---- */
 
-static int write_text(const char *path, uint32_t mode, const char *text)
+/* How often the sandbox has been resumed, for programs that must know: a file that inotify(7) can watch. */
+#define GENERATION_PATH "/run/bailey/generation"
+
+static int write_text(const char *path, unsigned flags, uint32_t mode, const char *text)
 {
     struct open_file *file;
     struct bly_iovec part = { (void *)text, strlen(text) };
     struct io_buffer from = { .vector = &part, .count = part.size != 0, .size = part.size, .kernel = true };
     int64_t position = 0, count;
-    int error = vfs_open(NULL, path, O_WRONLY | O_CREAT | O_EXCL, mode, &file);
+    int error = vfs_open(NULL, path, O_WRONLY | flags, mode, &file);
 
     if (error < 0)
         return error;
@@ -185,6 +188,23 @@ static int write_text(const char *path, uint32_t mode, const char *text)
     layer_note_generated(file->inode);
     file_unref(file);
     return count < 0 ? (int)count : 0;
+}
+
+static int make_generation(void)
+{
+    struct dentry *directory;
+    int error = make_path("/run/bailey", S_IFDIR | 0755, &directory);
+    if (error < 0)
+        return error;
+    dentry_unref(directory);
+    return write_text(GENERATION_PATH, O_CREAT | O_EXCL, 0444, "0\n");
+}
+
+void vfs_tell_generation(void)
+{
+    char text[16];
+    format(text, sizeof(text), "%u\n", start_info->generation);
+    (void)write_text(GENERATION_PATH, O_TRUNC, 0, text); /* the program may have removed it */
 }
 
 static int make_node(const struct bly_start_node *node)
@@ -223,9 +243,9 @@ static int make_node(const struct bly_start_node *node)
         error = vfs_make_node(NULL, path, S_IFLNK | 0777, 0, content);
         return error == -EEXIST ? 0 : error;
     default:
-        error = write_text(path, node->mode, content);
+        error = write_text(path, O_CREAT | O_EXCL, node->mode, content);
         if (error == -EEXIST && vfs_unlink(NULL, path) == 0)
-            error = write_text(path, node->mode, content);
+            error = write_text(path, O_CREAT | O_EXCL, node->mode, content);
         return error;
     }
 }
@@ -269,6 +289,8 @@ int vfs_mount_start(const struct bly_start_info *info)
     for (uint32_t i = 0; i < info->node_count; i++)
         if ((error = make_node(&nodes[i])) < 0)
             log_line(BLY_LOG_WARNING, "cannot make %s: error %d", text_at(nodes[i].path), -error);
+    if (!is_granted("/run") && (error = make_generation()) < 0)
+        log_line(BLY_LOG_WARNING, "cannot make %s: error %d", GENERATION_PATH, -error);
     settle_mounts(info->flags & BLY_START_READ_ONLY);
     return 0;
 }

@@ -329,6 +329,9 @@ int lx_vfs_init(void);
 /* Builds the root from the start information: layered and live mounts, nodes, /tmp, /run, /dev, /dev/shm. */
 int vfs_mount_start(const struct bly_start_info *info);
 
+/* Resume: /run/bailey/generation. */
+void vfs_tell_generation(void);
+
 /* inotify's hook (absent: weak). mask: IN_*. */
 int lx_inotify_init(void);
 void notify_event(struct inode *inode, struct dentry *dentry, uint32_t mask, uint32_t cookie, const char *name, size_t name_size) __attribute__((weak));

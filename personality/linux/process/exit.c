@@ -105,7 +105,7 @@ void process_cpu_times(struct lx_process *process, uint64_t *out_user_ns, uint64
     /* The ABI's clock does not tell user from system time; what the personality does is the program's own time here anyway. */
     if (process->host_process && process->state != PROCESS_ZOMBIE && !process->is_played &&
         bly->clock_read(BLY_CLOCK_PROCESS_CPU, process->host_process, &ns) == 0) {
-        *out_user_ns = ns;
+        *out_user_ns = process->cpu_base_ns + ns;
         *out_system_ns = 0;
         return;
     }

@@ -29,19 +29,19 @@ struct posix_timer {
     uint64_t last_overrun;       /* as timer_getoverrun tells */
     bool on_cpu_time;            /* then one of: */
     struct lx_process *cpu_process; /* referenced */
-    uint32_t cpu_thread;         /* the host's id */
+    struct lx_thread *cpu_thread; /* as long as it has the tid: thread objects are never given back */
+    int32_t cpu_tid;
 };
 
 /* ---- Time of a timer's clock ----------------------------------------------------------------------------------- */
 
 static uint64_t timer_now(struct posix_timer *timer)
 {
-    uint64_t ns = 0;
     if (timer->cpu_process)
         return process_cpu_ns(timer->cpu_process);
     if (!timer->cpu_thread)
         return lx_monotonic_ns();
-    return bly->clock_read(BLY_CLOCK_THREAD_CPU, timer->cpu_thread, &ns) < 0 ? 0 : ns; /* a thread that has ended uses no more */
+    return timer->cpu_thread->tid == timer->cpu_tid ? thread_cpu_ns(timer->cpu_thread) : 0; /* one that has ended uses no more */
 }
 
 static void arm(struct posix_timer *timer, uint64_t now)
@@ -134,7 +134,8 @@ static int take_cpu_clock(struct posix_timer *timer, int clock)
         struct lx_thread *thread = id ? thread_find(id) : lx_current();
         if (!thread || thread->process != lx_process())
             return -EINVAL;
-        timer->cpu_thread = thread->base.thread_id;
+        timer->cpu_thread = thread;
+        timer->cpu_tid = thread->tid;
         return 0;
     }
     struct lx_process *process = id ? process_find(id) : lx_process();

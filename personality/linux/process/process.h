@@ -66,6 +66,8 @@ struct lx_process {
     size_t command_line_size;
     uint64_t start_ns;
     uint64_t user_ns, system_ns, children_user_ns, children_system_ns; /* of threads and children that have ended */
+    uint64_t cpu_base_ns;             /* used before the last resume: the host counts anew */
+    uint64_t cpu_suspended_ns;        /* what will be that at the next one */
     uint64_t minor_faults, voluntary_switches, children_maxrss_kb;
     struct list timers;               /* POSIX timers; guarded by signals.lock */
     struct mutex timer_mutex;         /* one timer_* call of the process at a time */
@@ -105,6 +107,7 @@ struct lx_thread {
     struct waiter waiters[8];         /* cache for wait_begin and poll */
     uint32_t waiter_used;
     uint32_t cpu_hint;
+    uint64_t cpu_base_ns, cpu_suspended_ns; /* as those of the process */
     uint64_t start_ns;
     void *futex_waiter;
     uint32_t futex_exited;            /* its futexes have been given up: it is ending. process_table.lock */

@@ -7,9 +7,11 @@
 #include "libos/heap.h"
 #include "libos/park.h"
 #include "personality/linux/fs/hostfs.h"
+#include "personality/linux/fs/vfs.h"
 #include "personality/linux/init.h"
 #include "personality/linux/process/lifecycle.h"
 #include "personality/linux/process/suspend.h"
+#include "personality/linux/tty/tty.h"
 
 enum { WHAT_SIZE = 256 };
 
@@ -134,6 +136,11 @@ static void exchange_ids(const struct resume *state)
     list_for_each(node, &process_table()->processes) {
         struct lx_process *process = container_of(node, struct lx_process, all);
         uint32_t old_id = process->host_process;
+        process->cpu_base_ns = process->cpu_suspended_ns;
+        list_for_each(link, &process->threads) {
+            struct lx_thread *thread = container_of(link, struct lx_thread, process_node);
+            thread->cpu_base_ns = thread->cpu_suspended_ns;
+        }
         for (uint32_t i = 0; i < state->count && old_id; i++)
             if (state->picoprocesses[i].old_id == old_id)
                 process->host_process = state->picoprocesses[i].new_id;
@@ -188,5 +195,7 @@ void sandbox_resume(void)
     resume_services();
     init_report(BLY_CONTROL_RESUMED, 0, 0, NULL, 0);
     park_end();
+    vfs_tell_generation();
+    tty_tell_resumed();
     park_resume(&leader->base);
 }

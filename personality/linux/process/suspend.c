@@ -7,6 +7,7 @@
 #include "libos/abi.h"
 #include "libos/park.h"
 #include "personality/linux/init.h"
+#include "personality/linux/process/cpu_clock.h"
 #include "personality/linux/process/lifecycle.h"
 
 #define NAP_NS 50000u
@@ -66,6 +67,19 @@ static int all_come_to_rest(uint64_t patience_ns, char *what, size_t what_size)
     }
 }
 
+static void note_cpu_times(void)
+{
+    scoped_lock(&process_table()->lock);
+    list_for_each(node, &process_table()->processes) {
+        struct lx_process *process = container_of(node, struct lx_process, all);
+        process->cpu_suspended_ns = process_cpu_ns(process);
+        list_for_each(link, &process->threads) {
+            struct lx_thread *thread = container_of(link, struct lx_thread, process_node);
+            thread->cpu_suspended_ns = thread_cpu_ns(thread);
+        }
+    }
+}
+
 static int list_picoprocesses(uint32_t *ids, size_t room)
 {
     size_t count = 0;
@@ -89,6 +103,8 @@ int sandbox_quiesce(uint64_t patience_ns, uint32_t *ids, size_t room, char *what
     int result = all_come_to_rest(patience_ns, what, what_size);
     if (result == 0 && (result = list_picoprocesses(ids, room)) < 0)
         format(what, what_size, "it has too many processes");
+    if (result >= 0)
+        note_cpu_times();
     if (result < 0)
         park_end();
     return result;

@@ -29,7 +29,7 @@ uint64_t thread_cpu_ns(struct lx_thread *thread)
     uint64_t ns = 0;
     if (!thread->base.thread_id || bly->clock_read(BLY_CLOCK_THREAD_CPU, thread->base.thread_id, &ns) < 0)
         return 0;
-    return ns;
+    return thread->cpu_base_ns + ns;
 }
 
 uint64_t process_cpu_ns(struct lx_process *process)

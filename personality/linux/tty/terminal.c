@@ -138,6 +138,17 @@ void tty_window_set(struct tty *tty, const struct tty_winsize *size)
     tty_unlock(tty);
 }
 
+/* What is on the user's screen is not what the program has drawn: it is told as if the window had changed. */
+void tty_tell_resumed(void)
+{
+    struct tty *tty = tty_roots()->main;
+    if (!tty)
+        return;
+    tty_lock(tty);
+    tty_signal(tty, SIGWINCH);
+    tty_unlock(tty);
+}
+
 /* As if the user typed Ctrl-D again and again. */
 void tty_end_input(struct tty *tty)
 {

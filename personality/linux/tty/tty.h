@@ -21,6 +21,8 @@ struct open_file *tty_open_this(struct tty *tty, unsigned flags);
 _Noreturn void lx_tty_pump(void *argument);
 /* BLY_CONTROL_WINDOW_SIZE. Terminal 0 is the main one. */
 void lx_tty_window_size(uint32_t terminal, uint16_t rows, uint16_t columns);
+/* Resume: the program in the foreground of the sandbox's terminal draws its screen anew. */
+void tty_tell_resumed(void);
 int lx_tty_init(void);
 /* Populates /dev; after vfs_mount_start. */
 int lx_dev_init(void);
