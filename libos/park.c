@@ -35,6 +35,32 @@ void park_end(void)
     bly->wake_address((uint32_t *)&libos_shared()->quiesce, 0x7fffffff);
 }
 
+void park_clone(uint32_t count)
+{
+    struct libos_shared *shared = libos_shared();
+    uint32_t done;
+
+    shared->cloned = 0;
+    __atomic_add_fetch(&shared->quiesce, 1, __ATOMIC_SEQ_CST);
+    bly->wake_address((uint32_t *)&shared->quiesce, 0x7fffffff);
+    while ((done = shared->cloned) < count)
+        (void)bly->wait_address((uint32_t *)&shared->cloned, done, BLY_FOREVER);
+}
+
+static void clone_here(struct thread *thread)
+{
+    struct libos_shared *shared = libos_shared();
+    uint32_t id = 0, never = 0;
+
+    thread->clone_asked = 0;
+    int result = bly->process_clone(0, &id);
+    while (result == 0) /* the clone: its memory is all that matters */
+        (void)bly->wait_address(&never, 0, BLY_FOREVER);
+    thread->clone_id = result < 0 ? 0 : id;
+    shared->cloned++;
+    bly->wake_address((uint32_t *)&shared->cloned, 1);
+}
+
 bool park_failed(void)
 {
     return libos_shared()->park_failed;
@@ -114,9 +140,12 @@ void park_slowly(void)
     }
     thread->state = THREAD_PARKED;
     block = thread_block(); /* perhaps of another picoprocess */
-    while (__atomic_load_n(&shared->quiesce, __ATOMIC_SEQ_CST)) {
+    for (uint32_t asked; (asked = __atomic_load_n(&shared->quiesce, __ATOMIC_SEQ_CST));) {
         block->interrupt_pending = 0;
-        (void)bly->wait_address((uint32_t *)&shared->quiesce, 1, BLY_FOREVER);
+        if (thread->clone_asked)
+            clone_here(thread);
+        else
+            (void)bly->wait_address((uint32_t *)&shared->quiesce, asked, BLY_FOREVER);
     }
     struct parked *parked = thread->parked;
     thread->parked = NULL;

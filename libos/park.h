@@ -26,6 +26,9 @@ void park_begin(void);
 void park_kick(struct thread *thread);
 /* A thread could not: there was no memory for its copy. */
 bool park_failed(void);
+/* While all are parked: every thread whose clone_asked is set (one of each picoprocess) makes a copy-on-write clone of its picoprocess, which does nothing but
+ * keep its memory as it is now, until it is killed. Returns when `count` of them have. */
+void park_clone(uint32_t count);
 /* Lets all go on. */
 void park_end(void);
 

@@ -135,7 +135,8 @@ enum bly_control_kind {
     BLY_CONTROL_EXECUTE,     /* a further program: `size` bytes of payload follow in the same record: struct bly_control_execute */
     BLY_CONTROL_STOP,        /* end every program: SIGTERM to all, then (after value ms) SIGKILL */
     BLY_CONTROL_TRACE,       /* value: new trace flags (BLY_START_TRACE_*) */
-    BLY_CONTROL_QUIESCE,     /* park every thread within `value` ms: answered with BLY_CONTROL_QUIESCED. From then on nothing changes until THAW */
+    BLY_CONTROL_QUIESCE,     /* park every thread within `value` ms: answered with BLY_CONTROL_QUIESCED. From then on nothing changes until THAW.
+                              * flags: enum bly_quiesce_flags */
     BLY_CONTROL_THAW,        /* go on. Not answered */
     BLY_CONTROL_LIST,        /* list the guest's processes: answered with BLY_CONTROL_LISTING records */
     /* from the sandbox to the monitor */
@@ -144,10 +145,14 @@ enum bly_control_kind {
     BLY_CONTROL_FAILED,       /* token, value: negative errno; text follows: why the program could not be started */
     BLY_CONTROL_LISTING,      /* text follows: one process a line; value 0 ends the list */
     BLY_CONTROL_REFUSED,      /* value: negative errno; text follows: the path that was not to be written */
-    BLY_CONTROL_QUIESCED,     /* value 0: uint32_t[] follows, the ids of the picoprocesses that hold private memory (never the first one). Else a
+    BLY_CONTROL_QUIESCED,     /* value 0: uint32_t[] follows, the ids of the picoprocesses that hold private memory (never the first one); with
+                               * BLY_QUIESCE_CLONE as many ids again: of their clones, 0 where one could not be made. Else a
                                * negative errno; text follows: what does not come to rest. Then everything goes on */
     BLY_CONTROL_RESUMED,      /* the resumed sandbox runs: value 0; or a negative errno; text follows: what could not be made again */
     BLY_CONTROL_PANIC         /* text follows: the personality cannot go on */
+};
+enum bly_quiesce_flags {
+    BLY_QUIESCE_CLONE = 1 /* each picoprocess with private memory is cloned, copy-on-write. The clones do nothing; the monitor kills them */
 };
 #define BLY_CONTROL_MAX 65536
 struct bly_control {
@@ -156,7 +161,7 @@ struct bly_control {
     int32_t value;
     uint16_t rows, columns;
     uint32_t size;   /* bytes that follow */
-    uint32_t reserved;
+    uint32_t flags;
 };
 /* Payload of EXECUTE; offsets are from the start of this struct. */
 struct bly_control_execute {

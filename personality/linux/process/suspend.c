@@ -95,19 +95,46 @@ static int list_picoprocesses(uint32_t *ids, size_t room)
     return (int)count;
 }
 
-int sandbox_quiesce(uint64_t patience_ns, uint32_t *ids, size_t room, char *what, size_t what_size)
+/* A parked thread of the picoprocess. */
+static struct lx_thread *thread_in(uint32_t host_process)
+{
+    list_for_each(node, &process_table()->processes) {
+        struct lx_process *process = container_of(node, struct lx_process, all);
+        list_for_each(link, &process->threads) {
+            struct lx_thread *thread = container_of(link, struct lx_thread, process_node);
+            if (process->host_process == host_process && thread->base.state == THREAD_PARKED)
+                return thread;
+        }
+    }
+    return NULL;
+}
+
+static void clone_all(const uint32_t *ids, uint32_t *clones, int count)
+{
+    for (int i = 0; i < count; i++)
+        thread_in(ids[i])->base.clone_asked = 1;
+    park_clone((uint32_t)count);
+    for (int i = 0; i < count; i++)
+        clones[i] = thread_in(ids[i])->base.clone_id;
+}
+
+int sandbox_quiesce(uint64_t patience_ns, bool clone, uint32_t *ids, size_t room, char *what, size_t what_size)
 {
     struct vector_layout layout = signal_vector_layout();
     park_set_vector_layout(layout.features, layout.size);
     park_begin();
     int result = all_come_to_rest(patience_ns, what, what_size);
-    if (result == 0 && (result = list_picoprocesses(ids, room)) < 0)
+    if (result == 0 && (result = list_picoprocesses(ids, clone ? room / 2 : room)) < 0)
         format(what, what_size, "it has too many processes");
-    if (result >= 0)
-        note_cpu_times();
-    if (result < 0)
+    if (result < 0) {
         park_end();
-    return result;
+        return result;
+    }
+    note_cpu_times();
+    if (!clone)
+        return result;
+    clone_all(ids, ids + result, result);
+    return 2 * result;
 }
 
 void sandbox_thaw(void)
