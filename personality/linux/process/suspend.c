@@ -111,11 +111,18 @@ static struct lx_thread *thread_in(uint32_t host_process)
 
 static void clone_all(const uint32_t *ids, uint32_t *clones, int count)
 {
-    for (int i = 0; i < count; i++)
-        thread_in(ids[i])->base.clone_asked = 1;
-    park_clone((uint32_t)count);
-    for (int i = 0; i < count; i++)
-        clones[i] = thread_in(ids[i])->base.clone_id;
+    uint32_t asked = 0;
+    for (int i = 0; i < count; i++) {
+        struct lx_thread *thread = thread_in(ids[i]);
+        if (thread)
+            thread->base.clone_asked = 1;
+        asked += thread != NULL;
+    }
+    park_clone(asked);
+    for (int i = 0; i < count; i++) {
+        const struct lx_thread *thread = thread_in(ids[i]);
+        clones[i] = thread ? thread->base.clone_id : 0;
+    }
 }
 
 int sandbox_quiesce(uint64_t patience_ns, bool clone, uint32_t *ids, size_t room, char *what, size_t what_size)
