@@ -2,6 +2,8 @@
  * rises each time it gets there, and is never 0, so that no handle is BLY_NO_HANDLE. */
 #include "monitor/handles.h"
 
+#include <bailey/rpc.h>
+
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -72,6 +74,31 @@ static int take_free(struct mon_handles *handles, uint32_t *out_index)
     return 0;
 }
 
+static void append_free(struct mon_handles *handles, uint32_t index)
+{
+    handles->entries[index].next_free = NONE;
+    if (handles->free_last == NONE)
+        handles->free_first = index;
+    else
+        handles->entries[handles->free_last].next_free = index;
+    handles->free_last = index;
+}
+
+/* Out of the middle of the free queue. */
+static void remove_free(struct mon_handles *handles, uint32_t index)
+{
+    uint32_t before = NONE;
+    for (uint32_t i = handles->free_first; i != index; i = handles->entries[i].next_free)
+        before = i;
+    uint32_t after = handles->entries[index].next_free;
+    if (before == NONE)
+        handles->free_first = after;
+    else
+        handles->entries[before].next_free = after;
+    if (after == NONE)
+        handles->free_last = before;
+}
+
 /* Caller holds the lock. Returns the descriptor that the caller must close after unlocking, or -1. */
 static int release(struct mon_handles *handles, struct mon_handle *entry)
 {
@@ -79,12 +106,7 @@ static int release(struct mon_handles *handles, struct mon_handle *entry)
     uint32_t index = (uint32_t)(entry - handles->entries);
     entry->descriptor = -1;
     entry->generation = entry->generation == GENERATION_MASK ? 1 : entry->generation + 1;
-    entry->next_free = NONE;
-    if (handles->free_last == NONE)
-        handles->free_first = index;
-    else
-        handles->entries[handles->free_last].next_free = index;
-    handles->free_last = index;
+    append_free(handles, index);
     return descriptor;
 }
 
@@ -107,6 +129,42 @@ int mon_handle_add(struct mon_handles *handles, int descriptor, unsigned kind, u
     if (result == 0) {
         fill(&handles->entries[index], descriptor, kind, access, mount);
         *out_handle = handle_of(handles, index);
+    }
+    pthread_mutex_unlock(&handles->lock);
+    return result;
+}
+
+/* Caller holds the lock. */
+static int take_this(struct mon_handles *handles, uint32_t index)
+{
+    if (index < handles->count) {
+        if (handles->entries[index].open || handles->entries[index].users)
+            return -EEXIST;
+        remove_free(handles, index);
+        return 0;
+    }
+    if (index >= handles->limit)
+        return -EMFILE;
+    for (;;) {
+        uint32_t next;
+        int result = take_new(handles, &next);
+        if (result < 0 || next == index)
+            return result;
+        handles->entries[next].descriptor = -1;
+        append_free(handles, next);
+    }
+}
+
+int mon_handle_place(struct mon_handles *handles, bly_handle handle, int descriptor, unsigned kind, unsigned access, uint32_t mount)
+{
+    uint32_t index = handle & INDEX_MASK;
+    if (handle >> INDEX_BITS == 0 || index >= BLY_LOCAL_HANDLE_FIRST)
+        return -EINVAL;
+    pthread_mutex_lock(&handles->lock);
+    int result = take_this(handles, index);
+    if (result == 0) {
+        handles->entries[index].generation = (uint16_t)(handle >> INDEX_BITS);
+        fill(&handles->entries[index], descriptor, kind, access, mount);
     }
     pthread_mutex_unlock(&handles->lock);
     return result;

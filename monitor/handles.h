@@ -33,6 +33,10 @@ void mon_handles_destroy(struct mon_handles *handles);
 /* A new handle. Takes over `descriptor` (which may be -1) on success only. -EMFILE at the limit, -ENOMEM. */
 int mon_handle_add(struct mon_handles *handles, int descriptor, unsigned kind, unsigned access, uint32_t mount,
                    bly_handle *out_handle) __attribute__((warn_unused_result));
+/* An entry of this very number, as it was before a suspension; takes over `descriptor` on success only. The free ones below it
+ * are free to be taken. -EINVAL: no handle has this number; -EEXIST: it is taken; -EMFILE, -ENOMEM. */
+int mon_handle_place(struct mon_handles *handles, bly_handle handle, int descriptor, unsigned kind, unsigned access, uint32_t mount)
+    __attribute__((warn_unused_result));
 /* Consecutive handles without a master, on a fresh table only. */
 int mon_handle_add_range(struct mon_handles *handles, uint32_t count, unsigned kind, bly_handle *out_first)
     __attribute__((warn_unused_result));

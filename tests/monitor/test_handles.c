@@ -1,6 +1,7 @@
 /* A handle reaches what it was issued for or nothing; a master in use outlives its closing. */
 #include "support.h"
 
+#include <bailey/rpc.h>
 #include <monitor/handles.h>
 #include <pthread.h>
 
@@ -37,6 +38,38 @@ static void stale_and_invented_handles_are_refused(void **state)
     assert_int_equal(mon_handle_get(&handles, second ^ 1u << 20, &entry), -EBADF);
     assert_int_equal(mon_handle_get(&handles, second + 1, &entry), -EBADF);
     assert_int_equal(mon_handle_get(&handles, UINT32_MAX, &entry), -EBADF);
+    mon_handles_destroy(&handles);
+}
+
+static void a_handle_can_be_placed_where_it_was(void **state)
+{
+    struct mon_handles handles;
+    struct mon_handle entry;
+    bly_handle added, other;
+    mon_handles_init(&handles, 16);
+    assert_int_equal(mon_handle_place(&handles, 3u << 20 | 2, -1, BLY_KIND_FILE, BLY_ACCESS_READ, MON_NO_MOUNT), 0);
+    assert_int_equal(mon_handle_place(&handles, 7u << 20 | 9, new_descriptor(), BLY_KIND_FILE, BLY_ACCESS_READ, 5), 0);
+    assert_int_equal(mon_handle_get(&handles, 7u << 20 | 9, &entry), 0);
+    assert_int_equal(entry.mount, 5);
+    mon_handle_put(&handles, 7u << 20 | 9);
+    assert_int_equal(mon_handle_place(&handles, 4u << 20 | 9, -1, BLY_KIND_FILE, 0, 0), -EEXIST);
+    assert_int_equal(mon_handle_place(&handles, 5, -1, BLY_KIND_FILE, 0, 0), -EINVAL);
+    assert_int_equal(mon_handle_place(&handles, 1u << 20 | 16, -1, BLY_KIND_FILE, 0, 0), -EMFILE);
+    assert_int_equal(mon_handle_place(&handles, 1u << 20 | BLY_LOCAL_HANDLE_FIRST, -1, BLY_KIND_FILE, 0, 0), -EINVAL);
+    /* Out of the queue of free ones: its first, its last, one amid. */
+    assert_int_equal(mon_handle_place(&handles, 1u << 20 | 0, -1, BLY_KIND_FILE, 0, 0), 0);
+    assert_int_equal(mon_handle_place(&handles, 1u << 20 | 5, -1, BLY_KIND_FILE, 0, 0), 0);
+    assert_int_equal(mon_handle_place(&handles, 1u << 20 | 8, -1, BLY_KIND_FILE, 0, 0), 0);
+    /* What is left is given once, and then what comes after. */
+    static const uint32_t left[] = {1, 3, 4, 6, 7, 10, 11};
+    for (size_t i = 0; i < sizeof(left) / sizeof(left[0]); i++) {
+        assert_int_equal(mon_handle_add(&handles, -1, BLY_KIND_FILE, 0, 0, &added), 0);
+        assert_int_equal(added & 0xfffff, left[i]);
+    }
+    /* A placed one is closed as any other, and its successor has another number. */
+    assert_int_equal(mon_handle_close(&handles, 3u << 20 | 2), 0);
+    assert_int_equal(mon_handle_add(&handles, -1, BLY_KIND_FILE, 0, 0, &other), 0);
+    assert_int_equal(other, 4u << 20 | 2);
     mon_handles_destroy(&handles);
 }
 
@@ -115,6 +148,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stale_and_invented_handles_are_refused),
+        cmocka_unit_test(a_handle_can_be_placed_where_it_was),
         cmocka_unit_test(a_master_in_use_stays_open_until_it_is_put_back),
         cmocka_unit_test(the_limit_holds_and_generations_last),
         cmocka_unit_test(threads_lose_no_descriptor),
