@@ -16,12 +16,6 @@
 enum { NOT_FOUND_STATUS = 127, NOT_EXECUTABLE_STATUS = 126 };
 #define END_GRACE_NS 1000000000ull
 
-/* Absent where the subsystem is not linked in. */
-_Noreturn void lx_timer_thread(void) __attribute__((weak));
-_Noreturn void lx_tty_pump(void *argument) __attribute__((weak));
-struct open_file *tty_open_terminal(unsigned flags) __attribute__((weak));
-int tty_make_controlling_terminal(struct open_file *file) __attribute__((weak));
-
 void init_report(uint32_t kind, uint32_t token, int32_t value, const char *text, size_t size)
 {
     struct bly_control record = {.kind = kind, .token = token, .value = value, .size = (uint32_t)size};
@@ -128,7 +122,7 @@ static size_t start_services(size_t first)
         const char *name;
         void (*function)(void *argument);
     } services[SERVICE_COUNT] = {{"control", control_thread}, {"timers", timer_service}, {"terminal", lx_tty_pump}};
-    const bool wanted[SERVICE_COUNT] = {true, lx_timer_thread, lx_tty_pump && (start_info->flags & BLY_START_TERMINAL)};
+    const bool wanted[SERVICE_COUNT] = {true, true, start_info->flags & BLY_START_TERMINAL};
 
     for (size_t i = first; i < SERVICE_COUNT; i++) {
         int error = wanted[i] ? init_start_thread(services[i].name, services[i].function, NULL) : 0;
@@ -189,13 +183,13 @@ static int open_standard_streams(const struct program_request *request)
         struct open_file *file;
         if (request->tty)
             file = tty_open_this(request->tty, O_RDWR);
-        else if (request->terminal && tty_open_terminal)
+        else if (request->terminal)
             file = tty_open_terminal(O_RDWR);
         else
             file = lx_standard_stream(&request->standard[fd]);
         if (!file)
             return -EIO;
-        if (request->terminal && fd == 0 && tty_make_controlling_terminal && tty_make_controlling_terminal(file) < 0)
+        if (request->terminal && fd == 0 && tty_make_controlling_terminal(file) < 0)
             log_line(BLY_LOG_WARNING, "the terminal could not be made the controlling one");
         int installed = fd_install(file, fd, /*close_on_exec=*/false);
         if (installed != fd) {

@@ -4,6 +4,7 @@
 #include "libos/abi.h"
 #include "libos/park.h"
 #include "personality/linux/entry.h"
+#include "personality/linux/fs/vfs.h"
 #include "personality/linux/init.h"
 #include "personality/linux/process/cpuid.h"
 #include "personality/linux/process/process.h"
@@ -14,13 +15,12 @@ const struct bly_start_info *start_info;
 struct lx_local lx_local;
 struct lx_kernel *lx_kernel;
 
-/* Subsystems, in the order in which they begin. One that is not linked in is skipped. */
+/* Subsystems, in the order in which they begin. */
 #define SUBSYSTEMS_BEFORE_ROOT(X) X(process) X(mm) X(patch) X(futex) X(timer) X(vfs) X(host_watch) X(pipe) X(wake) X(epoll) X(tty)
 #define SUBSYSTEMS_WITH_ROOT(X) X(dev) X(net) X(ipc) X(inotify) X(proc) X(sysfs)
-#define DECLARE(name) int lx_##name##_init(void) __attribute__((weak));
+#define DECLARE(name) int lx_##name##_init(void);
 SUBSYSTEMS_BEFORE_ROOT(DECLARE)
 SUBSYSTEMS_WITH_ROOT(DECLARE)
-int vfs_mount_start(const struct bly_start_info *info) __attribute__((weak));
 
 struct subsystem { const char *name; int (*init)(void); };
 #define ENTRY(name) {#name, lx_##name##_init},
@@ -30,7 +30,7 @@ static const struct subsystem with_root[] = {SUBSYSTEMS_WITH_ROOT(ENTRY)};
 static void begin_subsystems(const struct subsystem *list, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        int error = list[i].init ? list[i].init() : 0;
+        int error = list[i].init();
         if (error < 0)
             panic("%s could not begin: error %d", list[i].name, -error);
     }
@@ -72,7 +72,7 @@ static void start(uint64_t argument)
         sandbox_resume();
     make_kernel();
     begin_subsystems(before_root, sizeof before_root / sizeof *before_root);
-    int error = vfs_mount_start ? vfs_mount_start(start_info) : 0;
+    int error = vfs_mount_start(start_info);
     if (error < 0)
         panic("the root could not be mounted: error %d", -error);
     begin_subsystems(with_root, sizeof with_root / sizeof *with_root);

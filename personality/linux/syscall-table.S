@@ -1,5 +1,5 @@
 /* The table of system calls: the address of lx_sys_NAME, or 0 where nobody defines it (weak). */
-    .section .rodata
+    .section .rodata.first, "a", @progbits
     .balign 64
     .globl lx_syscall_table, lx_syscall_table_end
     .hidden lx_syscall_table, lx_syscall_table_end

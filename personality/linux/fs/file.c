@@ -133,8 +133,6 @@ struct open_file *file_create_anonymous(const struct file_ops *ops, void *object
     return file;
 }
 
-void __attribute__((weak)) epoll_file_closed(struct open_file *file);
-
 void file_unref(struct open_file *file)
 {
     if (!file || --file->references)
@@ -143,7 +141,7 @@ void file_unref(struct open_file *file)
         epoll_file_closed(file);
     if (file->internal & FILE_HAS_LOCKS)
         locks_file_closed(file);
-    if (notify_event && !(file->flags & O_PATH) && !(file->dentry->flags & DENTRY_ANONYMOUS))
+    if (!(file->flags & O_PATH) && !(file->dentry->flags & DENTRY_ANONYMOUS))
         notify_event(file->inode, file->dentry, file_can_write(file) ? 0x8 /* IN_CLOSE_WRITE */ : 0x10 /* IN_CLOSE_NOWRITE */, 0, NULL, 0);
     if (file->ops->close)
         file->ops->close(file);

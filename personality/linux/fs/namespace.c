@@ -10,9 +10,8 @@
 
 static void notify(struct inode *directory, uint32_t mask, uint32_t cookie, struct dentry *child)
 {
-    if (notify_event)
-        notify_event(directory, NULL, mask | (child->inode && inode_is_directory(child->inode) ? 0x40000000u /* IN_ISDIR */ : 0), cookie,
-                     child->name, child->name_size);
+    notify_event(directory, NULL, mask | (child->inode && inode_is_directory(child->inode) ? 0x40000000u /* IN_ISDIR */ : 0), cookie,
+                 child->name, child->name_size);
 }
 
 unsigned process_umask(void)
@@ -105,8 +104,7 @@ int vfs_link(struct dentry *source, bool source_is_unnamed, struct dentry *base,
             return error;
         dentry_instantiate(child, inode);
     }
-    if (notify_event)
-        notify_event(inode, source, 0x4 /* IN_ATTRIB */, 0, NULL, 0);
+    notify_event(inode, source, 0x4 /* IN_ATTRIB */, 0, NULL, 0);
     notify(parent->inode, 0x100 /* IN_CREATE */, 0, child);
     return 0;
 }
@@ -168,8 +166,6 @@ static int remove_child(struct dentry *parent, struct dentry *child, bool as_dir
 
 static void notify_removed(struct dentry *parent, struct dentry *child)
 {
-    if (!notify_event)
-        return;
     notify(parent->inode, 0x200 /* IN_DELETE */, 0, child);
     if (child->inode->link_count)
         notify_event(child->inode, child, 0x4 /* IN_ATTRIB */, 0, NULL, 0);
@@ -376,8 +372,6 @@ static int rename_locked(struct dentry *from, struct dentry *source, struct dent
 
 static void notify_renamed(struct dentry *from, struct dentry *to, struct dentry *source, struct dentry *target, const struct parent_lookup *old_at)
 {
-    if (!notify_event)
-        return;
     uint32_t cookie = __atomic_add_fetch(&vfs()->rename_cookie, 1, __ATOMIC_RELAXED);
     uint32_t folder = inode_is_directory(source->inode) ? 0x40000000u : 0;
     notify_event(from->inode, NULL, 0x40 /* IN_MOVED_FROM */ | folder, cookie, old_at->name, old_at->name_size);
@@ -451,7 +445,7 @@ int vfs_set_attributes(struct dentry *dentry, const struct attribute_change *cha
             inode->modify_ns = change->modify_ns;
         inode->change_ns = now;
     }
-    if (notify_event && !(dentry->flags & DENTRY_ANONYMOUS))
+    if (!(dentry->flags & DENTRY_ANONYMOUS))
         notify_event(inode, dentry, 0x4 /* IN_ATTRIB */, 0, NULL, 0);
     return 0;
 }

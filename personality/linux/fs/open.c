@@ -7,10 +7,6 @@
 #include <linux/capability.h>
 #include <linux/mount.h>
 
-int __attribute__((weak)) fifo_open(struct inode *inode, struct dentry *dentry, unsigned flags, struct open_file **out_file);
-const struct file_ops *__attribute__((weak)) device_ops(unsigned major, unsigned minor);
-int __attribute__((weak)) device_open(unsigned major, unsigned minor, struct inode *inode, struct dentry *dentry, unsigned flags, struct open_file **out_file);
-
 /* What only open(2) itself looks at is not shown by F_GETFL. */
 #define OPEN_ONLY_FLAGS ((unsigned)(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC))
 
@@ -97,12 +93,12 @@ static int open_device(struct dentry *dentry, struct inode *inode, unsigned flag
         return -EACCES;
     if (S_ISBLK(inode->mode))
         return -ENXIO;
-    const struct file_ops *ops = device_ops ? device_ops(major, minor) : NULL;
+    const struct file_ops *ops = device_ops(major, minor);
     if (ops) {
         *out_file = file_create(ops, dentry, inode, flags & ~OPEN_ONLY_FLAGS);
         return *out_file ? 0 : -ENOMEM;
     }
-    return device_open ? device_open(major, minor, inode, dentry, flags & ~(OPEN_ONLY_FLAGS & ~O_NOCTTY), out_file) : -ENXIO;
+    return device_open(major, minor, inode, dentry, flags & ~(OPEN_ONLY_FLAGS & ~O_NOCTTY), out_file);
 }
 
 /* `created`: it was made by this very call, so that its mode does not matter. */
@@ -142,7 +138,7 @@ static int open_found(struct dentry *dentry, unsigned flags, bool created, void 
         return -EPERM;
     switch (type) {
     case S_IFIFO:
-        return fifo_open ? fifo_open(inode, dentry, flags & ~OPEN_ONLY_FLAGS, out_file) : -ENXIO;
+        return fifo_open(inode, dentry, flags & ~OPEN_ONLY_FLAGS, out_file);
     case S_IFCHR:
     case S_IFBLK:
         return open_device(dentry, inode, flags, out_file);
@@ -153,7 +149,7 @@ static int open_found(struct dentry *dentry, unsigned flags, bool created, void 
 
 static void notify_opened(struct open_file *file, bool created)
 {
-    if (!notify_event || (file->flags & O_PATH))
+    if (file->flags & O_PATH)
         return;
     if (created)
         notify_event(file->dentry->parent->inode, NULL, 0x100 /* IN_CREATE */, 0, file->dentry->name, file->dentry->name_size);

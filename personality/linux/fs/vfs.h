@@ -332,9 +332,9 @@ int vfs_mount_start(const struct bly_start_info *info);
 /* Resume: /run/bailey/generation. */
 void vfs_tell_generation(void);
 
-/* inotify's hook (absent: weak). mask: IN_*. */
+/* inotify's hook. mask: IN_*. */
 int lx_inotify_init(void);
-void notify_event(struct inode *inode, struct dentry *dentry, uint32_t mask, uint32_t cookie, const char *name, size_t name_size) __attribute__((weak));
+void notify_event(struct inode *inode, struct dentry *dentry, uint32_t mask, uint32_t cookie, const char *name, size_t name_size);
 
 #include "personality/linux/process/process.h"
 static inline struct vfs *vfs(void) { return lx_kernel->vfs; }

@@ -49,8 +49,7 @@ int64_t mm_access_process(struct lx_process *process, uint64_t address, void *bu
     if (process->mm == lx_process()->mm)
         return (int64_t)(write ? guest_write_some((void *)address, buffer, size)
                                : guest_read_some(buffer, (void *)address, size));
-    return process_access_memory ? process_access_memory(process, address, buffer, size, write)
-                                 : -EPERM;
+    return -EPERM;
 }
 
 /* May the caller look into `process`? ptrace(2), "Ptrace access mode checking". */

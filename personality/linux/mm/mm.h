@@ -109,9 +109,8 @@ struct mm_statistics { uint64_t total, resident, shared, text, data, stack, lock
 void mm_statistics(struct mm *mm, struct mm_statistics *out_statistics);
 
 /* Bytes of any process's memory to or from the personality's `buffer`: how many were moved, or negative errno. The process is
- * referenced by the caller, who has checked that it may. process_access_memory (absent: weak) reaches other picoprocesses. */
+ * referenced by the caller, who has checked that it may. Memory of other picoprocesses is out of reach: -EPERM. */
 int64_t mm_access_process(struct lx_process *process, uint64_t address, void *buffer, size_t size, bool write);
-int64_t process_access_memory(struct lx_process *process, uint64_t address, void *buffer, size_t size, bool write) __attribute__((weak));
 
 /* Key under which a futex word is known. */
 struct futex_key { uint64_t object; uint64_t offset; };

@@ -1,6 +1,7 @@
 /* Opening, closing and duplicating descriptors, fcntl(2), ioctl(2), flock(2). */
 #include "personality/linux/fs/internal.h"
 #include "personality/linux/fs/locks.h"
+#include "personality/linux/mm/memfd.h"
 #include "personality/linux/process/process.h"
 #include <asm/ioctls.h>
 #include <asm/resource.h>
@@ -10,9 +11,6 @@
 #ifndef F_DUPFD_QUERY
 #define F_DUPFD_QUERY (F_LINUX_SPECIFIC_BASE + 3) /* since Linux 6.10 */
 #endif
-
-long __attribute__((weak)) pipe_fcntl(struct open_file *file, unsigned command, uint64_t argument);
-long __attribute__((weak)) memfd_fcntl(struct open_file *file, unsigned command, uint64_t argument);
 
 /* ---- Opening ---- */
 
@@ -305,10 +303,10 @@ LX_SYSCALL(fcntl, int fd, unsigned command, uint64_t argument)
         return -EINVAL;
     case F_SETPIPE_SZ:
     case F_GETPIPE_SZ:
-        return pipe_fcntl ? pipe_fcntl(file, command, argument) : -EBADF;
+        return pipe_fcntl(file, command, argument);
     case F_ADD_SEALS:
     case F_GET_SEALS:
-        return memfd_fcntl ? memfd_fcntl(file, command, argument) : -EINVAL;
+        return memfd_fcntl(file, command, argument);
     case F_GET_RW_HINT:
     case F_SET_RW_HINT:
         return S_ISREG(file->inode->mode) && command == F_GET_RW_HINT ? (guest_zero((void *)argument, 8) < 0 ? -EFAULT : 0) : -EINVAL;

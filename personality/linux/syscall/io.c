@@ -59,7 +59,7 @@ static int64_t transfer(struct open_file *file, struct io_buffer *buffer, int64_
 
 static void notify(struct open_file *file, int64_t result, enum direction direction)
 {
-    if (result > 0 && notify_event && (file->inode->watches || file->dentry->parent->inode->watches) && !(file->dentry->flags & DENTRY_ANONYMOUS))
+    if (result > 0 && (file->inode->watches || file->dentry->parent->inode->watches) && !(file->dentry->flags & DENTRY_ANONYMOUS))
         notify_event(file->inode, file->dentry, direction == READ ? 0x1 /* IN_ACCESS */ : 0x2 /* IN_MODIFY */, 0, NULL, 0);
 }
 
@@ -233,7 +233,7 @@ LX_SYSCALL(truncate, const char *path, int64_t size)
         return error;
     error = vfs_truncate(inode, (uint64_t)size);
     inode_put_write(inode);
-    if (error == 0 && notify_event)
+    if (error == 0)
         notify_event(inode, dentry, 0x2 /* IN_MODIFY */, 0, NULL, 0);
     return error;
 }

@@ -539,7 +539,7 @@ static long read_directory(int fd, void *guest, unsigned size, bool legacy)
     if (!guest_range_valid(guest, size))
         return -EFAULT;
     int64_t result = legacy ? directory_read(file, &to, true) : file->ops->enumerate(file, &to);
-    if (result > 0 && notify_event && file->inode->watches)
+    if (result > 0 && file->inode->watches)
         notify_event(file->inode, file->dentry, 0x1 /* IN_ACCESS */ | 0x40000000, 0, NULL, 0);
     return result;
 }
