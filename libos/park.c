@@ -130,7 +130,9 @@ void park_slowly(void)
     struct thread *thread = block->personality_thread;
     struct libos_shared *shared = libos_shared();
 
-    if (!thread || !thread->may_park || thread->lock_depth)
+    /* On the signal stack, in a fault of a copy to the program: it goes on when that is cured. */
+    bool on_kernel_stack = (uint64_t)__builtin_frame_address(0) < block->kernel_stack_top;
+    if (!thread || !thread->may_park || thread->lock_depth || !on_kernel_stack)
         return;
     uint32_t state = thread->state;
     int result = park_switch(thread);

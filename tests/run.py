@@ -13,6 +13,7 @@ Run by root, Bailey is run as an ordinary user (65534) except in `behaviour` tes
 import argparse
 import os
 import pathlib
+import random
 import shutil
 import subprocess
 import sys
@@ -70,10 +71,13 @@ def tail(data, lines=3):
 
 
 class Suite:
-    def __init__(self, build, results, pattern, without):
+    def __init__(self, build, results, pattern, without, seed):
         self.build, self.results, self.pattern = build.resolve(), results, pattern
         self.lesser_host = [str(self.build / "tests" / "monitor" / f"no-{wall}") for wall in without]
         self.bailey = str(self.build / "bailey")
+        self.inside = self.lesser_host + [self.bailey]
+        if seed is not None:
+            self.inside = [sys.executable, str(HERE / "suspending.py"), str(seed), self.bailey]
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="bailey-tests-"))
         self.scratch.chmod(0o777)
         runtime = self.scratch / "runtime"
@@ -120,7 +124,7 @@ class Suite:
             if code != 0:
                 self.results.record(name, f"fails natively ({code}): {tail(out + err)}")
                 continue
-            command = self.lesser_host + [self.bailey, "run", "-v", f"{program.parent}:/tests:ro", "-w", "/tmp", f"/tests/{program.name}"]
+            command = self.inside + ["run", "-v", f"{program.parent}:/tests:ro", "-w", "/tmp", f"/tests/{program.name}"]
             code, out, err = run(as_user(command), 90, work, self.env)
             problem = None
             if code != 0:
@@ -143,7 +147,7 @@ class Suite:
                 command = ["/bin/sh", "./script.sh"]
                 env = dict(self.env, HOME=str(work))
                 if inside:
-                    command = [self.bailey, "run", "-v", f"{work}:{work}", "-w", str(work), "-e", f"HOME={work}"] + command
+                    command = self.inside + ["run", "-v", f"{work}:{work}", "-w", str(work), "-e", f"HOME={work}"] + command
                 outcomes.append(run(as_user(command), 600, work, env))
             (code, out, err), (inner_code, inner_out, inner_err) = outcomes
             if code == SKIP:
@@ -195,12 +199,20 @@ def main():
     parser.add_argument("--quiet", action="store_true", help="name only what failed or was skipped")
     parser.add_argument("--without", nargs="+", choices=["landlock", "namespaces"], default=[],
                         help="run the guest tests in Bailey as on a host that lacks these, and no others")
+    parser.add_argument("--suspend", metavar="SEED", nargs="?", const=str(random.randrange(1 << 30)),
+                        help="run the guest and program tests suspended and resumed at random moments, and no others; the seed is printed")
     parser.add_argument("pattern", nargs="?", help="only tests whose KIND/NAME holds this")
     options = parser.parse_args()
     results = Results(not options.quiet)
-    suite = Suite(options.build, results, options.pattern, options.without)
+    suite = Suite(options.build, results, options.pattern, options.without, options.suspend)
     try:
-        for part in [suite.guest] if options.without else [suite.unit, suite.guest, suite.programs, suite.behaviour]:
+        parts = [suite.unit, suite.guest, suite.programs, suite.behaviour]
+        if options.without:
+            parts = [suite.guest]
+        if options.suspend is not None:
+            print(f"suspending with seed {options.suspend}", flush=True)
+            parts = [suite.guest, suite.programs]
+        for part in parts:
             again(results, part)
     finally:
         shutil.rmtree(suite.scratch, ignore_errors=True)

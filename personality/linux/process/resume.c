@@ -127,6 +127,8 @@ static void refresh(void)
         give_up(-EOPNOTSUPP, "this processor has other vector registers");
     if (bly->system_query(&system) == 0)
         libos_shared()->cpu_count = system.cpu_count;
+    libos_shared()->limit = start_info->memory_limit;
+    lx_kernel->trace_flags = start_info->flags & (BLY_START_TRACE_SYSCALLS | BLY_START_TRACE_ABI);
     memset((void *)libos_shared()->spinning, 0, sizeof libos_shared()->spinning);
     hostfs_forget_watches();
 }
