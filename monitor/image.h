@@ -24,7 +24,7 @@ struct mon_image_sandbox {
     uint64_t realtime_ns;      /* the host's, then */
     uint64_t boot_time_ns;     /* of its start information */
     uint64_t vector_features;  /* XCR0 */
-    uint64_t processor_features[8]; /* CPUID leaf 1 ecx, edx; 7.0 ebx, ecx, edx; 7.1 eax; 0x80000001 ecx, edx: what the program could see */
+    uint64_t processor_features[8]; /* by enum bly_feature_word: what the program could see (processor-features.h) */
     uint64_t heap_size, bulk_size; /* of the segments */
 };
 

@@ -1,4 +1,4 @@
-/* The processor's features as CPUID tells them, and their names as /proc/cpuinfo has them. */
+/* The processor's features as CPUID tells them, their names, and what each level of x86-64 has of them. */
 #include "monitor/processor-features.h"
 
 #include <cpuid.h>
@@ -6,53 +6,30 @@
 #include <stdio.h>
 #include <string.h>
 
-struct names {
-    const char *place;
-    uint32_t ignored; /* of no use to a program: the kernel's own, or what the hypervisor says of itself */
-    const char *const *names; /* by bit; NULL: none is known */
+enum use { PROGRAM, SYSTEM, QUIET };
+static const struct feature {
+    uint8_t word, bit, level, use;
+    const char *name;
+} features_known[] = {
+#define BLY_FEATURE(word, bit, name, level, use) {BLY_FEATURES_##word, bit, level, use, name},
+#include <bailey/processor.def>
+#undef BLY_FEATURE
 };
+#define KNOWN_COUNT (sizeof(features_known) / sizeof(features_known[0]))
 
-static const char *const leaf_1_ecx[32] = {"pni", "pclmulqdq", "dtes64", "monitor", "ds_cpl", "vmx", "smx", "est", "tm2", "ssse3", "cid", "sdbg",
-                                           "fma", "cx16", "xtpr", "pdcm", NULL, "pcid", "dca", "sse4_1", "sse4_2", "x2apic", "movbe", "popcnt",
-                                           "tsc_deadline_timer", "aes", "xsave", "osxsave", "avx", "f16c", "rdrand", "hypervisor"};
-static const char *const leaf_1_edx[32] = {"fpu", "vme", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", NULL, "sep", "mtrr", "pge", "mca", "cmov",
-                                           "pat", "pse36", "pn", "clflush", NULL, "dts", "acpi", "mmx", "fxsr", "sse", "sse2", "ss", "ht", "tm", "ia64", "pbe"};
-static const char *const leaf_7_ebx[32] = {"fsgsbase", "tsc_adjust", "sgx", "bmi1", "hle", "avx2", NULL, "smep", "bmi2", "erms", "invpcid", "rtm", "cqm",
-                                           NULL, "mpx", "rdt_a", "avx512f", "avx512dq", "rdseed", "adx", "smap", "avx512ifma", NULL, "clflushopt",
-                                           "clwb", "intel_pt", "avx512pf", "avx512er", "avx512cd", "sha_ni", "avx512bw", "avx512vl"};
-static const char *const leaf_7_ecx[32] = {"prefetchwt1", "avx512vbmi", "umip", "pku", "ospke", "waitpkg", "avx512_vbmi2", "shstk", "gfni", "vaes",
-                                           "vpclmulqdq", "avx512_vnni", "avx512_bitalg", "tme", "avx512_vpopcntdq", NULL, "la57", NULL, NULL, NULL, NULL,
-                                           NULL, "rdpid", NULL, "bus_lock_detect", "cldemote", NULL, "movdiri", "movdir64b", "enqcmd", "sgx_lc", "pks"};
-static const char *const leaf_7_edx[32] = {[2] = "avx512_4vnniw", [3] = "avx512_4fmaps", [4] = "fsrm", [5] = "uintr", [8] = "avx512_vp2intersect",
-                                           [14] = "serialize", [16] = "tsxldtrk", [20] = "ibt", [22] = "amx_bf16", [23] = "avx512_fp16",
-                                           [24] = "amx_tile", [25] = "amx_int8"};
-static const char *const leaf_7_1_eax[32] = {"sha512", "sm3", "sm4", NULL, "avx_vnni", "avx512_bf16", [7] = "cmpccxadd", [10] = "fzrm", [11] = "fsrs",
-                                             [12] = "fsrc", [21] = "amx_fp16", [23] = "avx_ifma"};
-static const char *const extended_ecx[32] = {"lahf_lm", "cmp_legacy", "svm", "extapic", "cr8_legacy", "abm", "sse4a", "misalignsse", "3dnowprefetch", "osvw",
-                                             "ibs", "xop", "skinit", "wdt", NULL, "lwp", "fma4", "tce", [21] = "tbm", [29] = "monitorx"};
-static const char *const extended_edx[32] = {[11] = "syscall", [20] = "nx", [22] = "mmxext", [25] = "fxsr_opt", [26] = "pdpe1gb", [27] = "rdtscp",
-                                             [29] = "lm", [30] = "3dnowext", [31] = "3dnow"};
-
-#define BIT(number) (1u << (number))
-static const struct names words[MON_FEATURE_WORDS] = {
-    {"1 ecx",
-     BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(10) | BIT(11) | BIT(14) | BIT(15) | BIT(17) | BIT(18) | BIT(21) | BIT(24) |
-         BIT(27) | BIT(31),
-     leaf_1_ecx},
-    {"1 edx",
-     BIT(1) | BIT(2) | BIT(3) | BIT(5) | BIT(6) | BIT(7) | BIT(9) | BIT(12) | BIT(13) | BIT(14) | BIT(16) | BIT(17) | BIT(18) | BIT(21) | BIT(22) |
-         BIT(27) | BIT(28) | BIT(29) | BIT(30) | BIT(31),
-     leaf_1_edx},
-    {"7.0 ebx", BIT(1) | BIT(2) | BIT(6) | BIT(7) | BIT(10) | BIT(12) | BIT(13) | BIT(15) | BIT(20) | BIT(22) | BIT(25), leaf_7_ebx},
-    {"7.0 ecx", BIT(2) | BIT(4) | BIT(13) | BIT(16) | BIT(24) | BIT(30) | BIT(31), leaf_7_ecx},
-    {"7.0 edx", ~(BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(8) | BIT(14) | BIT(16) | BIT(20) | BIT(22) | BIT(23) | BIT(24) | BIT(25)), leaf_7_edx},
-    {"7.1 eax", BIT(22) | BIT(26), leaf_7_1_eax},
-    {"80000001 ecx", BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(9) | BIT(10) | BIT(12) | BIT(13) | BIT(22) | BIT(23) | BIT(24) | BIT(26) | BIT(27) | BIT(28) |
-                         BIT(30) | BIT(31),
-     extended_ecx},
-    /* Many repeat leaf 1's. */
-    {"80000001 edx", ~(BIT(11) | BIT(22) | BIT(25) | BIT(27) | BIT(29) | BIT(30) | BIT(31)), extended_edx},
+static const char *const word_names[MON_FEATURE_WORDS] = {
+    [BLY_FEATURES_1_ECX] = "1 ecx",     [BLY_FEATURES_1_EDX] = "1 edx",     [BLY_FEATURES_7_EBX] = "7.0 ebx",
+    [BLY_FEATURES_7_ECX] = "7.0 ecx",   [BLY_FEATURES_7_EDX] = "7.0 edx",   [BLY_FEATURES_7_1_EAX] = "7.1 eax",
+    [BLY_FEATURES_80000001_ECX] = "80000001 ecx", [BLY_FEATURES_80000001_EDX] = "80000001 edx",
 };
+static const struct {
+    uint64_t components;
+    const char *name;
+} registers[] = {{0x4, "the registers of AVX"}, {0xe0, "the registers of AVX-512"}, {0x200, "the register of protection keys"}};
+
+/* What the XSAVE image of all of today's components takes (Intel SDM 1, 13.4: AMX's end). */
+#define VECTOR_SIZE_MAX 11008u
+#define EXTENDED 0x80000000u
 
 static uint64_t read_xcr0(void)
 {
@@ -66,21 +43,50 @@ void mon_processor_features(struct mon_features *out_features)
     uint32_t eax, ebx, ecx, edx, sub_eax;
     *out_features = (struct mon_features){0};
     if (__get_cpuid(1, &eax, &ebx, &ecx, &edx)) {
-        out_features->words[0] = ecx;
-        out_features->words[1] = edx;
+        out_features->words[BLY_FEATURES_1_ECX] = ecx;
+        out_features->words[BLY_FEATURES_1_EDX] = edx;
         out_features->vector = ecx & bit_OSXSAVE ? read_xcr0() : 0;
     }
     if (__get_cpuid_count(7, 0, &sub_eax, &ebx, &ecx, &edx)) {
-        out_features->words[2] = ebx;
-        out_features->words[3] = ecx;
-        out_features->words[4] = edx;
+        out_features->words[BLY_FEATURES_7_EBX] = ebx;
+        out_features->words[BLY_FEATURES_7_ECX] = ecx;
+        out_features->words[BLY_FEATURES_7_EDX] = edx;
         if (sub_eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx))
-            out_features->words[5] = eax;
+            out_features->words[BLY_FEATURES_7_1_EAX] = eax;
     }
-    if (__get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx)) {
-        out_features->words[6] = ecx;
-        out_features->words[7] = edx;
+    if (__get_cpuid(EXTENDED + 1, &eax, &ebx, &ecx, &edx)) {
+        out_features->words[BLY_FEATURES_80000001_ECX] = ecx;
+        out_features->words[BLY_FEATURES_80000001_EDX] = edx;
     }
+}
+
+void mon_processor_level(unsigned level, struct mon_features *out_features)
+{
+    *out_features = (struct mon_features){.vector = level >= 4 ? BLY_VECTOR_AVX512 : level == 3 ? BLY_VECTOR_AVX : BLY_VECTOR_BASE};
+    for (size_t i = 0; i < KNOWN_COUNT; i++)
+        if (features_known[i].level && features_known[i].level <= level)
+            out_features->words[features_known[i].word] |= 1u << features_known[i].bit;
+}
+
+void mon_processor_limit(struct mon_features *features, unsigned level)
+{
+    struct mon_features shown;
+    if (!level)
+        return;
+    mon_processor_level(level, &shown);
+    for (unsigned i = 0; i < MON_FEATURE_WORDS; i++)
+        features->words[i] &= shown.words[i];
+    features->vector &= shown.vector;
+}
+
+/* ---- Differences ---- */
+
+static const struct feature *find(unsigned word, unsigned bit)
+{
+    for (size_t i = 0; i < KNOWN_COUNT; i++)
+        if (features_known[i].word == word && features_known[i].bit == bit)
+            return &features_known[i];
+    return NULL;
 }
 
 static void add_name(char *names, size_t size, size_t count, const char *name)
@@ -89,22 +95,90 @@ static void add_name(char *names, size_t size, size_t count, const char *name)
     snprintf(names + used, size - used, "%s%s", count ? ", " : "", name);
 }
 
+/* A bit of which nothing is known here may be something that programs use. */
+static size_t missing_in_word(unsigned word, uint32_t missing, size_t count, char *names, size_t size)
+{
+    for (unsigned bit = 0; bit < 32; bit++) {
+        const struct feature *feature = missing >> bit & 1 ? find(word, bit) : NULL;
+        char number[32];
+        if (!(missing >> bit & 1) || (feature && feature->use != PROGRAM))
+            continue;
+        snprintf(number, sizeof(number), "CPUID %s bit %u", word_names[word], bit);
+        add_name(names, size, count++, feature ? feature->name : number);
+    }
+    return count;
+}
+
 size_t mon_processor_missing(const struct mon_features *needed, const struct mon_features *present, char *out_names, size_t size)
 {
     size_t count = 0;
     out_names[0] = '\0';
-    for (unsigned word = 0; word < MON_FEATURE_WORDS; word++) {
-        uint32_t missing = (uint32_t)(needed->words[word] & ~present->words[word]) & ~words[word].ignored;
-        for (unsigned bit = 0; bit < 32; bit++) {
-            char number[32];
-            if (!(missing & BIT(bit)))
-                continue;
-            snprintf(number, sizeof(number), "CPUID %s bit %u", words[word].place, bit);
-            add_name(out_names, size, count++, words[word].names[bit] ? words[word].names[bit] : number);
-        }
-    }
-    /* Bits 0 and 1 are always there; AMX's registers come on request. */
-    if (needed->vector & ~present->vector)
-        add_name(out_names, size, count++, "registers that the kernel keeps (XCR0)");
+    for (unsigned word = 0; word < MON_FEATURE_WORDS; word++)
+        count = missing_in_word(word, (uint32_t)(needed->words[word] & ~present->words[word]), count, out_names, size);
+    uint64_t lost = needed->vector & ~present->vector;
+    for (size_t i = 0; i < sizeof(registers) / sizeof(registers[0]); i++)
+        if (lost & registers[i].components)
+            add_name(out_names, size, count++, registers[i].name);
     return count;
+}
+
+/* ---- Answers ---- */
+
+/* Sizes are promises in the other direction: code that saves registers with XSAVE learns here how much room it needs, and after a move
+ * the instruction may write more than it did before. So they are those of the largest processor. */
+static void limit_vector_leaf(struct bly_cpuid *answer, uint64_t vector, unsigned level)
+{
+    const struct bly_cpuid was = *answer;
+    *answer = (struct bly_cpuid){.leaf = was.leaf, .subleaf = was.subleaf};
+    if (level < 3)
+        return; /* no XSAVE at all */
+    if (was.subleaf == 0) {
+        answer->eax = (uint32_t)vector;
+        answer->ebx = answer->ecx = VECTOR_SIZE_MAX;
+    } else if (was.subleaf == 1 && level >= 4) {
+        answer->eax = was.eax & 0x7; /* XSAVEOPT, XSAVEC, XGETBV with ECX 1: all that have AVX-512 have them */
+        answer->ebx = VECTOR_SIZE_MAX;
+    } else if (was.subleaf > 1 && was.subleaf < 63 && vector >> was.subleaf & 1) {
+        *answer = was;
+    }
+}
+
+void mon_processor_limit_answer(struct bly_cpuid *answer, unsigned level)
+{
+    struct mon_features shown;
+    const struct bly_cpuid was = *answer;
+    mon_processor_level(level, &shown);
+    switch (was.leaf) {
+    case 0: case 2: case 4: case 0xb: case 0x1f: case EXTENDED: case EXTENDED + 2: case EXTENDED + 3: case EXTENDED + 4: case EXTENDED + 5:
+    case EXTENDED + 6: case EXTENDED + 0x1d: case EXTENDED + 0x26:
+        return; /* vendor and model, caches, topology */
+    case 0xd:
+        limit_vector_leaf(answer, shown.vector, level);
+        return;
+    }
+    *answer = (struct bly_cpuid){.leaf = was.leaf, .subleaf = was.subleaf};
+    switch (was.leaf) {
+    case 1:
+        answer->eax = was.eax;
+        answer->ebx = was.ebx;
+        answer->ecx = was.ecx & (uint32_t)shown.words[BLY_FEATURES_1_ECX];
+        answer->edx = was.edx & (uint32_t)shown.words[BLY_FEATURES_1_EDX];
+        break;
+    case 7:
+        if (was.subleaf)
+            break;
+        answer->ebx = was.ebx & (uint32_t)shown.words[BLY_FEATURES_7_EBX];
+        answer->ecx = was.ecx & (uint32_t)shown.words[BLY_FEATURES_7_ECX];
+        answer->edx = was.edx & (uint32_t)shown.words[BLY_FEATURES_7_EDX];
+        break;
+    case EXTENDED + 1:
+        answer->eax = was.eax;
+        answer->ecx = was.ecx & (uint32_t)shown.words[BLY_FEATURES_80000001_ECX];
+        answer->edx = was.edx & (uint32_t)shown.words[BLY_FEATURES_80000001_EDX];
+        break;
+    case EXTENDED + 8:
+        answer->eax = was.eax; /* widths of addresses, number of threads */
+        answer->ecx = was.ecx;
+        break;
+    }
 }

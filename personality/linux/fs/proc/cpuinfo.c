@@ -2,24 +2,21 @@
 #include "personality/linux/fs/proc/proc.h"
 #include "personality/linux/process/cpuid.h"
 
-/* Names by bit; NULL: none. As Linux prints them, in its order of words. */
-static const char *const leaf1_d[32] = { "fpu", "vme", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", NULL, "sep", "mtrr", "pge", "mca", "cmov", "pat", "pse36", "pn", "clflush", NULL,
-                                         "dts", "acpi", "mmx", "fxsr", "sse", "sse2", "ss", "ht", "tm", "ia64", "pbe" };
-static const char *const ext1_d[32] = { [11] = "syscall", [19] = "mp", [20] = "nx", [22] = "mmxext", [25] = "fxsr_opt", [26] = "pdpe1gb", [27] = "rdtscp", [29] = "lm", [30] = "3dnowext", [31] = "3dnow" };
-static const char *const leaf1_c[32] = { "pni", "pclmulqdq", "dtes64", "monitor", "ds_cpl", "vmx", "smx", "est", "tm2", "ssse3", "cid", NULL, "fma", "cx16", "xtpr", "pdcm", NULL, "pcid", "dca", "sse4_1",
-                                         "sse4_2", "x2apic", "movbe", "popcnt", "tsc_deadline_timer", "aes", "xsave", NULL, "avx", "f16c", "rdrand", "hypervisor" };
-static const char *const ext1_c[32] = { "lahf_lm", "cmp_legacy", "svm", "extapic", "cr8_legacy", "abm", "sse4a", "misalignsse", "3dnowprefetch", "osvw", "ibs", "xop", "skinit", "wdt", NULL, "lwp", "fma4",
-                                        "tce", NULL, "nodeid_msr", NULL, "tbm", "topoext" };
-static const char *const leaf7_b[32] = { "fsgsbase", "tsc_adjust", NULL, "bmi1", "hle", "avx2", NULL, "smep", "bmi2", "erms", "invpcid", "rtm", "cqm", NULL, "mpx", "rdt_a", "avx512f", "avx512dq", "rdseed",
-                                         "adx", "smap", "avx512ifma", NULL, "clflushopt", "clwb", "intel_pt", "avx512pf", "avx512er", "avx512cd", "sha_ni", "avx512bw", "avx512vl" };
-static const char *const leaf7_c[32] = { NULL, "avx512vbmi", "umip", "pku", "ospke", "waitpkg", "avx512_vbmi2", NULL, "gfni", "vaes", "vpclmulqdq", "avx512_vnni", "avx512_bitalg", NULL, "avx512_vpopcntdq", NULL, "la57",
-                                         [22] = "rdpid", [25] = "cldemote", [27] = "movdiri", [28] = "movdir64b" };
+#include <bailey/processor.h>
 
-static void add_flags(struct text *out, const char *const names[32], uint32_t bits)
+/* In Linux's order. */
+enum use { PROGRAM, SYSTEM, QUIET };
+static const struct { uint8_t word, bit, use; const char *name; } features[] = {
+#define BLY_FEATURE(word, bit, name, level, use) { BLY_FEATURES_##word, bit, use, name },
+#include <bailey/processor.def>
+#undef BLY_FEATURE
+};
+
+static void add_flags(struct text *out, const uint32_t words[BLY_FEATURE_WORDS])
 {
-    for (int i = 0; i < 32; i++)
-        if (names[i] && bits >> i & 1)
-            text_add(out, " %s", names[i]);
+    for (size_t i = 0; i < sizeof(features) / sizeof(features[0]); i++)
+        if (features[i].use != QUIET && words[features[i].word] >> features[i].bit & 1)
+            text_add(out, " %s", features[i].name);
 }
 
 int proc_show_cpuinfo(const struct pseudo_node *node, struct text *out)
@@ -40,13 +37,13 @@ int proc_show_cpuinfo(const struct pseudo_node *node, struct text *out)
         model_name++;
     uint32_t family = (one.eax >> 8 & 15) + ((one.eax >> 8 & 15) == 15 ? one.eax >> 20 & 255 : 0), model = (one.eax >> 4 & 15) | (one.eax >> 12 & 0xf0);
     uint32_t cache = top.eax >= 0x80000006u ? lx_cpuid(0x80000006u, 0).ecx >> 16 : 0, widths = top.eax >= 0x80000008u ? lx_cpuid(0x80000008u, 0).eax : 0x3028;
+    const uint32_t words[BLY_FEATURE_WORDS] = {
+        [BLY_FEATURES_1_ECX] = one.ecx, [BLY_FEATURES_1_EDX] = one.edx, [BLY_FEATURES_7_EBX] = seven.ebx, [BLY_FEATURES_7_ECX] = seven.ecx,
+        [BLY_FEATURES_7_EDX] = seven.edx, [BLY_FEATURES_7_1_EAX] = seven.eax ? lx_cpuid(7, 1).eax : 0,
+        [BLY_FEATURES_80000001_ECX] = extended.ecx, [BLY_FEATURES_80000001_EDX] = extended.edx,
+    };
     struct text flags = { 0 };
-    add_flags(&flags, leaf1_d, one.edx);
-    add_flags(&flags, ext1_d, extended.edx);
-    add_flags(&flags, leaf1_c, one.ecx);
-    add_flags(&flags, ext1_c, extended.ecx);
-    add_flags(&flags, leaf7_b, seven.ebx);
-    add_flags(&flags, leaf7_c, seven.ecx);
+    add_flags(&flags, words);
     for (uint32_t i = 0; i < info.cpu_count; i++) {
         text_add(out, "processor\t: %u\nvendor_id\t: %s\ncpu family\t: %u\nmodel\t\t: %u\nmodel name\t: %s\nstepping\t: %u\ncpu MHz\t\t: 2000.000\ncache size\t: %u KB\n", i, (const char *)vendor, family, model,
                  *model_name ? model_name : "unknown", one.eax & 15, cache);
