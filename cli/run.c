@@ -83,6 +83,10 @@ int run_sandbox(struct launch *launch, struct error *error)
         const int standard[3] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
         result = mon_run(policy, standard, &end, error);
     }
+    if (end.suspended)
+        note("suspended to %s: bailey resume %s", end.suspended, end.suspended);
+    about.suspended = end.suspended != NULL;
+    free(end.suspended);
     /* What never ran is not worth keeping; its name stays free. */
     if (!end.ended)
         about.keep = false;

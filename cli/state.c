@@ -29,7 +29,7 @@ void sandbox_free(struct sandbox *sandbox)
 
 const char *sandbox_status_name(enum sandbox_status status)
 {
-    static const char *const names[] = {"running", "exited", "died"};
+    static const char *const names[] = {"running", "exited", "suspended", "died"};
     return names[status];
 }
 
@@ -188,6 +188,8 @@ static int read_entry(int all, const char *name, struct sandbox *out)
     json_read_strings(text, "command", &out->command);
     if (status && text_equal(status, "exited"))
         out->status = SANDBOX_EXITED;
+    else if (status && text_equal(status, "suspended"))
+        out->status = SANDBOX_SUSPENDED;
     else if ((out->pid = lock_holder(folder)) != 0)
         out->status = SANDBOX_RUNNING;
     else
@@ -240,7 +242,7 @@ static int clear_name(int all, const char *name, struct error *error)
         error_set(error, -EEXIST, "a sandbox named %s is already running", name);
         return error_hint(error, "choose another --name, or: bailey stop %s", name);
     }
-    if (old.keep) {
+    if (old.keep && old.status != SANDBOX_SUSPENDED) {
         error_set(error, -EEXIST, "the name %s is taken by a sandbox that has ended", name);
         return error_hint(error, "bailey rm %s, or choose another --name", name);
     }
@@ -297,7 +299,7 @@ void state_finish(struct state_entry *entry, struct sandbox *about, int exit_sta
     }
     if (!removed) {
         about->name = entry->name;
-        about->status = SANDBOX_EXITED;
+        about->status = about->suspended ? SANDBOX_SUSPENDED : SANDBOX_EXITED;
         about->exit_status = exit_status;
         about->ended = time(NULL);
         about->pid = 0;
@@ -400,7 +402,9 @@ int state_find_running(const char *name, struct sandbox *out_sandbox, struct err
         return result;
     if (out_sandbox->status != SANDBOX_RUNNING)
         return error_set(error, -ESRCH, "the sandbox %s is not running: it has %s", name,
-                         out_sandbox->status == SANDBOX_EXITED ? "ended" : "died");
+                         out_sandbox->status == SANDBOX_EXITED      ? "ended"
+                         : out_sandbox->status == SANDBOX_SUSPENDED ? "been suspended"
+                                                                    : "died");
     return 0;
 }
 

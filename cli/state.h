@@ -20,7 +20,9 @@
 enum sandbox_status {
     SANDBOX_RUNNING,
     SANDBOX_EXITED,
-    SANDBOX_DIED /* its monitor ended without a word */
+    SANDBOX_SUSPENDED, /* it ended as an image: its name is free, for the image resumed or another
+                        */
+    SANDBOX_DIED       /* its monitor ended without a word */
 };
 struct sandbox {
     char *name;
@@ -30,7 +32,8 @@ struct sandbox {
     int64_t created, ended; /* seconds since 1970; ended 0 while running */
     int exit_status;        /* as `bailey run` would have ended */
     bool detached;
-    bool keep; /* stays listed after its end */
+    bool keep;      /* stays listed after its end */
+    bool suspended; /* it ended as an image */
     struct text_list command;
 };
 #define cleanup_sandbox __attribute__((cleanup(sandbox_free)))

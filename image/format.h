@@ -54,11 +54,13 @@ struct img_record_header {
 enum img_space_kind {
     IMG_SPACE_HEAP = 1,
     IMG_SPACE_BULK,
-    IMG_SPACE_PRIVATE /* `process` says whose; the window is never part of it */
+    IMG_SPACE_PRIVATE, /* `process` says whose; the window is never part of it */
+    IMG_SPACE_FILE     /* a file that has no name any more; `process` says which, addresses are
+                          positions in it */
 };
 struct img_space_header {
     uint32_t kind;
-    uint32_t process; /* not 0 for IMG_SPACE_PRIVATE only */
+    uint32_t process; /* 0 for the shared ones only */
     uint64_t extent_count;
 };
 /* Memory [address, address + count pages) lies in the image's pages from `page` on. What no extent
@@ -88,6 +90,11 @@ static inline uint64_t img_index_offset(uint64_t page_count)
     return img_table_offset(page_count) + img_filled(page_count * sizeof(uint32_t));
 }
 
+static inline int img_space_allowed(uint32_t kind, uint32_t process)
+{
+    return kind >= IMG_SPACE_HEAP && kind <= IMG_SPACE_FILE &&
+           (kind >= IMG_SPACE_PRIVATE) == (process != 0);
+}
 /* Whether a space of `kind` may hold `count` pages from `address` on. Writer and reader ask the
  * same: what the one writes, the other takes. */
 static inline int img_extent_allowed(uint32_t kind, uint64_t address, uint64_t count)
@@ -104,6 +111,8 @@ static inline int img_extent_allowed(uint32_t kind, uint64_t address, uint64_t c
     case IMG_SPACE_PRIVATE:
         return address >= BLY_GUEST_MIN && end <= BLY_GUEST_MAX &&
                (end <= BLY_WINDOW_START || address >= BLY_WINDOW_END);
+    case IMG_SPACE_FILE:
+        return end <= BLY_GUEST_MAX;
     default:
         return 0;
     }

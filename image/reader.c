@@ -114,8 +114,7 @@ static int add_space(struct img_reader *reader, size_t at, size_t size, struct e
     if (header.extent_count != (size - sizeof(header)) / sizeof(struct img_extent) ||
         (size - sizeof(header)) % sizeof(struct img_extent))
         return refuse_index(reader, at, "a space has not the number of extents it tells", error);
-    if (header.kind < IMG_SPACE_HEAP || header.kind > IMG_SPACE_PRIVATE ||
-        (header.kind == IMG_SPACE_PRIVATE) != (header.process != 0))
+    if (!img_space_allowed(header.kind, header.process))
         return refuse_index(reader, at, "a space of no known kind", error);
     if (reader->space_count && !is_before(&reader->spaces[reader->space_count - 1], &header))
         return refuse_index(reader, at, "spaces are not in their order", error);
@@ -279,6 +278,7 @@ static const char *kind_name(uint32_t kind)
 {
     return kind == IMG_SPACE_HEAP   ? "the kernel heap"
            : kind == IMG_SPACE_BULK ? "the bulk segment"
+           : kind == IMG_SPACE_FILE ? "a deleted file"
                                     : "private memory";
 }
 
@@ -294,7 +294,7 @@ static int refuse_page(const struct img_reader *reader, uint64_t page, struct er
             if (page < extent->page || page - extent->page >= extent->count)
                 continue;
             uint64_t address = extent->address + (page - extent->page) * BLY_PAGE_SIZE;
-            if (space->process)
+            if (space->kind == IMG_SPACE_PRIVATE)
                 error_hint(error, "%s of process %u, address %#llx", kind_name(space->kind),
                            space->process, (unsigned long long)address);
             else

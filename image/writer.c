@@ -33,7 +33,9 @@ struct img_writer {
     size_t checksum_capacity;
     struct space *spaces;
     size_t space_count;
-    struct text records; /* the caller's */
+    struct text records;           /* the caller's */
+    img_writer_function *progress; /* NULL: nobody asks */
+    void *progress_context;
 };
 
 static int write_all(struct img_writer *writer, const void *data, size_t size, uint64_t offset,
@@ -54,6 +56,11 @@ static int write_all(struct img_writer *writer, const void *data, size_t size, u
 
 int img_writer_open(const char *path, struct img_writer **out_writer, struct error *error)
 {
+    struct stat there;
+    if (lstat(path, &there) == 0 && !S_ISREG(there.st_mode))
+        return error_set(error, S_ISDIR(there.st_mode) ? -EISDIR : -EEXIST,
+                         "cannot make the image %s: %s has that name", path,
+                         S_ISDIR(there.st_mode) ? "a folder" : "something that is no file");
     struct img_writer *writer = memory_new(sizeof(*writer));
     writer->path = text_copy(path);
     writer->temporary = text_print("%s.part-XXXXXX", path);
@@ -86,6 +93,12 @@ void img_writer_abandon(struct img_writer *writer)
     free(writer);
 }
 
+void img_writer_on_progress(struct img_writer *writer, img_writer_function *progress, void *context)
+{
+    writer->progress = progress;
+    writer->progress_context = context;
+}
+
 uint64_t img_writer_bytes(const struct img_writer *writer)
 {
     return writer->page_count * BLY_PAGE_SIZE;
@@ -94,8 +107,7 @@ uint64_t img_writer_bytes(const struct img_writer *writer)
 int img_writer_space(struct img_writer *writer, uint32_t kind, uint32_t process,
                      struct error *error)
 {
-    if (kind < IMG_SPACE_HEAP || kind > IMG_SPACE_PRIVATE ||
-        (kind == IMG_SPACE_PRIVATE) != (process != 0))
+    if (!img_space_allowed(kind, process))
         return error_set(error, -EINVAL, "there is no memory of kind %u with process %u", kind,
                          process);
     for (size_t i = 0; i < writer->space_count; i++)
@@ -112,7 +124,13 @@ int img_writer_space(struct img_writer *writer, uint32_t kind, uint32_t process,
 
 static bool is_zero(const unsigned char *page)
 {
-    return !page[0] && !memcmp(page, page + 1, BLY_PAGE_SIZE - 1);
+    for (size_t at = 0; at < BLY_PAGE_SIZE; at += 64) {
+        uint64_t words[8];
+        memcpy(words, page + at, sizeof(words));
+        if (words[0] | words[1] | words[2] | words[3] | words[4] | words[5] | words[6] | words[7])
+            return false;
+    }
+    return true;
 }
 
 static void add_extent(struct space *space, struct img_extent extent)
@@ -133,7 +151,7 @@ static void add_extent(struct space *space, struct img_extent extent)
     space->extents[space->header.extent_count++] = extent;
 }
 
-/* Pages none of which is zero. */
+/* Writes them all. */
 static int write_run(struct img_writer *writer, uint64_t address, const unsigned char *data,
                      size_t count, struct error *error)
 {
@@ -161,11 +179,24 @@ static int write_run(struct img_writer *writer, uint64_t address, const unsigned
                         (off_t)behind, SYNC_FILE_RANGE_WRITE);
         writer->written_back = writer->page_count;
     }
-    return 0;
+    return writer->progress
+               ? writer->progress(writer->progress_context, img_writer_bytes(writer), error)
+               : 0;
+}
+
+/* The end of the run that begins at page `at`, which is none of zeros: it ends with the pages or
+ * before more than `zeros` pages of zeros in a row. */
+static size_t run_end(const unsigned char *pages, size_t at, size_t count, size_t zeros)
+{
+    size_t end = at + 1;
+    for (size_t next = end; next < count && next - end <= zeros; next++)
+        if (!is_zero(pages + next * BLY_PAGE_SIZE))
+            end = next + 1;
+    return end;
 }
 
 int img_writer_pages(struct img_writer *writer, uint64_t address, const void *data, size_t count,
-                     struct error *error)
+                     size_t zeros, struct error *error)
 {
     if (!writer->space_count)
         return error_set(error, -EINVAL, "pages without a space they belong to");
@@ -180,17 +211,19 @@ int img_writer_pages(struct img_writer *writer, uint64_t address, const void *da
             error, -EINVAL, "memory of kind %u, process %u cannot have %zu pages at %#llx",
             space->header.kind, space->header.process, count, (unsigned long long)address);
     const unsigned char *bytes = data;
+    if (zeros == IMG_ALL_ZEROS)
+        return write_run(writer, address, bytes, count, error);
     for (size_t at = 0; at < count;) {
-        size_t end = at;
-        while (end < count && !is_zero(bytes + end * BLY_PAGE_SIZE))
-            end++;
-        if (end > at) {
-            int result = write_run(writer, address + at * BLY_PAGE_SIZE, bytes + at * BLY_PAGE_SIZE,
-                                   end - at, error);
-            if (result < 0)
-                return result;
+        if (is_zero(bytes + at * BLY_PAGE_SIZE)) {
+            at++;
+            continue;
         }
-        at = end + 1; /* `end` is a zero page, or the end */
+        size_t end = run_end(bytes, at, count, zeros);
+        int result = write_run(writer, address + at * BLY_PAGE_SIZE, bytes + at * BLY_PAGE_SIZE,
+                               end - at, error);
+        if (result < 0)
+            return result;
+        at = end;
     }
     return 0;
 }
@@ -235,7 +268,7 @@ int img_writer_segment(struct img_writer *writer, uint64_t address, int descript
             int result = read_filled(descriptor, buffer, pages * BLY_PAGE_SIZE, at);
             if (result < 0)
                 return error_set_errno(error, result, "cannot read a segment of the sandbox");
-            result = img_writer_pages(writer, address + at, buffer, pages, error);
+            result = img_writer_pages(writer, address + at, buffer, pages, /*zeros=*/0, error);
             if (result < 0)
                 return result;
             at += pages * BLY_PAGE_SIZE;

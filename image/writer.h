@@ -13,6 +13,7 @@
 
 struct img_writer;
 
+/* What has the name already must be a file; it is replaced at the end. */
 int img_writer_open(const char *path, struct img_writer **out_writer, struct error *error)
     __attribute__((warn_unused_result));
 
@@ -20,10 +21,13 @@ int img_writer_open(const char *path, struct img_writer **out_writer, struct err
  */
 int img_writer_space(struct img_writer *writer, uint32_t kind, uint32_t process,
                      struct error *error) __attribute__((warn_unused_result));
-/* `count` pages that lie at `address` in the space, above all that were given before. Zero pages
- * are left out. -EINVAL: they cannot lie there; nothing is written then. */
+/* `count` pages that lie at `address` in the space, above all that were given before. Pages of
+ * zeros are left out but for `zeros` of them in a row between others, which are cheaper to carry
+ * than a further extent; IMG_ALL_ZEROS: none is, since what is absent there would not be zero (a
+ * changed page of a private map). -EINVAL: they cannot lie there; nothing is written then. */
+#define IMG_ALL_ZEROS SIZE_MAX
 int img_writer_pages(struct img_writer *writer, uint64_t address, const void *data, size_t count,
-                     struct error *error) __attribute__((warn_unused_result));
+                     size_t zeros, struct error *error) __attribute__((warn_unused_result));
 /* The whole of `descriptor`, a segment whose first byte lies at `address`. Holes are not read. The
  * length is that of the call's beginning: what the descriptor loses meanwhile is zero. */
 int img_writer_segment(struct img_writer *writer, uint64_t address, int descriptor,
@@ -41,7 +45,12 @@ int img_writer_finish(struct img_writer *writer, struct error *error)
 /* Leaves nothing behind. NULL is allowed. */
 void img_writer_abandon(struct img_writer *writer);
 
-/* Bytes of page data so far: for whoever shows progress. */
+/* Bytes of page data so far. */
 uint64_t img_writer_bytes(const struct img_writer *writer);
+/* `progress` is called with them again and again while pages are written; a negative result, with
+ * `error` set, ends that. */
+typedef int img_writer_function(void *context, uint64_t bytes, struct error *error);
+void img_writer_on_progress(struct img_writer *writer, img_writer_function *progress,
+                            void *context);
 
 #endif

@@ -37,7 +37,7 @@ struct client {
     char *program;
     bool awaits_end; /* WAIT, STOP, ATTACH: is told of the main program's end */
     bool attached, gives_input;
-    bool wants_list;
+    bool wants_list, suspends;
     size_t listed;
     uint32_t trace_flags;
     unsigned lost_lines;
@@ -170,6 +170,8 @@ static void remove_client(struct client *client)
     /* Who started a program and vanishes takes its terminal along. */
     if (client->token)
         control->operations->signal(control->context, client->token, SIGHUP);
+    if (client->suspends)
+        control->operations->cancel_suspension(control->context);
     bool traced = client->trace_flags;
     free(client->program);
     free(client);
@@ -290,6 +292,35 @@ void mon_control_listing(struct mon_control *control, const char *text, size_t s
         more |= !last;
     }
     control->listing = more;
+}
+
+static struct client *find_suspender(struct mon_control *control)
+{
+    struct client *client = control->clients;
+    while (client && !client->suspends)
+        client = client->next;
+    return client;
+}
+
+void mon_control_progress(struct mon_control *control, uint64_t done, uint64_t expected)
+{
+    struct client *client = find_suspender(control);
+    struct control_progress progress = {done, expected};
+    if (client && !client->queued)
+        tell(client, CONTROL_PROGRESS, 0, &progress, sizeof(progress));
+}
+
+void mon_control_suspended(struct mon_control *control, int code, const char *text,
+                           const struct control_suspended *report)
+{
+    struct client *client = find_suspender(control);
+    if (!client)
+        return;
+    client->suspends = false;
+    if (code < 0)
+        tell_last(client, CONTROL_ERROR, code, text, strlen(text));
+    else
+        tell_last(client, CONTROL_DONE, 0, report, sizeof(*report));
 }
 
 bool mon_control_traced(const struct mon_control *control)
@@ -436,6 +467,23 @@ static void serve_attach(struct client *client, const struct control_message *me
     tell(client, CONTROL_STARTED, control->policy->terminal, NULL, 0);
 }
 
+static void serve_suspend(struct client *client, const struct control_message *message,
+                          const char *payload)
+{
+    struct mon_control *control = client->control;
+    struct error error = {0};
+    if (!message->size || payload[0] != '/' || memchr(payload, '\0', message->size)) {
+        tell_error(client, -EPROTO, "malformed request");
+        return;
+    }
+    cleanup_free char *path = text_copy_size(payload, message->size);
+    int result = control->operations->suspend(control->context, path, message->value, &error);
+    if (result < 0)
+        tell_last(client, CONTROL_ERROR, result, error.message, strlen(error.message));
+    else
+        client->suspends = true;
+}
+
 static void describe(struct mon_control *control, struct text *out)
 {
     const struct mon_policy *policy = control->policy;
@@ -519,6 +567,9 @@ static void serve(struct client *client, const struct control_message *message, 
         tell_last(client, CONTROL_DONE, 0, NULL, 0);
         return;
     }
+    case CONTROL_SUSPEND:
+        serve_suspend(client, message, payload);
+        return;
     case CONTROL_INPUT:
         if (!client->gives_input)
             return;

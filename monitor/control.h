@@ -39,6 +39,9 @@ struct mon_control_operations {
     void (*stop)(void *context, uint32_t grace_ms); /* SIGTERM to all, then SIGKILL */
     void (*trace)(void *context, uint32_t flags);   /* BLY_START_TRACE_*; 0: off */
     void (*list)(void *context);                    /* answered by mon_control_listing */
+    /* Answered by mon_control_suspended, unless a negative errno refuses at once. */
+    int (*suspend)(void *context, const char *path, bool keep_running, struct error *error);
+    void (*cancel_suspension)(void *context);
     void (*inspect)(
         void *context,
         struct text *out_json); /* one JSON object: what the monitor counts; may be NULL */
@@ -59,6 +62,12 @@ void mon_control_ended(struct mon_control *control, uint32_t token, int status);
 void mon_control_failed(struct mon_control *control, uint32_t token, int code, const char *text);
 /* Lines of a process listing; `last` ends it. */
 void mon_control_listing(struct mon_control *control, const char *text, size_t size, bool last);
+/* How far a suspension is, in bytes of memory; and its end: `code` is 0, or a negative errno with
+ * `text`. */
+struct control_suspended;
+void mon_control_progress(struct mon_control *control, uint64_t done, uint64_t expected);
+void mon_control_suspended(struct mon_control *control, int code, const char *text,
+                           const struct control_suspended *report);
 /* True while a `bailey trace` listens: then trace lines come here. */
 bool mon_control_traced(const struct mon_control *control);
 void mon_control_trace_line(struct mon_control *control, const char *text, size_t size);
@@ -90,6 +99,9 @@ enum control_kind {
     CONTROL_LIST,    /* answers: LINES..., DONE */
     CONTROL_INSPECT, /* answer: LINES (a JSON object), DONE */
     CONTROL_INPUT,   /* after ATTACH: bytes for standard input; size 0: end */
+    CONTROL_SUSPEND, /* value 1: keep it running; payload: the image's absolute path, without a NUL.
+                        Answers: PROGRESS..., then DONE with a struct control_suspended, or ERROR.
+                        When the connection ends before, it runs on */
     /* monitor to client */
     CONTROL_DONE = 64,
     CONTROL_ERROR,   /* value: negative errno; payload: text */
@@ -97,6 +109,7 @@ enum control_kind {
     CONTROL_ENDED,   /* value: wait status */
     CONTROL_OUTPUT,  /* value: 1 or 2; payload: bytes */
     CONTROL_LINES,   /* payload: text */
+    CONTROL_PROGRESS /* payload: struct control_progress */
 };
 struct control_message {
     uint32_t version;
@@ -113,6 +126,16 @@ struct control_execute {
     uint32_t user, group;
     uint32_t terminal;
     uint32_t standard; /* bit n: standard stream n is among the descriptors */
+};
+
+/* Payloads of PROGRESS, and of DONE after SUSPEND. */
+struct control_progress {
+    uint64_t done, expected; /* bytes of memory; `expected` is an estimate */
+};
+struct control_suspended {
+    uint64_t memory_size; /* bytes of memory that the image holds */
+    uint64_t pause_ns,
+        total_ns; /* how long the sandbox stood still, and until the image was there */
 };
 
 /* One packet. `descriptors` may be NULL. */

@@ -180,6 +180,18 @@ uint32_t mon_handles_open(struct mon_handles *handles)
     return count;
 }
 
+bool mon_handle_next(struct mon_handles *handles, uint32_t *place, bly_handle *out_handle)
+{
+    pthread_mutex_lock(&handles->lock);
+    while (*place < handles->count && !handles->entries[*place].open)
+        ++*place;
+    bool found = *place < handles->count;
+    if (found)
+        *out_handle = handle_of(handles, (*place)++);
+    pthread_mutex_unlock(&handles->lock);
+    return found;
+}
+
 int mon_handle_add_range(struct mon_handles *handles, uint32_t count, unsigned kind, bly_handle *out_first)
 {
     int result = 0;

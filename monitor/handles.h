@@ -44,6 +44,8 @@ int mon_handle_add_range(struct mon_handles *handles, uint32_t count, unsigned k
 int mon_handle_get(struct mon_handles *handles, bly_handle handle, struct mon_handle *out_entry)
     __attribute__((warn_unused_result));
 uint32_t mon_handles_open(struct mon_handles *handles); /* how many there are */
+/* The first open handle at *place or after it; *place is 0 to begin with. False: there is none. */
+bool mon_handle_next(struct mon_handles *handles, uint32_t *place, bly_handle *out_handle);
 void mon_handle_put(struct mon_handles *handles, bly_handle handle);
 /* -EBADF. */
 int mon_handle_close(struct mon_handles *handles, bly_handle handle);

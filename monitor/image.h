@@ -34,7 +34,8 @@ enum mon_image_role { /* what every picoprocess is given at its start is made an
     MON_IMAGE_STANDARD_0, MON_IMAGE_STANDARD_1, MON_IMAGE_STANDARD_2, MON_IMAGE_TERMINAL_INPUT, MON_IMAGE_TERMINAL_OUTPUT
 };
 enum mon_image_handle_flags {
-    MON_IMAGE_DELETED = 1, /* a file without a name: its contents are private pages of the image (space IMG_SPACE_FILE, process: index) */
+    MON_IMAGE_DELETED = 1, /* a file without a name, and hence without a path here. Its contents are the space IMG_SPACE_FILE whose `process` is
+                            * the first handle in the record that is DELETED and of this device and inode: all of them are one file */
     MON_IMAGE_DIRECTORY = 2
 };
 struct mon_image_handle {

@@ -2,6 +2,7 @@
  * socket; the RPC workers run beside it. Invariants: whatever happens the terminal is restored, every process of the sandbox is
  * dead and all it had written is delivered before mon_run returns; and the user is never stuck. */
 #include "monitor/sandbox.h"
+#include "monitor/suspend.h"
 
 #include "base/cleanup.h"
 
@@ -40,6 +41,9 @@
 
 int mon_channel_send(struct mon_sandbox *sandbox, const struct bly_control *record, const void *payload)
 {
+    int result;
+    if (mon_suspend_hold(sandbox, record, payload, &result))
+        return result;
     struct iovec parts[2] = {{.iov_base = (void *)record, .iov_len = sizeof(*record)},
                              {.iov_base = (void *)payload, .iov_len = record->size}};
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = record->size ? 2 : 1};
@@ -49,6 +53,7 @@ int mon_channel_send(struct mon_sandbox *sandbox, const struct bly_control *reco
 static void send_signal(struct mon_sandbox *sandbox, uint32_t token, int signal)
 {
     struct bly_control record = {.kind = BLY_CONTROL_SIGNAL, .token = token, .value = signal};
+    mon_suspend_disturb(sandbox, "it was sent a signal");
     /* A sandbox that does not even take records is beyond signals. */
     if (mon_channel_send(sandbox, &record, NULL) == -EAGAIN)
         mon_kill(sandbox);
@@ -121,6 +126,11 @@ static void end_execution(struct mon_sandbox *sandbox, uint32_t token)
 static int execute(void *context, uint32_t token, const struct mon_execute *request, struct error *error)
 {
     struct mon_sandbox *sandbox = context;
+    if (sandbox->suspension) {
+        for (unsigned i = 0; i < 3; i++)
+            cleanup_close_descriptor(&(int){request->standard[i]});
+        return error_set(error, -EBUSY, "cannot start %s: the sandbox is being suspended", request->program);
+    }
     struct mon_execution *execution = memory_new(sizeof(*execution));
     cleanup_free void *payload = memory_new(BLY_CONTROL_MAX);
     execution->token = token;
@@ -162,6 +172,7 @@ static void stop(void *context, uint32_t grace_ms)
 {
     struct mon_sandbox *sandbox = context;
     struct bly_control record = {.kind = BLY_CONTROL_STOP, .value = (int32_t)grace_ms};
+    mon_suspend_disturb(sandbox, "it was stopped");
     if (mon_channel_send(sandbox, &record, NULL) < 0)
         mon_kill(sandbox);
     /* The sandbox kills its programs itself after the grace; this is for one that does not. */
@@ -184,6 +195,16 @@ static void list(void *context)
         mon_control_listing(sandbox->control, "", 0, /*last=*/true);
 }
 
+static int begin_suspension(void *context, const char *path, bool keep_running, struct error *error)
+{
+    return mon_suspend_begin(context, path, keep_running, error);
+}
+
+static void cancel_suspension(void *context)
+{
+    mon_suspend_cancel(context, "whoever asked for it went away");
+}
+
 static const struct mon_control_operations control_operations = {
     .execute = execute,
     .signal = signal_program,
@@ -191,6 +212,8 @@ static const struct mon_control_operations control_operations = {
     .stop = stop,
     .trace = trace,
     .list = list,
+    .suspend = begin_suspension,
+    .cancel_suspension = cancel_suspension,
     .inspect = mon_counters_write,
 };
 
@@ -200,6 +223,7 @@ static void main_program_ended(struct mon_sandbox *sandbox, int status)
 {
     if (sandbox->main_ended || sandbox->main_failed)
         return;
+    mon_suspend_disturb(sandbox, "its program ended");
     sandbox->main_ended = true;
     sandbox->main_status = status;
     kill_after(sandbox, INIT_GRACE_NS);
@@ -251,6 +275,9 @@ static void serve_record(struct mon_sandbox *sandbox, const struct bly_control *
         break;
     case BLY_CONTROL_REFUSED:
         mon_audit_refused(sandbox->audit, text, record->value);
+        break;
+    case BLY_CONTROL_QUIESCED:
+        mon_suspend_answered(sandbox, record->value, text, record->size);
         break;
     case BLY_CONTROL_PANIC:
         sandbox_panicked(sandbox, record->value, text);
@@ -551,6 +578,10 @@ static void decide_result(struct mon_sandbox *sandbox)
     struct mon_result *result = sandbox->result;
     struct error *error = sandbox->error;
     int status = sandbox->main_status;
+    if (result->suspended) {
+        *result = (struct mon_result){.suspended = result->suspended, .ended = true};
+        return;
+    }
     if (sandbox->main_ended) {
         *result = (struct mon_result){.exit_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status),
                                       .wait_status = status,
@@ -578,6 +609,7 @@ static void finish(struct mon_sandbox *sandbox)
     mon_timer_stop(&sandbox->loop, &sandbox->watch_timer);
     if (sandbox->child > 0)
         end_processes(sandbox);
+    mon_suspend_end(sandbox);
     sandbox->had_memory_limit = mon_cgroup_limits_memory(&sandbox->cgroup);
     mon_cgroup_close(&sandbox->cgroup);
     /* Records and output that were under way when the last process died. */

@@ -66,6 +66,7 @@ struct mon_sandbox {
     struct mon_control *control; /* NULL until opened */
     struct mon_stdio stdio;      /* of the main program */
     struct mon_execution *executions; /* programs started by `bailey exec` (run.c) */
+    struct mon_suspension *suspension; /* NULL: none is under way (suspend.c) */
     uint64_t walls;              /* CLONE_NEW* granted */
     bool confined_signals;
     struct mon_cgroup cgroup;

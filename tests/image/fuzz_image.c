@@ -37,7 +37,7 @@ static void check_space(const struct img_reader *reader, const struct img_space 
         pages += extent->count;
         if (space->kind == IMG_SPACE_PRIVATE)
             require(end <= BLY_WINDOW_START || extent->address >= BLY_WINDOW_END);
-        else
+        else if (space->kind != IMG_SPACE_FILE)
             require(extent->address >= BLY_HEAP_START && end <= BLY_WINDOW_END);
         require(end <= BLY_GUEST_MAX);
     }
@@ -112,7 +112,7 @@ static size_t make_input(uint8_t *input, uint32_t *random)
     size_t at = 1;
     input[0] = (uint8_t)next(random);
     for (unsigned records = next(random) % 6; records; records--) {
-        struct img_space_header space = {next(random) % 4 + (next(random) % 8 != 0),
+        struct img_space_header space = {next(random) % 5 + (next(random) % 8 != 0),
                                          next(random) % 3, next(random) % 4};
         struct img_record_header record = {
             .type = next(random) % 4 ? IMG_RECORD_SPACE : next(random) % 512,

@@ -72,7 +72,7 @@ static void write_image(void)
     fill(pages + 3 * PAGE, 3);
     assert_int_equal(img_writer_open(image, &writer, &error), 0);
     assert_int_equal(img_writer_space(writer, IMG_SPACE_PRIVATE, 7, &error), 0);
-    assert_int_equal(img_writer_pages(writer, PRIVATE, pages, 4, &error), 0);
+    assert_int_equal(img_writer_pages(writer, PRIVATE, pages, 4, 0, &error), 0);
     int memory = memfd_create("segment", MFD_CLOEXEC);
     assert_int_equal(ftruncate(memory, 64 * PAGE), 0);
     fill(pages, 4);
@@ -146,6 +146,79 @@ static void what_was_written_is_read_back(void **state)
     assert_int_equal(img_reader_verify(reader, NULL, NULL, &error), 0);
     img_reader_close(reader);
     close(descriptor);
+}
+
+/* In a private map of a file what is absent is the file's, so zeros are carried there; elsewhere a
+ * few of them, so that there are fewer extents. */
+static void zeros_are_carried_where_that_is_asked_for(void **state)
+{
+    static const struct {
+        size_t zeros, extents, pages;
+    } cases[] = {{0, 3, 3}, {1, 2, 4}, {2, 1, 6}, {IMG_ALL_ZEROS, 1, 8}};
+    static unsigned char
+        pages[8 * PAGE]; /* page of data, 2 of zeros, data, zeros, data, 2 of zeros */
+    fill(pages, 1);
+    fill(pages + 3 * PAGE, 2);
+    fill(pages + 5 * PAGE, 3);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct img_writer *writer;
+        struct img_reader *reader;
+        struct error error = {0};
+        int descriptor;
+        assert_int_equal(img_writer_open(image, &writer, &error), 0);
+        assert_int_equal(img_writer_space(writer, IMG_SPACE_FILE, 3, &error), 0);
+        assert_int_equal(img_writer_pages(writer, 0, pages, 8, cases[i].zeros, &error), 0);
+        assert_int_equal(img_writer_finish(writer, &error), 0);
+        assert_int_equal(open_image(&reader, &descriptor, &error), 0);
+        const struct img_space *space = img_reader_find_space(reader, IMG_SPACE_FILE, 3);
+        assert_non_null(space);
+        assert_int_equal(space->extent_count, cases[i].extents);
+        assert_int_equal(space->page_count, cases[i].pages);
+        assert_int_equal(img_reader_verify(reader, NULL, NULL, &error), 0);
+        expect_page(descriptor, &space->extents[space->extent_count - 1],
+                    cases[i].zeros == 0   ? 0
+                    : cases[i].zeros == 1 ? 2
+                                          : 5,
+                    3);
+        img_reader_close(reader);
+        close(descriptor);
+    }
+}
+
+static int stop_at_two_pages(void *context, uint64_t bytes, struct error *error)
+{
+    *(uint64_t *)context = bytes;
+    return bytes >= 2 * PAGE ? error_set(error, -ECANCELED, "enough") : 0;
+}
+
+static void who_watches_the_writing_can_end_it(void **state)
+{
+    struct img_writer *writer;
+    struct error error = {0};
+    uint64_t told = 0;
+    static unsigned char page[PAGE];
+    fill(page, 1);
+    assert_int_equal(img_writer_open(image, &writer, &error), 0);
+    img_writer_on_progress(writer, stop_at_two_pages, &told);
+    assert_int_equal(img_writer_space(writer, IMG_SPACE_PRIVATE, 7, &error), 0);
+    assert_int_equal(img_writer_pages(writer, PRIVATE, page, 1, 0, &error), 0);
+    assert_int_equal(told, PAGE);
+    assert_int_equal(img_writer_pages(writer, PRIVATE + PAGE, page, 1, 0, &error), -ECANCELED);
+    img_writer_abandon(writer);
+    assert_int_equal(entries(), 0);
+}
+
+static void only_a_file_is_replaced(void **state)
+{
+    struct img_writer *writer;
+    struct error error = {0};
+    assert_int_equal(mkdir(image, 0700), 0);
+    assert_int_equal(img_writer_open(image, &writer, &error), -EISDIR);
+    assert_int_equal(rmdir(image), 0);
+    assert_int_equal(mkfifo(image, 0600), 0);
+    assert_int_equal(img_writer_open(image, &writer, &error), -EEXIST);
+    assert_int_equal(unlink(image), 0);
+    assert_int_equal(entries(), 0);
 }
 
 /* Each length that is shorter, and one that is longer, is refused at once. */
@@ -385,15 +458,15 @@ static void a_sandbox_cannot_place_pages_where_none_can_be(void **state)
     struct img_writer *writer;
     struct error error = {0};
     assert_int_equal(img_writer_open(image, &writer, &error), 0);
-    assert_int_equal(img_writer_pages(writer, PRIVATE, page, 1, &error), -EINVAL);
+    assert_int_equal(img_writer_pages(writer, PRIVATE, page, 1, 0, &error), -EINVAL);
     assert_int_equal(img_writer_space(writer, IMG_SPACE_PRIVATE, 0, &error), -EINVAL);
     assert_int_equal(img_writer_space(writer, IMG_SPACE_PRIVATE, 3, &error), 0);
     assert_int_equal(img_writer_space(writer, IMG_SPACE_PRIVATE, 3, &error), -EEXIST);
-    assert_int_equal(img_writer_pages(writer, BLY_IMAGE_START, page, 1, &error), -EINVAL);
-    assert_int_equal(img_writer_pages(writer, PRIVATE + 8, page, 1, &error), -EINVAL);
-    assert_int_equal(img_writer_pages(writer, PRIVATE, page, 1, &error), 0);
-    assert_int_equal(img_writer_pages(writer, PRIVATE, page, 1, &error), -EINVAL);
-    assert_int_equal(img_writer_pages(writer, PRIVATE - PAGE, page, 1, &error), -EINVAL);
+    assert_int_equal(img_writer_pages(writer, BLY_IMAGE_START, page, 1, 0, &error), -EINVAL);
+    assert_int_equal(img_writer_pages(writer, PRIVATE + 8, page, 1, 0, &error), -EINVAL);
+    assert_int_equal(img_writer_pages(writer, PRIVATE, page, 1, 0, &error), 0);
+    assert_int_equal(img_writer_pages(writer, PRIVATE, page, 1, 0, &error), -EINVAL);
+    assert_int_equal(img_writer_pages(writer, PRIVATE - PAGE, page, 1, 0, &error), -EINVAL);
     assert_int_equal(img_writer_record(writer, IMG_RECORD_SPACE, 0, page, 16, &error), -EINVAL);
     assert_int_equal(img_writer_bytes(writer), PAGE);
     img_writer_abandon(writer);
@@ -419,7 +492,7 @@ static void a_failed_write_leaves_the_image_that_was_there(void **state)
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
         assert_int_equal(img_writer_open(image, &writer, &error), 0);
         assert_int_equal(img_writer_space(writer, IMG_SPACE_PRIVATE, 1, &error), 0);
-        int result = img_writer_pages(writer, PRIVATE, page, 1, &error);
+        int result = img_writer_pages(writer, PRIVATE, page, 1, 0, &error);
         assert_int_equal(result, room < 2 * PAGE ? -EFBIG : 0);
         if (!result)
             assert_int_equal(img_writer_finish(writer, &error), -EFBIG);
@@ -464,6 +537,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SUBJECT(what_was_written_is_read_back),
         SUBJECT(a_file_of_another_length_is_refused),
+        SUBJECT(zeros_are_carried_where_that_is_asked_for),
+        SUBJECT(who_watches_the_writing_can_end_it),
+        SUBJECT(only_a_file_is_replaced),
         SUBJECT(every_flipped_byte_is_found),
         SUBJECT(a_damaged_page_is_named_by_what_it_is),
         SUBJECT(forged_extents_are_refused),

@@ -1,0 +1,126 @@
+/* bailey suspend: a running sandbox becomes a file. Its monitor does the work; we say where, show
+ * how far it is, and wait. Who interrupts us ends the suspension: the sandbox runs on. */
+#include <cli/client.h>
+#include <cli/command.h>
+#include <cli/progress.h>
+
+#include <base/cleanup.h>
+#include <base/json.h>
+#include <base/path.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const struct option_help options[] = {
+    {'o', "output", "FILE", "the image (default: NAME.bailey in the current folder)"},
+    {0, "keep-running", NULL, "the sandbox runs on when the image is there"},
+    {0, "json", NULL, "one JSON object"},
+    {0, NULL, NULL, NULL},
+};
+
+/* The monitor has a current folder of its own. */
+static char *absolute_path(const char *name, const char *given, struct error *error)
+{
+    char folder[PATH_MAX];
+    if (!getcwd(folder, sizeof(folder))) {
+        error_set_errno(error, -errno, "cannot tell the current folder");
+        return NULL;
+    }
+    cleanup_free char *own = text_print("%s.bailey", name);
+    return path_join(folder, given ? given : own);
+}
+
+static int ask(struct client *client, const char *path, bool keep_running,
+               struct control_suspended *out_report, struct error *error)
+{
+    struct control_message message = {
+        .kind = CONTROL_SUSPEND, .value = keep_running, .size = (uint32_t)strlen(path)};
+    struct progress progress = progress_begin("suspending");
+    int result = client_send(client, &message, path, error);
+    while (result == 0) {
+        result = client_receive(client, error);
+        if (result < 0 || client->answer.kind == CONTROL_DONE)
+            break;
+        struct control_progress now = {0};
+        if (client->answer.kind != CONTROL_PROGRESS || client->answer.size != sizeof(now))
+            continue;
+        memcpy(&now, client->payload, sizeof(now));
+        progress_show(&progress, now.done, now.expected);
+    }
+    progress_end(&progress);
+    if (result == 0 && client->answer.size == sizeof(*out_report))
+        memcpy(out_report, client->payload, sizeof(*out_report));
+    return result;
+}
+
+static void print(const char *name, const char *path, bool keep_running,
+                  const struct control_suspended *report, bool as_json)
+{
+    char memory[SIZE_TEXT_SIZE];
+    struct stat status;
+    int64_t size = stat(path, &status) == 0 ? (int64_t)status.st_size : -1;
+    if (!as_json) {
+        printf("%s: %s of memory in %.2f s", path, size_text(report->memory_size, memory),
+               (double)report->total_ns / 1e9);
+        if (keep_running)
+            printf("; %s stood still for %.1f ms", name, (double)report->pause_ns / 1e6);
+        printf("\n");
+        return;
+    }
+    cleanup_text struct text text = {0};
+    struct json json = json_to(&text);
+    json_object(&json);
+    json_key_string(&json, "name", name);
+    json_key_string(&json, "image", path);
+    json_key_number(&json, "size", size);
+    json_key_number(&json, "memory", (int64_t)report->memory_size);
+    json_key_boolean(&json, "running", keep_running);
+    json_key_number(&json, "pause_us", (int64_t)(report->pause_ns / 1000));
+    json_key_number(&json, "total_us", (int64_t)(report->total_ns / 1000));
+    json_object_end(&json);
+    printf("%s\n", text.data);
+}
+
+static int run(int argc, char **argv, struct error *error)
+{
+    bool keep_running = false, as_json = false;
+    const char *given = NULL;
+    struct option_reader reader = {.command = &command_suspend, .argc = argc, .argv = argv};
+    for (const struct option_help *option; (option = option_next(&reader, error));) {
+        if (option->letter == 'o')
+            given = reader.value;
+        keep_running |= text_equal(option->name, "keep-running");
+        as_json |= text_equal(option->name, "json");
+    }
+    if (error->code || reader.helped || command_expect_words(&reader, 1, 1, error) < 0)
+        return error->code;
+    if (given && !*given)
+        return error_set(error, -EINVAL, "suspend: the image's name is empty");
+    const char *name = reader.words[0];
+    cleanup_client struct client client = {.socket = -1};
+    struct control_suspended report = {0};
+    int result = client_open(&client, name, error);
+    if (result < 0)
+        return result;
+    cleanup_free char *path = absolute_path(name, given, error);
+    result = path ? ask(&client, path, keep_running, &report, error) : error->code;
+    if (result < 0)
+        return result;
+    if (!keep_running)
+        client_wait_until_over(name);
+    print(name, path, keep_running, &report, as_json);
+    return 0;
+}
+
+const struct command command_suspend = {
+    .name = "suspend",
+    .arguments = "NAME",
+    .summary = "Make a running sandbox an image, a file that can be resumed",
+    .run = run,
+    .options = options,
+    .examples = "  bailey suspend shell                          to shell.bailey\n"
+                "  bailey suspend db -o /backup/db --keep-running   a copy, while it runs on\n",
+};

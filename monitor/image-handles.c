@@ -1,0 +1,166 @@
+/* Handles for an image. What every picoprocess is born with is only told by its role. A file is told by its place beneath a grant and by
+ * what it was: device, inode, size, time. One that has no name any more is carried with its contents. Anything else cannot be made again
+ * elsewhere, and is a reason not to suspend. Invariant: a path is recorded only when, walked as the sandbox's own names are, it
+ * leads to the file that is open. */
+#include "monitor/suspend.h"
+
+#include "base/cleanup.h"
+#include "base/path.h"
+#include "monitor/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct saved {
+    struct mon_image_handle *records; /* without their paths: to find the same file again */
+    size_t count;
+    struct text bytes;
+};
+
+static enum mon_image_role role_of(const struct mon_start_handles *start, bly_handle handle)
+{
+    if (handle >= start->wake_pool && handle - start->wake_pool < MON_WAKE_POOL_COUNT)
+        return MON_IMAGE_WAKE;
+    const struct {
+        bly_handle handle;
+        enum mon_image_role role;
+    } fixed[] = {{start->heap, MON_IMAGE_HEAP},
+                 {start->bulk, MON_IMAGE_BULK},
+                 {start->control, MON_IMAGE_CONTROL},
+                 {start->control + 1, MON_IMAGE_WATCH}, /* has its place also where nothing can be watched */
+                 {start->terminal_input, MON_IMAGE_TERMINAL_INPUT},
+                 {start->terminal_output, MON_IMAGE_TERMINAL_OUTPUT},
+                 {start->standard[0].handle, MON_IMAGE_STANDARD_0},
+                 {start->standard[1].handle, MON_IMAGE_STANDARD_1},
+                 {start->standard[2].handle, MON_IMAGE_STANDARD_2}};
+    for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
+        if (fixed[i].handle == handle)
+            return fixed[i].role;
+    return MON_IMAGE_STREAM;
+}
+
+static bool is_same(const struct stat *status, int descriptor)
+{
+    struct stat other;
+    return fstat(descriptor, &other) == 0 && other.st_dev == status->st_dev && other.st_ino == status->st_ino;
+}
+
+static int host_path(int descriptor, char out_path[PATH_MAX])
+{
+    ssize_t size = readlink(mon_descriptor_path(descriptor).text, out_path, PATH_MAX - 1);
+    if (size < 0)
+        return -errno;
+    out_path[size] = '\0';
+    return 0;
+}
+
+/* The path beneath the grant that leads to the open file. */
+static bool find_name(struct mon_files *files, const struct mon_folder *folder, const char *path, const struct stat *status,
+                      struct mon_name *out_name)
+{
+    char root[PATH_MAX];
+    *out_name = (struct mon_name){.folder = folder};
+    if (folder->root < 0 || host_path(folder->root, root) < 0)
+        return false;
+    if (is_same(status, folder->root))
+        return true;
+    if (folder->is_file || !path_is_within(path, root))
+        return false;
+    const char *rest = path + strlen(root);
+    rest += strspn(rest, "/");
+    cleanup_free char *uri = text_print("file:%u/%s", (unsigned)(folder - files->folders), rest);
+    cleanup_close int held = -1;
+    return mon_name_decode(files, uri, strlen(uri), out_name) == 0 && mon_name_hold(files, out_name, &held) == 0 && is_same(status, held);
+}
+
+static int refuse(const char *path, const char *why, struct error *error)
+{
+    return error_set(error, -EXDEV, "it has %s open, which %s", path, why);
+}
+
+/* Its contents, once for each file: the space is named by the first handle of it. */
+static int save_contents(const struct saved *saved, struct img_writer *writer, const struct mon_image_handle *record, int descriptor,
+                         const char *path, struct error *error)
+{
+    for (size_t i = 0; i < saved->count; i++)
+        if ((saved->records[i].flags & MON_IMAGE_DELETED) && saved->records[i].device == record->device &&
+            saved->records[i].inode == record->inode)
+            return 0;
+    cleanup_close int readable = open(mon_descriptor_path(descriptor).text, O_RDONLY | O_CLOEXEC); /* it may be open for writing only */
+    if (readable < 0)
+        return error_set_errno(error, -errno, "cannot read the deleted file %s", path);
+    int result = img_writer_space(writer, IMG_SPACE_FILE, record->handle, error);
+    return result < 0 ? result : img_writer_segment(writer, 0, readable, error);
+}
+
+static int save_stream(struct mon_sandbox *sandbox, struct saved *saved, struct img_writer *writer, const struct mon_handle *entry,
+                       struct mon_image_handle *record, struct mon_name *name, struct error *error)
+{
+    struct stat status;
+    char path[PATH_MAX];
+    int flags = fcntl(entry->descriptor, F_GETFL);
+    if (flags < 0 || fstat(entry->descriptor, &status) < 0 || host_path(entry->descriptor, path) < 0)
+        return error_set_errno(error, -errno, "cannot tell what the sandbox's handle %#x is", record->handle);
+    if (entry->mount >= sandbox->files.folder_count)
+        return refuse(path, "belongs to none of the granted folders", error);
+    off_t position = S_ISREG(status.st_mode) ? lseek(entry->descriptor, 0, SEEK_CUR) : 0;
+    record->open_flags = (uint32_t)flags & (O_ACCMODE | O_APPEND | O_DIRECT | O_SYNC);
+    record->device = status.st_dev;
+    record->inode = status.st_ino;
+    record->size = S_ISREG(status.st_mode) ? (uint64_t)status.st_size : 0;
+    record->position = position < 0 ? 0 : (uint64_t)position;
+    record->modify_ns = (int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec;
+    record->flags = S_ISDIR(status.st_mode) ? MON_IMAGE_DIRECTORY : 0;
+    if (find_name(&sandbox->files, &sandbox->files.folders[entry->mount], path, &status, name)) {
+        record->path_size = name->size;
+        return 0;
+    }
+    if (S_ISREG(status.st_mode) && status.st_nlink == 0) {
+        record->flags |= MON_IMAGE_DELETED;
+        return save_contents(saved, writer, record, entry->descriptor, path, error);
+    }
+    return refuse(path, S_ISDIR(status.st_mode) ? "has been deleted, or lies outside its grant now" : "has no name there any more", error);
+}
+
+static int save_handle(struct mon_sandbox *sandbox, struct saved *saved, struct img_writer *writer, bly_handle handle,
+                       const struct mon_handle *entry, struct error *error)
+{
+    static const char zeros[8];
+    struct mon_name name = {.size = 0};
+    struct mon_image_handle record = {.handle = handle,
+                                      .role = role_of(&sandbox->start_handles, handle),
+                                      .kind = entry->kind,
+                                      .access = entry->access,
+                                      .mount = entry->mount};
+    int result = record.role == MON_IMAGE_STREAM ? save_stream(sandbox, saved, writer, entry, &record, &name, error) : 0;
+    if (result < 0)
+        return result;
+    text_add_size(&saved->bytes, &record, sizeof(record));
+    text_add_size(&saved->bytes, name.path, record.path_size);
+    text_add_size(&saved->bytes, zeros, img_filled(record.path_size) - record.path_size);
+    saved->records = memory_resize(saved->records, (saved->count + 1) * sizeof(record));
+    saved->records[saved->count++] = record;
+    return 0;
+}
+
+int mon_image_handles(struct mon_sandbox *sandbox, struct img_writer *writer, struct error *error)
+{
+    struct saved saved = {0};
+    bly_handle handle = BLY_NO_HANDLE;
+    int result = 0;
+    for (uint32_t place = 0; result == 0 && mon_handle_next(&sandbox->handles, &place, &handle);) {
+        struct mon_handle entry;
+        if (mon_handle_get(&sandbox->handles, handle, &entry) < 0)
+            continue; /* a sandbox that is not as quiet as it said: its image is its own affair */
+        result = save_handle(sandbox, &saved, writer, handle, &entry, error);
+        mon_handle_put(&sandbox->handles, handle);
+    }
+    if (result == 0)
+        result = img_writer_record(writer, MON_IMAGE_HANDLES, 0, saved.bytes.data, saved.bytes.size, error);
+    text_free(&saved.bytes);
+    free(saved.records);
+    return result;
+}

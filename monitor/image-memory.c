@@ -1,0 +1,325 @@
+/* Memory of picoprocesses for an image: every page of theirs that is their own. Those of shared segments and of files that were only read
+ * are not, and are mapped again. Read from outside through /proc/PID/pagemap and /proc/PID/mem, with nothing of the sandbox taking part.
+ * Invariant: what is read belongs to a process whose parent is the sandbox's first one. The files of its folder in /proc are opened by that
+ * folder's descriptor, which is bound to the process and not to its number. */
+#include "monitor/suspend.h"
+
+#include "base/cleanup.h"
+#include "base/path.h"
+#include "monitor/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/fsuid.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define CHUNK_PAGES 256u
+#define GAP_PAGES 16u /* carried rather than beginning a further extent, which costs a map when resumed */
+#define MAPS_SIZE_MAX (64u << 20)
+#define RANGE_COUNT 512u
+
+struct range {
+    uint64_t start, end;
+};
+
+struct process {
+    uint32_t id;   /* as the sandbox knows it, and the image */
+    uint32_t from; /* whose memory is read: its own, or that of its clone */
+    int folder;    /* of `from`, in /proc */
+};
+struct mon_memory {
+    size_t count;
+    struct process processes[];
+};
+
+struct dump {
+    struct img_writer *writer;
+    int memory, pagemap;
+    bool can_scan;
+    unsigned char *buffer; /* CHUNK_PAGES */
+    struct error *error;
+};
+
+/* ---- Which processes ---- */
+
+static bool read_field(int folder, const char *file, const char *field, char *out_value, size_t size)
+{
+    cleanup_free char *text = NULL;
+    if (path_read_file(folder, file, 65536, &text, NULL) < 0)
+        return false;
+    char *place = strstr(text, field);
+    if (!place)
+        return false;
+    snprintf(out_value, size, "%.*s", (int)strcspn(place + strlen(field), "\n"), place + strlen(field));
+    return true;
+}
+
+/* With a pid namespace the sandbox knows the last of the ids that a process has. Returns 0 for one that is not a child of `parent`. */
+static uint32_t inner_id(int folder, pid_t parent)
+{
+    char value[256];
+    int found;
+    if (!read_field(folder, "status", "\nPPid:", value, sizeof(value)) || sscanf(value, "%d", &found) != 1 || found != parent ||
+        !read_field(folder, "status", "\nNSpid:", value, sizeof(value)))
+        return 0;
+    char *last = strrchr(value, '\t');
+    return last ? (uint32_t)strtoul(last + 1, NULL, 10) : 0;
+}
+
+static int find_in_list(pid_t parent, char *list, struct process *processes, size_t count)
+{
+    int found = 0;
+    for (char *rest = list, *word; (word = strsep(&rest, " "));) {
+        char path[64];
+        if (!*word)
+            continue;
+        snprintf(path, sizeof(path), "/proc/%.16s", word);
+        cleanup_close int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        uint32_t id = folder < 0 ? 0 : inner_id(folder, parent);
+        for (size_t i = 0; id && i < count; i++) {
+            if (processes[i].from != id || processes[i].folder >= 0)
+                continue;
+            processes[i].folder = take_descriptor(&folder);
+            found++;
+            break;
+        }
+    }
+    return found;
+}
+
+/* Children are listed by the thread that made them. */
+static int find_processes(pid_t parent, struct process *processes, size_t count, struct error *error)
+{
+    char path[64];
+    size_t found = 0;
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)parent);
+    cleanup_directory DIR *threads = opendir(path);
+    if (!threads)
+        return error_set_errno(error, -errno, "cannot look at the sandbox's processes in /proc");
+    for (struct dirent *entry; (entry = readdir(threads));) {
+        char file[288];
+        cleanup_free char *list = NULL;
+        snprintf(file, sizeof(file), "%s/children", entry->d_name);
+        if (entry->d_name[0] != '.' && path_read_file(dirfd(threads), file, 1 << 20, &list, NULL) == 0)
+            found += (size_t)find_in_list(parent, list, processes, count);
+    }
+    return found == count ? 0 : error_set(error, -ESRCH, "a process of the sandbox cannot be found in /proc");
+}
+
+/* ---- Which pages ---- */
+
+/* PAGEMAP_SCAN (Linux 6.7): <linux/fs.h> of older kernels does not have it. */
+struct scan_region {
+    uint64_t start, end, categories;
+};
+struct scan_arguments {
+    uint64_t size, flags, start, end, walk_end, regions, region_count, max_pages, inverted, all_of, any_of, reported;
+};
+#define SCAN _IOWR('f', 16, struct scan_arguments)
+enum { SCAN_FILE = 1 << 2, SCAN_PRESENT = 1 << 3, SCAN_SWAPPED = 1 << 4, SCAN_ZERO = 1 << 5 };
+
+/* The next ranges of [*place, end) that hold pages of the process's own; moves *place on. Returns how many, or negative errno. */
+static int scan_ranges(const struct dump *dump, uint64_t *place, uint64_t end, struct range *out_ranges)
+{
+    static struct scan_region regions[RANGE_COUNT]; /* one image is made at a time */
+    struct scan_arguments arguments = {.size = sizeof(arguments),
+                                       .start = *place,
+                                       .end = end,
+                                       .regions = (uint64_t)regions,
+                                       .region_count = RANGE_COUNT,
+                                       .inverted = SCAN_FILE | SCAN_ZERO,
+                                       .all_of = SCAN_FILE | SCAN_ZERO,
+                                       .any_of = SCAN_PRESENT | SCAN_SWAPPED,
+                                       .reported = SCAN_PRESENT | SCAN_SWAPPED};
+    int count = ioctl(dump->pagemap, SCAN, &arguments);
+    if (count < 0)
+        return -errno;
+    for (int i = 0; i < count; i++)
+        out_ranges[i] = (struct range){regions[i].start, regions[i].end};
+    *place = arguments.walk_end;
+    return count;
+}
+
+/* The same by reading (Documentation/admin-guide/mm/pagemap.rst). */
+static int read_ranges(const struct dump *dump, uint64_t *place, uint64_t end, struct range *out_ranges)
+{
+    const uint64_t present = 3ull << 62 /* or swapped */, of_file = 1ull << 61;
+    static uint64_t entries[8192];
+    int count = 0;
+    while (*place < end && count < (int)RANGE_COUNT) {
+        uint64_t wanted = (end - *place) / BLY_PAGE_SIZE;
+        if (wanted > sizeof(entries) / sizeof(entries[0]))
+            wanted = sizeof(entries) / sizeof(entries[0]);
+        ssize_t size = pread(dump->pagemap, entries, wanted * sizeof(entries[0]), (off_t)(*place / BLY_PAGE_SIZE * sizeof(entries[0])));
+        if (size <= 0)
+            return size < 0 ? -errno : -EIO;
+        for (size_t i = 0; i < (size_t)size / sizeof(entries[0]); i++, *place += BLY_PAGE_SIZE) {
+            if (!(entries[i] & present) || (entries[i] & of_file))
+                continue;
+            if (count && out_ranges[count - 1].end == *place) {
+                out_ranges[count - 1].end += BLY_PAGE_SIZE;
+                continue;
+            }
+            if (count == (int)RANGE_COUNT)
+                return count;
+            out_ranges[count++] = (struct range){*place, *place + BLY_PAGE_SIZE};
+        }
+    }
+    return count;
+}
+
+static int next_ranges(struct dump *dump, uint64_t *place, uint64_t end, struct range *out_ranges)
+{
+    if (dump->can_scan) {
+        int count = scan_ranges(dump, place, end, out_ranges);
+        if (count != -ENOTTY && count != -EINVAL)
+            return count;
+        dump->can_scan = false;
+    }
+    return read_ranges(dump, place, end, out_ranges);
+}
+
+/* ---- Their contents ---- */
+
+static int write_range(const struct dump *dump, struct range range, size_t zeros)
+{
+    while (range.start < range.end) {
+        size_t size = range.end - range.start;
+        size = size < CHUNK_PAGES * BLY_PAGE_SIZE ? size : CHUNK_PAGES * BLY_PAGE_SIZE;
+        ssize_t got = pread(dump->memory, dump->buffer, size, (off_t)range.start);
+        if (got < (ssize_t)BLY_PAGE_SIZE)
+            return error_set_errno(dump->error, got < 0 ? -errno : -EIO, "cannot read the sandbox's memory at %#llx",
+                                   (unsigned long long)range.start);
+        size_t pages = (size_t)got / BLY_PAGE_SIZE;
+        int result = img_writer_pages(dump->writer, range.start, dump->buffer, pages, zeros, dump->error);
+        if (result < 0)
+            return result;
+        range.start += pages * BLY_PAGE_SIZE;
+    }
+    return 0;
+}
+
+/* One map of the process. Over a file every page of its own counts, also one of zeros, and no other may be carried along. */
+static int write_map(struct dump *dump, struct range map, bool of_file)
+{
+    struct range ranges[RANGE_COUNT], run = {0};
+    uint64_t gap = of_file ? 0 : GAP_PAGES * BLY_PAGE_SIZE;
+    size_t zeros = of_file ? IMG_ALL_ZEROS : GAP_PAGES;
+    while (map.start < map.end) {
+        int count = next_ranges(dump, &map.start, map.end, ranges);
+        if (count < 0)
+            return error_set_errno(dump->error, count, "cannot tell which pages the sandbox's processes have");
+        for (int i = 0; i < count; i++) {
+            if (run.end && ranges[i].start - run.end <= gap) {
+                run.end = ranges[i].end;
+                continue;
+            }
+            int result = write_range(dump, run, zeros);
+            if (result < 0)
+                return result;
+            run = ranges[i];
+        }
+    }
+    return write_range(dump, run, zeros);
+}
+
+/* What lies in the window is Bailey's own, and above it all the host's. */
+static int write_maps(struct dump *dump, char *maps)
+{
+    for (char *rest = maps, *line; (line = strsep(&rest, "\n"));) {
+        struct range map;
+        char rights[5];
+        unsigned long long inode;
+        if (sscanf(line, "%lx-%lx %4s %*s %*s %llu", &map.start, &map.end, rights, &inode) != 4 || rights[3] != 'p' ||
+            map.start < BLY_GUEST_MIN || map.end > BLY_GUEST_MAX || (map.end > BLY_WINDOW_START && map.start < BLY_WINDOW_END))
+            continue;
+        int result = write_map(dump, map, inode != 0);
+        if (result < 0)
+            return result;
+    }
+    return 0;
+}
+
+static int write_process(struct dump *dump, const struct process *process)
+{
+    cleanup_free char *maps = NULL;
+    cleanup_close int memory = openat(process->folder, "mem", O_RDONLY | O_CLOEXEC);
+    cleanup_close int pagemap = memory < 0 ? -1 : openat(process->folder, "pagemap", O_RDONLY | O_CLOEXEC);
+    int result = pagemap < 0 ? -errno : path_read_file(process->folder, "maps", MAPS_SIZE_MAX, &maps, NULL);
+    if (result < 0)
+        return error_set_errno(dump->error, result, "this host does not let the sandbox's memory be read");
+    dump->memory = memory;
+    dump->pagemap = pagemap;
+    result = img_writer_space(dump->writer, IMG_SPACE_PRIVATE, process->id, dump->error);
+    return result < 0 ? result : write_maps(dump, maps);
+}
+
+/* Root's sandboxes run as somebody else. Without CAP_SYS_PTRACE, as in many containers, only that user may look into them: ptrace(2) goes by
+ * the file-system ids, which are the thread's. */
+static void become_sandbox_user(const struct mon_sandbox *sandbox, bool on)
+{
+    if (!sandbox->confinement.by_root)
+        return;
+    setfsgid(on ? sandbox->confinement.group : 0);
+    setfsuid(on ? sandbox->confinement.user : 0);
+}
+
+static uint64_t memory_of(const struct process *process)
+{
+    char value[64];
+    uint64_t present = 0, swapped = 0;
+    if (read_field(process->folder, "status", "\nRssAnon:", value, sizeof(value)))
+        present = strtoull(value, NULL, 10);
+    if (read_field(process->folder, "status", "\nVmSwap:", value, sizeof(value)))
+        swapped = strtoull(value, NULL, 10);
+    return (present + swapped) * 1024;
+}
+
+int mon_image_find_memory(const struct mon_sandbox *sandbox, const uint32_t *ids, const uint32_t *from, size_t count,
+                          struct mon_memory **out_memory, uint64_t *out_size, struct error *error)
+{
+    struct mon_memory *memory = memory_new(sizeof(*memory) + count * sizeof(memory->processes[0]));
+    memory->count = count;
+    for (size_t i = 0; i < count; i++)
+        memory->processes[i] = (struct process){ids[i], from[i], -1};
+    become_sandbox_user(sandbox, true);
+    int result = find_processes(sandbox->child, memory->processes, count, error);
+    become_sandbox_user(sandbox, false);
+    *out_size = 0;
+    for (size_t i = 0; i < count && result == 0; i++)
+        *out_size += memory_of(&memory->processes[i]);
+    *out_memory = memory;
+    return result;
+}
+
+int mon_image_write_memory(const struct mon_sandbox *sandbox, const struct mon_memory *memory, struct img_writer *writer,
+                           struct error *error)
+{
+    cleanup_free unsigned char *buffer = memory_new(CHUNK_PAGES * BLY_PAGE_SIZE);
+    struct dump dump = {.writer = writer, .can_scan = true, .buffer = buffer, .error = error};
+    int result = 0;
+    become_sandbox_user(sandbox, true);
+    for (size_t i = 0; i < memory->count && result == 0; i++)
+        result = write_process(&dump, &memory->processes[i]);
+    become_sandbox_user(sandbox, false);
+    return result;
+}
+
+void mon_image_free_memory(struct mon_memory *memory)
+{
+    if (!memory)
+        return;
+    for (size_t i = 0; i < memory->count; i++) {
+        const struct process *process = &memory->processes[i];
+        /* A folder of /proc is as good as a pidfd (pidfd_send_signal(2)). */
+        if (process->folder >= 0 && process->from != process->id)
+            syscall(SYS_pidfd_send_signal, process->folder, SIGKILL, NULL, 0);
+        cleanup_close_descriptor(&memory->processes[i].folder);
+    }
+    free(memory);
+}

@@ -1,0 +1,50 @@
+/* Suspending the sandbox: the monitor asks it to be quiet, writes the image, and lets it go on or ends it. A thread of its own does so, so
+ * that the monitor's loop goes on serving: who stops, kills or signals the sandbox meanwhile ends the suspension instead, and the sandbox
+ * runs on. Nothing reaches a quiet sandbox; what is for it waits until it goes on. Whatever fails, it goes on and no file is left. */
+#ifndef MONITOR_SUSPEND_H
+#define MONITOR_SUSPEND_H
+
+#include <bailey/start.h>
+#include <base/error.h>
+#include <image/writer.h>
+#include <monitor/image.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct mon_sandbox;
+struct mon_suspension;
+
+/* In the main thread. `path` is absolute. What becomes of it is told by mon_control_suspended. */
+int mon_suspend_begin(struct mon_sandbox *sandbox, const char *path, bool keep_running, struct error *error)
+    __attribute__((warn_unused_result));
+/* The sandbox's answer to BLY_CONTROL_QUIESCE: `value` and what follows it. */
+void mon_suspend_answered(struct mon_sandbox *sandbox, int value, const void *data, size_t size);
+/* The sandbox goes on as soon as possible. `why` is a literal: "it was stopped". Nothing is under way: nothing happens. */
+void mon_suspend_cancel(struct mon_sandbox *sandbox, const char *why);
+/* Something that cannot wait is for the sandbox: the same, if it stands still. One that goes on already is not disturbed. */
+void mon_suspend_disturb(struct mon_sandbox *sandbox, const char *why);
+/* Keeps a record that is for the sandbox until it goes on. False: it may have it at once. *out_result: 0, or -EAGAIN: there are too many. */
+bool mon_suspend_hold(struct mon_sandbox *sandbox, const struct bly_control *record, const void *payload, int *out_result)
+    __attribute__((warn_unused_result));
+/* The sandbox has ended: waits for the thread, which leaves no half of a file. */
+void mon_suspend_end(struct mon_sandbox *sandbox);
+
+/* image-memory.c: the private memory of picoprocesses. Those with the ids `ids`, as the sandbox gave them, are found among its processes; their
+ * memory is read from those with the ids `from`: themselves, or clones, which end with mon_image_free_memory. *out_memory is set in any case;
+ * *out_size is about how large it is. */
+struct mon_memory;
+int mon_image_find_memory(const struct mon_sandbox *sandbox, const uint32_t *ids, const uint32_t *from, size_t count,
+                          struct mon_memory **out_memory, uint64_t *out_size, struct error *error) __attribute__((warn_unused_result));
+/* A space for each. */
+int mon_image_write_memory(const struct mon_sandbox *sandbox, const struct mon_memory *memory, struct img_writer *writer,
+                           struct error *error) __attribute__((warn_unused_result));
+void mon_image_free_memory(struct mon_memory *memory);
+/* image-handles.c: the record of all handles, and a space for each file that has lost its name. -EXDEV names what cannot be carried. */
+int mon_image_handles(struct mon_sandbox *sandbox, struct img_writer *writer, struct error *error) __attribute__((warn_unused_result));
+/* image-sandbox.c: the records of the sandbox itself and of its policy. */
+int mon_image_sandbox(const struct mon_sandbox *sandbox, struct img_writer *writer, struct error *error)
+    __attribute__((warn_unused_result));
+/* Of the ELF file behind `descriptor`: its NT_GNU_BUILD_ID into MON_BUILD_ID_MAX bytes. Returns its size, or -ENOEXEC. */
+int mon_build_id(int descriptor, unsigned char *out_id) __attribute__((warn_unused_result));
+
+#endif
