@@ -76,8 +76,11 @@ static void open_place(struct mon_cgroup_place *place, const char *lines, const 
     cleanup_close int own = open_own(lines, controller);
     if (own < 0)
         return;
-    remove_stale(own);
     bool made = mkdirat(own, name, 0755) == 0; /* of version 2 both limits lie in one */
+    if (!made && errno != EEXIST) /* most users may not */
+        return;
+    if (made)
+        remove_stale(own);
     cleanup_close int folder = openat(own, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0 || !has_file(folder, limit_file) || write_value(folder, limit_file, limit) < 0) {
         if (made)

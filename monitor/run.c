@@ -34,8 +34,8 @@
 #define CONFINING_NS 200000
 #define AWAKE_NS 600000ull   /* looking for a next request; longer than a loader's own work */
 #define LOOKS 16u            /* for requests between two for everything else */
-#define ASK_NS 100000ull     /* whether the host is busy, so often */
-#define WAIT_NS 150000ull    /* for a CPU: it is busy */
+#define GIVEN_NS 20000ull    /* to let others run takes less when there is nobody */
+#define CROWDED_NS 150000ull /* others had our CPU for so long: who makes requests must not wait for us to get it back */
 
 /* ---- To the sandbox ---- */
 
@@ -482,35 +482,24 @@ static int start(struct mon_sandbox *sandbox, const int standard[3])
 
 /* ---- The first moments ---- */
 
-/* How long the process's first thread was ready and had no CPU, in all its life; proc(5) does not say it, sched-stats.rst does. A host
- * that does not count it is taken for a busy one. */
-static uint64_t time_waited_ns(pid_t process)
+/* Lets others run that want our CPU. Returns for how long they did. */
+static uint64_t give_way(uint64_t now_ns)
 {
-    char path[64], text[128];
-    unsigned long long waited = 0;
-    snprintf(path, sizeof(path), "/proc/%d/schedstat", process);
-    cleanup_close int file = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = file < 0 ? -1 : read(file, text, sizeof(text) - 1);
-    text[size < 0 ? 0 : size] = '\0';
-    return sscanf(text, "%*u %llu", &waited) == 1 ? waited : UINT64_MAX / 2;
-}
-
-/* One of us has to wait for a CPU: looking for requests would take one away from who may have to make them. */
-static bool host_is_busy(const struct mon_sandbox *sandbox, uint64_t waited_before_ns)
-{
-    uint64_t waited = time_waited_ns(getpid()) - waited_before_ns;
-    return waited > WAIT_NS || (sandbox->child > 0 && time_waited_ns(sandbox->child) > WAIT_NS);
+    sched_yield();
+    uint64_t gone = mon_now_ns() - now_ns;
+    return gone > GIVEN_NS ? gone : 0;
 }
 
 static int serve_alone(struct mon_sandbox *sandbox)
 {
     struct mon_rpc *rpc = &sandbox->rpc;
-    uint64_t start = mon_now_ns(), waited = time_waited_ns(getpid());
+    uint64_t start = mon_now_ns();
     /* The child confines itself meanwhile, maybe on our CPU. To be woken by its first request would cost it 30 µs. */
     const struct timespec confining = {.tv_nsec = CONFINING_NS};
     nanosleep(&confining, NULL);
-    uint64_t last = mon_now_ns(), asked = 0;
+    uint64_t last = mon_now_ns();
     unsigned looks = 0;
+    uint64_t given = 0;
     int result = 0;
     while (!sandbox->loop.stop && result >= 0) {
         uint64_t now = mon_now_ns();
@@ -530,13 +519,10 @@ static int serve_alone(struct mon_sandbox *sandbox)
             mon_rpc_eager_wakes(rpc);
         } else if (looks++ % LOOKS == 0) {
             result = mon_loop_once(&sandbox->loop, 0);
-            if (now - asked > ASK_NS) {
-                asked = now;
-                if (rpc->eager && host_is_busy(sandbox, waited))
-                    break;
-            }
         } else {
-            __builtin_ia32_pause();
+            given += give_way(now);
+            if (rpc->eager && given > CROWDED_NS)
+                break;
         }
     }
     return result;
