@@ -15,7 +15,7 @@
 #include <monitor/stream-file.h>
 #include <sys/types.h>
 
-#define MON_WAKE_POOL_COUNT 32u
+#define MON_WAKE_POOL_COUNT 16u
 /* Handles of what every picoprocess starts with, in the order in which launch.c adds them to the fresh table. */
 #define MON_PRESET_MAX 18u
 #define MON_MOVE_MAX (BLY_RPC_SLOT_COUNT + MON_PRESET_MAX + 8)

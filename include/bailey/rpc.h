@@ -26,7 +26,7 @@
 
 #include <bailey/abi.h>
 
-#define BLY_RPC_SLOT_COUNT 16u
+#define BLY_RPC_SLOT_COUNT 8u
 #define BLY_RPC_SLOT_SIZE 16384u
 #define BLY_RPC_WORKER_MAX 8u
 #define BLY_RPC_CLOSED_COUNT 256u

@@ -137,7 +137,7 @@ static void floods_hold_up_nobody(void **state)
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, submit_without_end, server), 0);
     for (unsigned i = 0; i < 100; i++) {
-        struct bly_rpc_slot *slot = submit(server, 6 + i % 4, BLY_RPC_SYSTEM_QUERY, none, "", 0);
+        struct bly_rpc_slot *slot = submit(server, 6 + i % 2, BLY_RPC_SYSTEM_QUERY, none, "", 0);
         assert_int_equal(slot->result, 0);
         release(slot);
     }
@@ -171,12 +171,12 @@ static void requests_are_answered(void **state)
     assert_int_equal(((struct bly_attributes *)slot->data)->size, 5);
     release(slot);
 
-    slot = submit(server, 15, BLY_RPC_WALK, (const uint64_t[6]){0}, TEXT("file:0/link/x"));
+    slot = submit(server, BLY_RPC_SLOT_COUNT - 1, BLY_RPC_WALK, (const uint64_t[6]){0}, TEXT("file:0/link/x"));
     assert_int_equal(slot->result, 0);
     assert_int_equal(slot->data_size, offsetof(struct bly_walk_result, link) + 6);
     release(slot);
 
-    slot = submit(server, 15, BLY_RPC_WALK, (const uint64_t[6]){BLY_WALK_WATCH}, TEXT("file:0/folder"));
+    slot = submit(server, BLY_RPC_SLOT_COUNT - 1, BLY_RPC_WALK, (const uint64_t[6]){BLY_WALK_WATCH}, TEXT("file:0/folder"));
     assert_int_equal(slot->result, 0);
     assert_true(((struct bly_walk_result *)slot->data)->watch > 0);
     release(slot);
@@ -306,7 +306,7 @@ static void *scribble(void *argument)
     uint32_t random = 1;
     while (!atomic_load(&vandal->stop)) {
         random = random * 1664525u + 1013904223u;
-        struct bly_rpc_slot *slot = &channel->slots[8 + (random >> 8) % 8];
+        struct bly_rpc_slot *slot = &channel->slots[BLY_RPC_SLOT_COUNT / 2 + (random >> 8) % (BLY_RPC_SLOT_COUNT / 2)];
         switch (random >> 28) {
         case 0: slot->data_size = random; break;
         case 1: slot->operation = random >> 16; break;

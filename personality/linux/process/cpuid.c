@@ -3,27 +3,34 @@
 
 #include "personality/linux/process/process.h"
 
-enum { ANSWER_MAX = 192 };
+enum { ANSWER_MAX = 192, PLACES = 512 };
 
-struct answer {
-    _Atomic uint32_t known; /* set last */
-    struct bly_cpuid cpuid;
-};
+/* C libraries ask for some leaves dozens of times while they start, hence by hash. */
 struct cpuid_memory {
     _Atomic uint32_t count; /* answers begun; may run past the array */
-    struct answer answers[ANSWER_MAX];
+    _Atomic uint8_t places[PLACES]; /* 1 more than the answer's index, set last; 0: none. An answer whose place is taken has the next */
+    struct bly_cpuid answers[ANSWER_MAX];
 };
+
+static uint32_t first_place(uint32_t leaf, uint32_t subleaf)
+{
+    return (leaf + (leaf >> 31) * 64 + subleaf * 128) % PLACES;
+}
 
 static void remember(const struct bly_cpuid *cpuid)
 {
     struct cpuid_memory *memory = lx_kernel->cpuid;
     if (memory->count >= ANSWER_MAX)
         return;
-    uint32_t place = memory->count++;
-    if (place < ANSWER_MAX) {
-        memory->answers[place].cpuid = *cpuid;
-        memory->answers[place].known = 1;
-    }
+    uint32_t index = memory->count++;
+    if (index >= ANSWER_MAX)
+        return;
+    memory->answers[index] = *cpuid;
+    uint8_t empty = 0;
+    for (uint32_t at = first_place(cpuid->leaf, cpuid->subleaf);
+         !__atomic_compare_exchange_n((uint8_t *)&memory->places[at], &empty, (uint8_t)(index + 1), false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+         at = (at + 1) % PLACES)
+        empty = 0;
 }
 
 int lx_cpuid_init(void)
@@ -41,11 +48,11 @@ struct bly_cpuid lx_cpuid(uint32_t leaf, uint32_t subleaf)
     struct cpuid_memory *memory = lx_kernel->cpuid;
     if (!bly_cpuid_has_subleafs(leaf))
         subleaf = 0;
-    uint32_t count = memory->count;
-    for (uint32_t i = 0; i < count && i < ANSWER_MAX; i++) {
-        const struct answer *answer = &memory->answers[i];
-        if (answer->cpuid.leaf == leaf && answer->cpuid.subleaf == subleaf && answer->known)
-            return answer->cpuid;
+    uint32_t index;
+    for (uint32_t at = first_place(leaf, subleaf); (index = memory->places[at]); at = (at + 1) % PLACES) {
+        const struct bly_cpuid *answer = &memory->answers[index - 1];
+        if (answer->leaf == leaf && answer->subleaf == subleaf)
+            return *answer;
     }
     struct bly_cpuid cpuid = {.leaf = leaf, .subleaf = subleaf};
     __asm__ volatile("cpuid" : "=a"(cpuid.eax), "=b"(cpuid.ebx), "=c"(cpuid.ecx), "=d"(cpuid.edx) : "a"(leaf), "c"(subleaf));
