@@ -2,9 +2,9 @@
 #include <cli/client.h>
 #include <cli/command.h>
 #include <cli/launch.h>
+#include <cli/outlet.h>
 
 #include <base/cleanup.h>
-#include <base/path.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -25,6 +25,7 @@ struct attachment {
     struct client *client;
     bool input, terminal;
     bool detach_begun; /* Ctrl-P was typed */
+    struct outlets outlets;
 };
 
 /* Looks for Ctrl-P Ctrl-Q in what was typed. Returns the bytes to pass on (in place), or -1 to
@@ -60,34 +61,39 @@ static int pass_input(struct attachment *attachment, struct error *error)
     return client_send(attachment->client, &message, data, error);
 }
 
-static int pass_signal(struct attachment *attachment, int signals, struct error *error)
+static bool pass_signal(void *context)
 {
+    struct attachment *attachment = context;
     struct signalfd_siginfo info;
-    if (read(signals, &info, sizeof(info)) != sizeof(info))
-        return 0;
+    if (read(attachment->outlets.signals, &info, sizeof(info)) != sizeof(info))
+        return false;
     struct control_message message = {.kind = CONTROL_SIGNAL, .value = (int)info.ssi_signo};
     if (info.ssi_signo == SIGWINCH) {
         message.kind = CONTROL_WINDOW_SIZE;
         terminal_size(STDOUT_FILENO, &message.rows, &message.columns);
     }
-    return client_send(attachment->client, &message, NULL, error);
+    /* Where it cannot be sent the connection has ended: that is what we learn next. */
+    struct error ignored = {0};
+    (void)client_send(attachment->client, &message, NULL, &ignored);
+    return signal_tells_to_end(info.ssi_signo);
 }
 
-static int follow(struct attachment *attachment, int signals, struct error *error)
+static int follow(struct attachment *attachment, struct error *error)
 {
     struct client *client = attachment->client;
+    struct outlets *outlets = &attachment->outlets;
     for (;;) {
         struct pollfd waits[] = {{.fd = client->socket, .events = POLLIN},
-                                 {.fd = signals, .events = POLLIN},
+                                 {.fd = outlets->signals, .events = POLLIN},
                                  {.fd = attachment->input ? STDIN_FILENO : -1, .events = POLLIN}};
         if (poll(waits, 3, -1) < 0) {
             if (errno == EINTR)
                 continue;
             return error_set_errno(error, -errno, "cannot wait for the program");
         }
-        int result = waits[1].revents ? pass_signal(attachment, signals, error) : 0;
-        if (result == 0 && waits[2].revents)
-            result = pass_input(attachment, error);
+        if (waits[1].revents)
+            outlets->told_to_end |= pass_signal(attachment);
+        int result = waits[2].revents ? pass_input(attachment, error) : 0;
         if (result != 0)
             return result > 0 ? 0 : result;
         if (!waits[0].revents)
@@ -100,8 +106,8 @@ static int follow(struct attachment *attachment, int signals, struct error *erro
             return exit_status_of(client->answer.value);
         }
         if (client->answer.kind == CONTROL_OUTPUT)
-            write_fully(client->answer.value == 2 ? STDERR_FILENO : STDOUT_FILENO, client->payload,
-                        client->answer.size);
+            outlets_write(outlets, client->answer.value == 2 ? STDERR_FILENO : STDOUT_FILENO,
+                          client->payload, client->answer.size);
     }
 }
 
@@ -149,7 +155,12 @@ static int run(int argc, char **argv, struct error *error)
     if (attachment.terminal && input)
         terminal_make_raw(&terminal, STDIN_FILENO);
     cleanup_close int signals = open_signals(pass);
-    return follow(&attachment, signals, error);
+    attachment.outlets =
+        (struct outlets){.signals = signals, .take_signal = pass_signal, .context = &attachment};
+    outlets_open(&attachment.outlets, (const int[]){STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO});
+    result = follow(&attachment, error);
+    outlets_close(&attachment.outlets);
+    return result;
 }
 
 const struct command command_attach = {

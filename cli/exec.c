@@ -5,9 +5,9 @@
 #include <cli/command.h>
 #include <cli/exec.h>
 #include <cli/launch.h>
+#include <cli/outlet.h>
 
 #include <base/cleanup.h>
-#include <base/path.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <monitor/policy-value.h>
@@ -52,21 +52,6 @@ static int open_signals(void)
         sigaddset(&set, passed[i]);
     sigprocmask(SIG_BLOCK, &set, NULL);
     return signalfd(-1, &set, SFD_CLOEXEC);
-}
-
-static int pass_signal(struct client *client, int signals, bool terminal, struct error *error)
-{
-    struct signalfd_siginfo info;
-    if (read(signals, &info, sizeof(info)) != sizeof(info))
-        return 0;
-    struct control_message message = {.kind = CONTROL_SIGNAL, .value = (int)info.ssi_signo};
-    if (info.ssi_signo == SIGWINCH) {
-        if (!terminal)
-            return 0;
-        message.kind = CONTROL_WINDOW_SIZE;
-        terminal_size(STDOUT_FILENO, &message.rows, &message.columns);
-    }
-    return client_send(client, &message, NULL, error);
 }
 
 /* One terminal of ours at one end, a pipe to or from the sandbox at the other. */
@@ -116,38 +101,59 @@ static void pump_input(struct pump *pump)
         end_pump(pump);
 }
 
-/* False: nothing is there now. */
-static bool pump_output(struct pump *pump)
-{
-    ssize_t size = read(pump->pipe, pump->buffer, sizeof(pump->buffer));
-    if (size < 0 && errno == EINTR)
-        return true;
-    if (size > 0)
-        return write_fully(pump->terminal, pump->buffer, (size_t)size) == 0;
-    if (size == 0)
-        end_pump(pump);
-    return false;
-}
-
 struct conversation {
     struct client client;
     struct pump pumps[3];
     struct terminal terminal;
-    int signals;
+    struct outlets outlets;
     bool has_terminal;
 };
+
+static bool pass_signal(void *context)
+{
+    struct conversation *conversation = context;
+    struct signalfd_siginfo info;
+    if (read(conversation->outlets.signals, &info, sizeof(info)) != sizeof(info))
+        return false;
+    struct control_message message = {.kind = CONTROL_SIGNAL, .value = (int)info.ssi_signo};
+    if (info.ssi_signo == SIGWINCH) {
+        if (!conversation->has_terminal)
+            return false;
+        message.kind = CONTROL_WINDOW_SIZE;
+        terminal_size(STDOUT_FILENO, &message.rows, &message.columns);
+    }
+    /* Where it cannot be sent the connection has ended: that is what we learn next. */
+    struct error ignored = {0};
+    (void)client_send(&conversation->client, &message, NULL, &ignored);
+    return signal_tells_to_end(info.ssi_signo);
+}
+
+/* False: nothing is there now. */
+static bool pump_output(struct conversation *conversation, int which)
+{
+    struct pump *pump = &conversation->pumps[which];
+    ssize_t size = read(pump->pipe, pump->buffer, sizeof(pump->buffer));
+    if (size < 0 && errno == EINTR)
+        return true;
+    if (size > 0)
+        outlets_write(&conversation->outlets, which, pump->buffer, (size_t)size);
+    if (size == 0)
+        end_pump(pump);
+    return size > 0;
+}
 
 static void end_conversation(struct conversation *conversation)
 {
     for (int i = 1; i < 3; i++)
-        while (conversation->pumps[i].pipe >= 0 && pump_output(&conversation->pumps[i]))
+        while (conversation->pumps[i].pipe >= 0 && pump_output(conversation, i))
             ;
     for (int i = 0; i < 3; i++)
         end_pump(&conversation->pumps[i]);
     terminal_restore(&conversation->terminal);
     client_close(&conversation->client);
-    if (conversation->signals >= 0)
-        close(conversation->signals);
+    outlets_close(&conversation->outlets);
+    if (conversation->outlets.signals >= 0)
+        close(conversation->outlets.signals);
 }
 
 /* Gives the program its streams and the request. */
@@ -207,7 +213,7 @@ static int converse(struct conversation *conversation, struct error *error)
         bool full = pumps[0].start != pumps[0].end;
         struct pollfd waits[] = {
             {.fd = conversation->client.socket, .events = POLLIN},
-            {.fd = conversation->signals, .events = POLLIN},
+            {.fd = conversation->outlets.signals, .events = POLLIN},
             {.fd = pumps[0].pipe < 0 || full ? -1 : pumps[0].terminal, .events = POLLIN},
             {.fd = full ? pumps[0].pipe : -1, .events = POLLOUT},
             {.fd = pumps[1].pipe, .events = POLLIN},
@@ -222,10 +228,9 @@ static int converse(struct conversation *conversation, struct error *error)
             pump_input(&pumps[0]);
         for (int i = 1; i < 3; i++)
             if (waits[3 + i].revents)
-                pump_output(&pumps[i]);
-        if (waits[1].revents && pass_signal(&conversation->client, conversation->signals,
-                                            conversation->has_terminal, error) < 0)
-            return error->code;
+                pump_output(conversation, i);
+        if (waits[1].revents)
+            conversation->outlets.told_to_end |= pass_signal(conversation);
         int result = waits[0].revents ? take_answer(conversation, error) : 0;
         if (result < 0)
             return result;
@@ -241,13 +246,14 @@ int exec_in_sandbox(const char *name, const struct exec_request *request, const 
         .client.socket = -1,
         .pumps = {{.pipe = -1}, {.pipe = -1}, {.pipe = -1}},
         .terminal.descriptor = -1,
-        .signals = -1,
+        .outlets = {.signals = -1, .take_signal = pass_signal, .context = &conversation},
         .has_terminal = request->terminal,
     };
     int result = client_open(&conversation.client, name, error);
     if (result < 0)
         return result;
-    conversation.signals = open_signals();
+    conversation.outlets.signals = open_signals();
+    outlets_open(&conversation.outlets, standard);
     result = start(&conversation, request, standard, error);
     return result < 0 ? result : converse(&conversation, error);
 }

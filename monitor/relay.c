@@ -352,6 +352,8 @@ void mon_stdio_drain(struct mon_stdio *stdio, int timeout_ms)
                 break;
         }
     }
+    for (unsigned i = 1; i < 3; i++)
+        stdio->abandoned |= stdio->relays[i].active && stdio->relays[i].start < stdio->relays[i].end;
 }
 
 void mon_stdio_close(struct mon_stdio *stdio, struct mon_handles *handles)
@@ -426,7 +428,7 @@ void mon_stdio_raw(struct mon_stdio *stdio, bool on)
     sigaddset(&stop, SIGTTOU);
     pthread_sigmask(SIG_BLOCK, &stop, &before);
     if (!on) {
-        tcsetattr(stdio->terminal_descriptor, TCSADRAIN, &stdio->saved);
+        tcsetattr(stdio->terminal_descriptor, stdio->abandoned ? TCSANOW : TCSADRAIN, &stdio->saved);
         raw_terminal.descriptor_plus_one = 0;
         stdio->raw = false;
     } else if (tcgetattr(stdio->terminal_descriptor, &stdio->saved) == 0) {

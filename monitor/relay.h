@@ -48,7 +48,7 @@ int mon_stdio_open(struct mon_stdio *stdio, struct mon_loop *loop, struct mon_ha
                    bool keep_masters) __attribute__((warn_unused_result));
 /* The sandbox has its ends: closes ours of them, begins to relay. */
 int mon_stdio_start(struct mon_stdio *stdio) __attribute__((warn_unused_result));
-/* Delivers what the sandbox has written, while that makes progress within `timeout_ms`. */
+/* Delivers what the sandbox has written, for `timeout_ms` at most; what is left then is abandoned. */
 void mon_stdio_drain(struct mon_stdio *stdio, int timeout_ms);
 /* Restores the terminal, stops relaying, closes everything and the handles. */
 void mon_stdio_close(struct mon_stdio *stdio, struct mon_handles *handles);

@@ -26,6 +26,7 @@
 #define KEEPING_NS 60000000000ull    /* more of it where the layer must be written first */
 #define IMPATIENCE_NS 2000000000ull  /* three interrupts in this time end the sandbox */
 #define INTERRUPT_BYTE 3             /* Ctrl-C */
+#define LAST_WORDS_MS 1000           /* for output that nobody takes, of a sandbox that was told to end */
 #define AUDIT_PERIOD_NS 1000000000ull
 #define WATCH_PERIOD_NS 500000000ull
 
@@ -52,6 +53,8 @@ int mon_channel_send(struct mon_sandbox *sandbox, const struct bly_control *reco
 
 static void send_signal(struct mon_sandbox *sandbox, uint32_t token, int signal)
 {
+    bool to_end = signal == SIGTERM || signal == SIGHUP || signal == SIGINT || signal == SIGQUIT || signal == SIGKILL;
+    sandbox->told_to_end |= token == 0 && to_end;
     struct bly_control record = {.kind = BLY_CONTROL_SIGNAL, .token = token, .value = signal};
     mon_suspend_disturb(sandbox, "it was sent a signal");
     /* A sandbox that does not even take records is beyond signals. */
@@ -72,7 +75,7 @@ static void kill_all(struct mon_sandbox *sandbox)
 
 void mon_kill(struct mon_sandbox *sandbox)
 {
-    sandbox->killed = true;
+    sandbox->killed = sandbox->told_to_end = true;
     kill_all(sandbox);
 }
 
@@ -173,6 +176,7 @@ static void stop(void *context, uint32_t grace_ms)
     struct mon_sandbox *sandbox = context;
     struct bly_control record = {.kind = BLY_CONTROL_STOP, .value = (int32_t)grace_ms};
     mon_suspend_disturb(sandbox, "it was stopped");
+    sandbox->told_to_end = true;
     if (mon_channel_send(sandbox, &record, NULL) < 0)
         mon_kill(sandbox);
     /* The sandbox kills its programs itself after the grace; this is for one that does not. */
@@ -603,7 +607,8 @@ static void finish(struct mon_sandbox *sandbox)
         ;
     mon_log_drain(sandbox);
     decide_result(sandbox);
-    mon_stdio_drain(&sandbox->stdio, INT32_MAX);
+    /* Natively such a program would have been killed while it waited for its reader, and what it had not yet written been lost. */
+    mon_stdio_drain(&sandbox->stdio, sandbox->told_to_end ? LAST_WORDS_MS : INT32_MAX);
     while (sandbox->executions)
         end_execution(sandbox, sandbox->executions->token);
     if (sandbox->control)

@@ -87,6 +87,7 @@ struct mon_sandbox {
     int signals;                 /* signalfd */
 
     bool main_ended, main_failed, killed, ending;
+    bool told_to_end;            /* by the user: a signal, stop, kill */
     bool had_memory_limit;       /* one that the host's kernel keeps by killing */
     int main_status;             /* wait status */
     int failure;                 /* errno of main_failed */
