@@ -76,7 +76,7 @@ static int read_directory(struct launch_reader *reader, const char *value)
     reader->launch->directory_given = true;
     return 0;
 }
-static int check_name(const char *name, struct error *error)
+int launch_check_name(const char *name, struct error *error)
 {
     if (state_name_is_valid(name))
         return 0;
@@ -87,7 +87,7 @@ static int check_name(const char *name, struct error *error)
 static int read_name(struct launch_reader *reader, const char *value)
 {
     replace(&reader->launch->policy.name, text_copy(value));
-    return check_name(value, reader->error);
+    return launch_check_name(value, reader->error);
 }
 static int read_detach(struct launch_reader *reader, const char *value)
 {
@@ -255,7 +255,7 @@ int launch_read(struct launch *launch, const struct command *command, int argc, 
 
 /* Three quarters of the host's memory: enough for a sandbox that has the machine for itself, and
  * the host goes on. */
-static uint64_t default_memory_limit(void)
+uint64_t launch_default_memory_limit(void)
 {
     struct sysinfo host;
     if (sysinfo(&host) < 0)
@@ -267,7 +267,7 @@ static uint64_t default_memory_limit(void)
 int launch_complete(struct launch *launch, struct error *error)
 {
     struct mon_policy *policy = &launch->policy;
-    int result = check_name(policy->name, error);
+    int result = launch_check_name(policy->name, error);
     if (result < 0)
         return result;
     if (!policy->host_name) {
@@ -286,9 +286,9 @@ int launch_complete(struct launch *launch, struct error *error)
     if (policy->layer_path && policy->read_only)
         return error_set(error, -EINVAL, "--layer and --read-only contradict each other");
     if (!policy->memory_given)
-        policy->memory_limit = default_memory_limit();
+        policy->memory_limit = launch_default_memory_limit();
     if (!policy->process_limit)
-        policy->process_limit = 4096;
+        policy->process_limit = LAUNCH_PROCESS_LIMIT;
     if (!policy->open_file_limit)
         policy->open_file_limit = 1048576;
     result = mon_policy_add_root(policy, error);

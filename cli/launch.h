@@ -10,9 +10,12 @@
 
 /* The options of a run, in the order policy file, command line: what is built here is completed by
  * launch_complete. */
+struct mon_resume;
 struct launch {
     struct mon_policy policy;
-    bool directory_given; /* by -w: `-v .` then leaves it */
+    bool directory_given;            /* by -w: `-v .` then leaves it */
+    const struct mon_resume *resume; /* goes on from an image, and the policy is complete; NULL */
+    bool name_given;                 /* of a resumed one: by --name, else it has the image's */
 };
 #define cleanup_launch __attribute__((cleanup(launch_free)))
 void launch_free(struct launch *launch);
@@ -26,6 +29,9 @@ int launch_read(struct launch *launch, const struct command *command, int argc, 
  */
 int launch_complete(struct launch *launch, struct error *error);
 
+#define LAUNCH_PROCESS_LIMIT 4096u /* where nothing was said */
+uint64_t launch_default_memory_limit(void);
+int launch_check_name(const char *name, struct error *error); /* that of a sandbox */
 int launch_parse_boolean(const char *option, const char *text, bool *out_value,
                          struct error *error); /* NULL is true */
 bool launch_has_terminal(void);                /* standard input and output are terminals */

@@ -21,8 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Descriptors 0 to 2 exist from here on, so that no file of ours ever gets a standard number. */
-static void fill_standard(void)
+void run_fill_standard(void)
 {
     int descriptor;
     do
@@ -65,7 +64,8 @@ int run_sandbox(struct launch *launch, struct error *error)
     struct sandbox about = {
         .created = time(NULL),
         .detached = policy->detach,
-        .keep = (policy->detach || policy->name) && !policy->remove_at_exit,
+        .keep = (policy->detach || (launch->resume ? launch->name_given : policy->name != NULL)) &&
+                !policy->remove_at_exit,
         .command = policy->arguments,
     };
     struct state_entry entry;
@@ -75,13 +75,15 @@ int run_sandbox(struct launch *launch, struct error *error)
     if (!policy->name)
         policy->name = text_copy(entry.name);
     policy->state_path = text_copy(entry.path);
-    result = launch_complete(launch, error);
+    if (!launch->resume)
+        result = launch_complete(launch, error);
     if (result == 0)
         result = open_layer(policy, error);
     struct mon_result end = {0};
     if (result == 0) {
         const int standard[3] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
-        result = mon_run(policy, standard, &end, error);
+        result = launch->resume ? mon_resume_run(policy, launch->resume, standard, &end, error)
+                                : mon_run(policy, standard, &end, error);
     }
     if (end.suspended)
         note("suspended to %s: bailey resume %s", end.suspended, end.suspended);
@@ -138,7 +140,7 @@ static int read_fully(int descriptor, void *data, size_t size)
     return 0;
 }
 
-static int run_detached(struct launch *launch, struct error *error)
+int run_detached(struct launch *launch, struct error *error)
 {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)
@@ -170,7 +172,7 @@ static int run_detached(struct launch *launch, struct error *error)
 static int run(int argc, char **argv, struct error *error)
 {
     cleanup_launch struct launch launch = {0};
-    fill_standard();
+    run_fill_standard();
     if (argc < 2) {
         command_print_help(&command_run);
         return EXIT_BAILEY;

@@ -2,6 +2,7 @@
  * how far it is, and wait. Who interrupts us ends the suspension: the sandbox runs on. */
 #include <cli/client.h>
 #include <cli/command.h>
+#include <cli/own-image.h>
 #include <cli/progress.h>
 
 #include <base/cleanup.h>
@@ -109,6 +110,10 @@ static int run(int argc, char **argv, struct error *error)
     result = path ? ask(&client, path, keep_running, &report, error) : error->code;
     if (result < 0)
         return result;
+    /* Without it the image is as good as a stranger's, which is a nuisance and no failure. */
+    struct error unnoted = {0};
+    if (own_image_note(path, &unnoted) < 0)
+        note("%s; to resume the sandbox its folders must be named again", unnoted.message);
     if (!keep_running)
         client_wait_until_over(name);
     print(name, path, keep_running, &report, as_json);

@@ -153,6 +153,9 @@ int mon_image_handles(struct mon_sandbox *sandbox, struct img_writer *writer, st
     int result = 0;
     for (uint32_t place = 0; result == 0 && mon_handle_next(&sandbox->handles, &place, &handle);) {
         struct mon_handle entry;
+        /* Of a resumed one: made anew whenever it goes on. */
+        if (handle == sandbox->start_handles.image || handle == sandbox->start_handles.extents)
+            continue;
         if (mon_handle_get(&sandbox->handles, handle, &entry) < 0)
             continue; /* a sandbox that is not as quiet as it said: its image is its own affair */
         result = save_handle(sandbox, &saved, writer, handle, &entry, error);

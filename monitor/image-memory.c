@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/path.h"
+#include "monitor/image-read.h"
 #include "monitor/sandbox.h"
 
 #include <errno.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -37,10 +39,17 @@ struct mon_memory {
     struct process processes[];
 };
 
+/* A file as /proc/PID/maps names it, which is not always as stat(2) does. Inode 0: none. */
+struct place {
+    unsigned major, minor;
+    unsigned long long inode;
+};
+
 struct dump {
     struct img_writer *writer;
     int memory, pagemap;
     bool can_scan;
+    struct place image; /* of a resumed sandbox: its memory lies in it, as far as it was not written to since */
     unsigned char *buffer; /* CHUNK_PAGES */
     struct error *error;
 };
@@ -228,21 +237,54 @@ static int write_map(struct dump *dump, struct range map, bool of_file)
     return write_range(dump, run, zeros);
 }
 
+static bool read_map(const char *line, struct range *out_map, bool *out_private, struct place *out_place)
+{
+    char rights[5];
+    if (sscanf(line, "%lx-%lx %4s %*s %x:%x %llu", &out_map->start, &out_map->end, rights, &out_place->major, &out_place->minor,
+               &out_place->inode) != 6)
+        return false;
+    *out_private = rights[3] == 'p';
+    return true;
+}
+
 /* What lies in the window is Bailey's own, and above it all the host's. */
 static int write_maps(struct dump *dump, char *maps)
 {
     for (char *rest = maps, *line; (line = strsep(&rest, "\n"));) {
         struct range map;
-        char rights[5];
-        unsigned long long inode;
-        if (sscanf(line, "%lx-%lx %4s %*s %*s %llu", &map.start, &map.end, rights, &inode) != 4 || rights[3] != 'p' ||
-            map.start < BLY_GUEST_MIN || map.end > BLY_GUEST_MAX || (map.end > BLY_WINDOW_START && map.start < BLY_WINDOW_END))
+        struct place place;
+        bool is_private;
+        if (!read_map(line, &map, &is_private, &place) || !is_private || map.start < BLY_GUEST_MIN || map.end > BLY_GUEST_MAX ||
+            (map.end > BLY_WINDOW_START && map.start < BLY_WINDOW_END))
             continue;
-        int result = write_map(dump, map, inode != 0);
+        bool of_image = place.inode && place.inode == dump->image.inode && place.major == dump->image.major && place.minor == dump->image.minor;
+        int result = of_image ? write_range(dump, map, IMG_ALL_ZEROS) : write_map(dump, map, place.inode != 0);
         if (result < 0)
             return result;
     }
     return 0;
+}
+
+/* Asked of the kernel by a map of our own. */
+static struct place find_image(const struct mon_sandbox *sandbox)
+{
+    struct place place = {0};
+    cleanup_free char *maps = NULL;
+    if (!sandbox->resume)
+        return place;
+    void *page = mmap(NULL, BLY_PAGE_SIZE, PROT_READ, MAP_PRIVATE, sandbox->resume->image->descriptor, 0);
+    if (page != MAP_FAILED && path_read_file(AT_FDCWD, "/proc/self/maps", MAPS_SIZE_MAX, &maps, NULL) == 0) {
+        for (char *rest = maps, *line; (line = strsep(&rest, "\n"));) {
+            struct range map;
+            struct place found;
+            bool is_private;
+            if (read_map(line, &map, &is_private, &found) && map.start <= (uint64_t)page && map.end > (uint64_t)page)
+                place = found;
+        }
+    }
+    if (page != MAP_FAILED)
+        munmap(page, BLY_PAGE_SIZE);
+    return place;
 }
 
 static int write_process(struct dump *dump, const struct process *process)
@@ -301,7 +343,7 @@ int mon_image_write_memory(const struct mon_sandbox *sandbox, const struct mon_m
                            struct error *error)
 {
     cleanup_free unsigned char *buffer = memory_new(CHUNK_PAGES * BLY_PAGE_SIZE);
-    struct dump dump = {.writer = writer, .can_scan = true, .buffer = buffer, .error = error};
+    struct dump dump = {.writer = writer, .can_scan = true, .image = find_image(sandbox), .buffer = buffer, .error = error};
     int result = 0;
     become_sandbox_user(sandbox, true);
     for (size_t i = 0; i < memory->count && result == 0; i++)

@@ -4,6 +4,7 @@
 
 #include "base/cleanup.h"
 #include "monitor/installed.h"
+#include "monitor/resume.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +31,7 @@
 /* ---- Memory ---- */
 
 /* Sparse: pages exist once they are touched. A host or a limit that refuses the full size gets half of it, and so on. */
-static int make_segment(const char *name, uint64_t size, uint64_t least, struct error *error)
+static int make_memory(const char *name, uint64_t size, uint64_t least, struct error *error)
 {
     cleanup_close int memory = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (memory < 0)
@@ -43,6 +44,19 @@ static int make_segment(const char *name, uint64_t size, uint64_t least, struct 
     if (fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
         return error_set_errno(error, -errno, "cannot seal the sandbox's memory");
     return take_descriptor(&memory);
+}
+
+/* A resumed sandbox's is as large as it was, and filled. */
+static int make_segment(const struct mon_sandbox *sandbox, const char *name, uint32_t kind, uint64_t start, uint64_t size, struct error *error)
+{
+    if (!sandbox->resume)
+        return make_memory(name, size, 1ull << 28, error);
+    size = kind == IMG_SPACE_HEAP ? sandbox->resume->image->sandbox.heap_size : sandbox->resume->image->sandbox.bulk_size;
+    cleanup_close int memory = make_memory(name, size, size, error);
+    if (memory < 0)
+        return memory;
+    int result = mon_resume_segment(sandbox, kind, start, memory, error);
+    return result < 0 ? result : take_descriptor(&memory);
 }
 
 /* ---- Walls ---- */
@@ -161,7 +175,7 @@ static void inherit_streams(struct inheritance *inheritance, const struct mon_st
             continue;
         bool reads = i == 0 || i == 3;
         move(inheritance, stdio->given[i], inheritance->next);
-        preset(inheritance, handles[i], inheritance->next++, i < 3 ? stdio->standard[i].kind : BLY_KIND_PIPE,
+        preset(inheritance, handles[i], inheritance->next++, stdio->given_kinds[i],
                reads ? BLY_ACCESS_READ : BLY_ACCESS_WRITE);
     }
 }
@@ -246,6 +260,39 @@ static int prepare_servers(struct mon_sandbox *sandbox, struct error *error)
     return result < 0 ? error_set_errno(error, result, "cannot make the channel to the sandbox") : 0;
 }
 
+/* Of a fresh sandbox. The handles of what is inherited come first in the table; the wake pool's must follow each other. */
+static int make_handles(struct mon_sandbox *sandbox, const int standard[3], struct error *error)
+{
+    struct mon_start_handles *handles = &sandbox->start_handles;
+    bly_handle fixed;
+    int result = mon_handle_add_range(&sandbox->handles, MON_WAKE_POOL_COUNT, BLY_KIND_FILE, &handles->wake_pool);
+    if (result == 0)
+        result = mon_handle_add_range(&sandbox->handles, 4, BLY_KIND_FILE, &fixed);
+    if (result == 0)
+        result = mon_stdio_open(&sandbox->stdio, &sandbox->loop, &sandbox->handles, standard, sandbox->policy->terminal, /*keep_masters=*/false);
+    if (result < 0)
+        return error_set_errno(error, result, "cannot prepare the standard streams");
+    handles->heap = fixed;
+    handles->bulk = fixed + 1;
+    handles->control = fixed + 2;
+    handles->watch = sandbox->files.watch >= 0 ? fixed + 3 : BLY_NO_HANDLE;
+    return 0;
+}
+
+static int inherit_image(struct mon_sandbox *sandbox, struct inheritance *inheritance, int extents)
+{
+    const struct mon_start_handles *handles = &sandbox->start_handles;
+    /* Opened anew, so that what the sandbox does with the position does not reach us, nor a descriptor that may write. */
+    int image = open(mon_descriptor_path(sandbox->resume->image->descriptor).text, O_RDONLY | O_CLOEXEC);
+    if (image < 0)
+        return -errno;
+    move(inheritance, image, inheritance->next);
+    preset(inheritance, handles->image, inheritance->next++, BLY_KIND_FILE, BLY_ACCESS_READ);
+    move(inheritance, extents, inheritance->next);
+    preset(inheritance, handles->extents, inheritance->next++, BLY_KIND_FILE, BLY_ACCESS_READ);
+    return image;
+}
+
 int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error *error)
 {
     const struct mon_policy *policy = sandbox->policy;
@@ -259,19 +306,9 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     if (result < 0)
         return result;
 
-    /* The handles of what is inherited come first in the table; the wake pool's must follow each other. */
-    result = mon_handle_add_range(&sandbox->handles, MON_WAKE_POOL_COUNT, BLY_KIND_FILE, &handles->wake_pool);
-    bly_handle fixed;
-    if (result == 0)
-        result = mon_handle_add_range(&sandbox->handles, 4, BLY_KIND_FILE, &fixed);
-    if (result == 0)
-        result = mon_stdio_open(&sandbox->stdio, &sandbox->loop, &sandbox->handles, standard, policy->terminal, /*keep_masters=*/false);
+    result = sandbox->resume ? mon_resume_handles(sandbox, standard, error) : make_handles(sandbox, standard, error);
     if (result < 0)
-        return error_set_errno(error, result, "cannot prepare the standard streams");
-    handles->heap = fixed;
-    handles->bulk = fixed + 1;
-    handles->control = fixed + 2;
-    handles->watch = sandbox->files.watch >= 0 ? fixed + 3 : BLY_NO_HANDLE;
+        return result;
     memcpy(handles->standard, sandbox->stdio.standard, sizeof(handles->standard));
     handles->terminal_input = sandbox->stdio.terminal_input;
     handles->terminal_output = sandbox->stdio.terminal_output;
@@ -280,8 +317,9 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     cleanup_close int image = mon_open_installed("bailey-linux", NULL, error);
     if (image < 0)
         return image;
-    sandbox->heap = make_segment("bailey-heap", BLY_HEAP_SIZE, 1ull << 28, error);
-    sandbox->bulk = sandbox->heap < 0 ? -1 : make_segment("bailey-bulk", BLY_BULK_SIZE, 1ull << 28, error);
+    sandbox->heap = make_segment(sandbox, "bailey-heap", IMG_SPACE_HEAP, BLY_HEAP_START, BLY_HEAP_SIZE, error);
+    sandbox->bulk =
+        sandbox->heap < 0 ? -1 : make_segment(sandbox, "bailey-bulk", IMG_SPACE_BULK, BLY_BULK_START, BLY_BULK_SIZE, error);
     if (sandbox->bulk < 0)
         return error->code;
 
@@ -315,9 +353,16 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
         move(&inheritance, sandbox->files.watch, inheritance.next);
         preset(&inheritance, handles->watch, inheritance.next++, BLY_KIND_PIPE, BLY_ACCESS_READ);
     }
+    cleanup_close int extents = sandbox->resume ? mon_resume_extents(sandbox, error) : -1;
+    if (sandbox->resume && extents < 0)
+        return extents;
+    cleanup_close int memory_image = sandbox->resume ? inherit_image(sandbox, &inheritance, extents) : -1;
+    if (sandbox->resume && memory_image < 0)
+        return error_set_errno(error, memory_image, "cannot open the image again");
     inherit_wake_pool(&inheritance, handles->wake_pool);
 
-    sandbox->boot_time_ns = mon_now_ns() + (uint64_t)sandbox->clock_offset_ns;
+    if (!sandbox->resume)
+        sandbox->boot_time_ns = mon_now_ns();
     cleanup_close int presets = make_presets(&inheritance, error);
     cleanup_close int start = presets < 0 ? -1 : mon_start_info_make(sandbox, handles, error);
     if (start < 0)

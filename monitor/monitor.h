@@ -18,6 +18,15 @@ struct mon_result {
  * the main program ran, else a negative errno with `error` set; *out_result is filled in both cases. */
 int mon_run(const struct mon_policy *policy, const int standard[3], struct mon_result *out_result, struct error *error);
 
+/* The same with a sandbox that goes on from its image. The policy is the image's as far as it was granted (policy-grant.h). */
+struct mon_image;
+struct mon_resume {
+    const struct mon_image *image;
+    bool accept_changed; /* files that the sandbox had open may have changed meanwhile */
+};
+int mon_resume_run(const struct mon_policy *policy, const struct mon_resume *resume, const int standard[3], struct mon_result *out_result,
+                   struct error *error);
+
 /* What this host offers for a sandbox's walls, for `bailey check` and `inspect`: one item each, with what is weaker without it. */
 struct mon_wall {
     const char *name;

@@ -212,6 +212,17 @@ static void add_view(struct mon_policy *policy)
     }
 }
 
+bool mon_policy_is_view(const struct mon_mount *mount)
+{
+    char resolved[PATH_MAX];
+    bool found = false;
+    for (size_t i = 0; i < sizeof(view_folders) / sizeof(view_folders[0]) && !found; i++)
+        found = text_equal(view_folders[i], mount->guest_path);
+    /* Where it lies on this host: below a link, say. */
+    return found && (mount->flags & ~(uint32_t)BLY_MOUNT_FILE) == VIEW && realpath(mount->guest_path, resolved) &&
+           text_equal(resolved, mount->host_path);
+}
+
 int mon_policy_add_root(struct mon_policy *policy, struct error *error)
 {
     if (policy->rootfs) {

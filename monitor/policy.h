@@ -94,6 +94,9 @@ void mon_policy_free(struct mon_policy *policy);
 /* Completes the policy with the root: the default view of the host, or `rootfs` alone, and /proc,
  * /tmp and so on. */
 int mon_policy_add_root(struct mon_policy *policy, struct error *error);
+/* Whether the grant is one that mon_policy_add_root makes of the host as the default view: what every
+ * sandbox may see. */
+bool mon_policy_is_view(const struct mon_mount *mount);
 /* Resolves every host path, checks all of the policy and sorts the mounts; changes nothing on the
  * host. */
 int mon_policy_check(struct mon_policy *policy, struct error *error);

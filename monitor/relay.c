@@ -62,7 +62,8 @@ static bool relay_write(struct mon_relay *relay)
             return false;
         }
         if (written < 0) {
-            mon_watch_set(relay->loop, &relay->from, 0);
+            if (!relay->from_is_file)
+                mon_watch_set(relay->loop, &relay->from, 0);
             if (mon_watch_set(relay->loop, &relay->to, EPOLLOUT) < 0)
                 relay_close(relay);
             return relay->active;
@@ -70,12 +71,13 @@ static bool relay_write(struct mon_relay *relay)
         relay->start += (size_t)written;
     }
     relay->start = relay->end = 0;
-    mon_watch_set(relay->loop, &relay->to, 0);
+    if (!relay->from_is_file)
+        mon_watch_set(relay->loop, &relay->to, 0);
     if (relay->from_ended) {
         relay_close(relay);
         return false;
     }
-    if (!relay->retry.active)
+    if (!relay->retry.active && !relay->from_is_file)
         mon_watch_set(relay->loop, &relay->from, EPOLLIN);
     return true;
 }
@@ -129,7 +131,11 @@ static void relay_from_ready(struct mon_watch *watch, uint32_t events)
 
 static void relay_to_ready(struct mon_watch *watch, uint32_t events)
 {
-    relay_write(watch->context);
+    struct mon_relay *relay = watch->context;
+    if (relay->start < relay->end || !relay->from_is_file)
+        relay_write(relay);
+    else
+        relay_read(relay);
 }
 
 static int relay_start(struct mon_relay *relay)
@@ -139,7 +145,9 @@ static int relay_start(struct mon_relay *relay)
     relay->to.function = relay_to_ready;
     relay->from.context = relay->to.context = relay->retry.context = relay;
     relay->retry.function = relay_retry;
-    return mon_watch_set(relay->loop, &relay->from, EPOLLIN);
+    int result = mon_watch_set(relay->loop, &relay->from, EPOLLIN);
+    relay->from_is_file = result == -EPERM;
+    return relay->from_is_file ? mon_watch_set(relay->loop, &relay->to, EPOLLOUT) : result;
 }
 
 /* ---- What is to be done with a descriptor ---- */
@@ -258,6 +266,7 @@ static int add_stream(struct mon_stdio *stdio, struct mon_handles *handles, bool
         close(given);
     else if (!keep_masters)
         stdio->given[place] = given;
+    stdio->given_kinds[place] = place < 3 ? kind : BLY_KIND_PIPE;
     return result;
 }
 
@@ -306,8 +315,7 @@ static int open_terminal(struct mon_stdio *stdio, struct mon_handles *handles, c
     return 0;
 }
 
-int mon_stdio_open(struct mon_stdio *stdio, struct mon_loop *loop, struct mon_handles *handles, const int standard[3], bool terminal,
-                   bool keep_masters)
+static void initialise(struct mon_stdio *stdio, struct mon_loop *loop, const int standard[3], bool terminal)
 {
     *stdio = (struct mon_stdio){.loop = loop, .terminal = terminal, .given = {-1, -1, -1, -1, -1}, .terminal_descriptor = -1};
     for (unsigned i = 0; i < 3; i++)
@@ -315,6 +323,76 @@ int mon_stdio_open(struct mon_stdio *stdio, struct mon_loop *loop, struct mon_ha
     for (unsigned i = 0; i < 3 && terminal && stdio->terminal_descriptor < 0; i++)
         if (isatty(standard[i]))
             stdio->terminal_descriptor = fcntl(standard[i], F_DUPFD_CLOEXEC, 3);
+}
+
+/* What stands for a stream that there was and that nobody gives now: reads as its end, what is written is gone. */
+static int open_null(unsigned access)
+{
+    int null = open("/dev/null", (access == BLY_ACCESS_READ ? O_RDONLY : O_WRONLY) | O_CLOEXEC);
+    return null < 0 ? -errno : null;
+}
+
+/* The descriptor for the sandbox, or negative errno. `kind`: what its programs take the stream for. */
+static int resume_stream(struct mon_stdio *stdio, unsigned place, int descriptor, unsigned access, uint32_t kind)
+{
+    struct bly_start_stream now = {0};
+    enum treatment treatment = examine(descriptor, access, /*keep_masters=*/false, &now);
+    bool was_file = kind == BLY_KIND_FILE, is_file = treatment == HAND_IN && now.kind != BLY_KIND_PIPE;
+    int given = -1, result;
+    stdio->given_kinds[place] = was_file && is_file ? BLY_KIND_FILE : BLY_KIND_PIPE;
+    if (treatment != NOT_GIVEN && was_file && !is_file && access == BLY_ACCESS_READ) {
+        note("standard input of the program was a file: it reads its end now (bailey resume ... < FILE gives it one)");
+        treatment = NOT_GIVEN;
+    }
+    if (treatment == NOT_GIVEN && was_file)
+        return open_null(access);
+    if (treatment == HAND_IN && was_file == is_file)
+        return hand_in(descriptor, access, &now);
+    cleanup_close int null = treatment == NOT_GIVEN ? open_null(access) : -1;
+    result = open_relay(stdio, place < 3 ? place : place - 3, null >= 0 ? null : descriptor, access, &given);
+    return result < 0 ? result : given;
+}
+
+static int resume_place(struct mon_stdio *stdio, struct mon_handles *handles, unsigned place, int descriptor, const struct mon_stdio_saved *saved)
+{
+    unsigned access = place == 0 || place == 3 ? BLY_ACCESS_READ : BLY_ACCESS_WRITE;
+    bly_handle handle = saved->handles[place];
+    uint32_t kind = saved->kinds[place];
+    if (handle == BLY_NO_HANDLE)
+        return 0;
+    /* A device is the sandbox's own of that name, and its handle is never used. */
+    int given = kind == BLY_KIND_CHARACTER ? -1 : resume_stream(stdio, place, descriptor, access, kind);
+    if (given < 0 && kind != BLY_KIND_CHARACTER)
+        return given;
+    int result = mon_handle_place(handles, handle, -1, kind, access, MON_NO_MOUNT);
+    if (result < 0)
+        cleanup_close_descriptor(&given);
+    else
+        stdio->given[place] = given;
+    return result;
+}
+
+int mon_stdio_resume(struct mon_stdio *stdio, struct mon_loop *loop, struct mon_handles *handles, const int standard[3], bool terminal,
+                     const struct mon_stdio_saved *saved)
+{
+    int result = 0;
+    initialise(stdio, loop, standard, terminal);
+    for (unsigned place = terminal ? 3 : 0; place < (terminal ? 5 : 3) && result == 0; place++)
+        result = resume_place(stdio, handles, place, standard[place % 3], saved);
+    for (unsigned i = 0; i < 3; i++)
+        stdio->standard[i] = terminal ? (struct bly_start_stream){.kind = BLY_KIND_TTY, .access = BLY_ACCESS_READ | BLY_ACCESS_WRITE}
+                                      : (struct bly_start_stream){.handle = saved->handles[i],
+                                                                  .kind = saved->kinds[i],
+                                                                  .access = i == 0 ? BLY_ACCESS_READ : BLY_ACCESS_WRITE};
+    stdio->terminal_input = terminal ? saved->handles[3] : BLY_NO_HANDLE;
+    stdio->terminal_output = terminal ? saved->handles[4] : BLY_NO_HANDLE;
+    return result;
+}
+
+int mon_stdio_open(struct mon_stdio *stdio, struct mon_loop *loop, struct mon_handles *handles, const int standard[3], bool terminal,
+                   bool keep_masters)
+{
+    initialise(stdio, loop, standard, terminal);
     if (terminal)
         return open_terminal(stdio, handles, standard, keep_masters);
     int result = 0;

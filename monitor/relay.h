@@ -18,6 +18,7 @@ struct mon_relay {
     struct mon_watch from, to;
     bool from_is_socket, to_is_socket;
     bool from_is_terminal;   /* read only while we are in its foreground */
+    bool from_is_file;       /* cannot be waited for: read whenever there is room */
     bool from_ended;         /* end of input, or nobody reads any more */
     bool active;
     struct mon_timer retry;  /* while in the background */
@@ -35,6 +36,7 @@ struct mon_stdio {
     bly_handle terminal_input, terminal_output;
     bool terminal;
     int given[5];       /* descriptors for the sandbox, at the handles standard[0..2], terminal_input, terminal_output; -1: none or same */
+    unsigned given_kinds[5];               /* what these are, for the host layer: enum bly_kind */
     struct mon_relay relays[3];
     int terminal_descriptor; /* the user's terminal, when raw mode is on or sizes are asked for; -1 */
     bool raw;
@@ -46,6 +48,14 @@ struct mon_stdio {
  * for FETCH (a program started later); otherwise they are in `given` for the launch. */
 int mon_stdio_open(struct mon_stdio *stdio, struct mon_loop *loop, struct mon_handles *handles, const int standard[3], bool terminal,
                    bool keep_masters) __attribute__((warn_unused_result));
+/* The streams of a resumed sandbox: under the handles that they had, and of the kinds that its programs take them for, whatever `standard` is
+ * now: a pipe stays one, which is relayed where need be; what was a file is that again only if there is one. */
+struct mon_stdio_saved {
+    bly_handle handles[5]; /* of standard[0..2], terminal input and output; BLY_NO_HANDLE: it had none */
+    uint32_t kinds[5];
+};
+int mon_stdio_resume(struct mon_stdio *stdio, struct mon_loop *loop, struct mon_handles *handles, const int standard[3], bool terminal,
+                     const struct mon_stdio_saved *saved) __attribute__((warn_unused_result));
 /* The sandbox has its ends: closes ours of them, begins to relay. */
 int mon_stdio_start(struct mon_stdio *stdio) __attribute__((warn_unused_result));
 /* Delivers what the sandbox has written, for `timeout_ms` at most; what is left then is abandoned. */

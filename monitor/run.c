@@ -244,6 +244,20 @@ static void main_program_failed(struct mon_sandbox *sandbox, int code, const cha
     mon_kill(sandbox); /* nothing of it ran: there is nothing to wait for */
 }
 
+static void sandbox_resumed(struct mon_sandbox *sandbox, int code, const char *text)
+{
+    if (!sandbox->resume || sandbox->main_ended || sandbox->main_failed)
+        return;
+    if (code == 0) {
+        mon_control_started(sandbox->control, 0, 0);
+        return;
+    }
+    sandbox->main_failed = true;
+    sandbox->failure = code < 0 ? code : -EIO;
+    error_set_errno(sandbox->error, sandbox->failure, "the sandbox cannot go on from its image: %s", text);
+    mon_kill(sandbox);
+}
+
 static void sandbox_panicked(struct mon_sandbox *sandbox, int code, const char *text)
 {
     if (!sandbox->main_ended && !sandbox->main_failed) {
@@ -282,6 +296,9 @@ static void serve_record(struct mon_sandbox *sandbox, const struct bly_control *
         break;
     case BLY_CONTROL_QUIESCED:
         mon_suspend_answered(sandbox, record->value, text, record->size);
+        break;
+    case BLY_CONTROL_RESUMED:
+        sandbox_resumed(sandbox, record->value, text);
         break;
     case BLY_CONTROL_PANIC:
         sandbox_panicked(sandbox, record->value, text);
@@ -462,7 +479,7 @@ static int start(struct mon_sandbox *sandbox, const int standard[3])
         mon_control_open(&sandbox->control, &sandbox->loop, sandbox->policy, &control_operations, sandbox, streams, error) < 0 ||
         mon_launch(sandbox, streams, error) < 0)
         return error->code;
-    mon_audit_event(sandbox->audit, "start", sandbox->policy->program, sandbox->child);
+    mon_audit_event(sandbox->audit, sandbox->resume ? "resume" : "start", sandbox->policy->program, sandbox->child);
 
     sandbox->stdio.relays[0].on_data = sandbox->policy->terminal ? watch_keys : NULL;
     sandbox->stdio.relays[0].on_hang_up = sandbox->policy->terminal ? terminal_hung_up : NULL;
@@ -624,7 +641,8 @@ static void finish(struct mon_sandbox *sandbox)
     mon_loop_destroy(&sandbox->loop);
 }
 
-int mon_run(const struct mon_policy *policy, const int standard[3], struct mon_result *out_result, struct error *error)
+static int run(const struct mon_policy *policy, const struct mon_resume *resume, const int standard[3], struct mon_result *out_result,
+               struct error *error)
 {
     static struct mon_sandbox sandbox; /* large, and untouched for the most part: it is used once, and so not cleared */
     sigset_t before;
@@ -632,6 +650,7 @@ int mon_run(const struct mon_policy *policy, const int standard[3], struct mon_r
     error_clear(error);
     *out_result = (struct mon_result){.exit_status = EXIT_BAILEY};
     sandbox.policy = policy;
+    sandbox.resume = resume;
     sandbox.result = out_result;
     sandbox.error = error;
     sandbox.channel = sandbox.log = sandbox.signals = -1;
@@ -656,4 +675,15 @@ int mon_run(const struct mon_policy *policy, const int standard[3], struct mon_r
     finish(&sandbox);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return out_result->ended ? 0 : error->code;
+}
+
+int mon_run(const struct mon_policy *policy, const int standard[3], struct mon_result *out_result, struct error *error)
+{
+    return run(policy, NULL, standard, out_result, error);
+}
+
+int mon_resume_run(const struct mon_policy *policy, const struct mon_resume *resume, const int standard[3], struct mon_result *out_result,
+                   struct error *error)
+{
+    return run(policy, resume, standard, out_result, error);
 }

@@ -17,7 +17,7 @@
 
 #define MON_WAKE_POOL_COUNT 16u
 /* Handles of what every picoprocess starts with, in the order in which launch.c adds them to the fresh table. */
-#define MON_PRESET_MAX 18u
+#define MON_PRESET_MAX 20u
 #define MON_MOVE_MAX (BLY_RPC_SLOT_COUNT + MON_PRESET_MAX + 8)
 
 /* How the child confines itself (confine.c). Filled in before the clone; the child reads it until it has executed the image. */
@@ -51,11 +51,13 @@ struct mon_execution {
 struct mon_start_handles {
     struct bly_start_stream standard[3];
     bly_handle terminal_input, terminal_output, control, wake_pool, heap, bulk, watch;
+    bly_handle image, extents; /* of a resumed one; always made anew */
     uint16_t rows, columns;
 };
 
 struct mon_sandbox {
     const struct mon_policy *policy;
+    const struct mon_resume *resume; /* NULL: a fresh sandbox */
     struct mon_result *result;
     struct error *error;
     struct mon_loop loop;

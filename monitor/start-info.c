@@ -92,7 +92,7 @@ static uint32_t start_flags(const struct mon_sandbox *sandbox)
     return (policy->terminal ? BLY_START_TERMINAL : 0) | (policy->trace_syscalls ? BLY_START_TRACE_SYSCALLS : 0) |
            (policy->trace_abi ? BLY_START_TRACE_ABI : 0) | (policy->read_only ? BLY_START_READ_ONLY : 0) |
            (sandbox->confined_signals ? BLY_START_CONFINED_SIGNALS : 0) | (policy->no_patching ? BLY_START_NO_PATCHING : 0) |
-           (policy->audit_path ? BLY_START_AUDIT : 0);
+           (policy->audit_path ? BLY_START_AUDIT : 0) | (sandbox->resume ? BLY_START_RESUME : 0);
 }
 
 static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handles *handles, struct block *block)
@@ -131,6 +131,8 @@ static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handl
         .heap = handles->heap,
         .bulk = handles->bulk,
         .watch = handles->watch,
+        .image = handles->image,
+        .extents = handles->extents,
         .memory_limit = policy->memory_limit,
         .process_limit = policy->process_limit,
         .open_file_limit = policy->open_file_limit,

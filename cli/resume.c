@@ -1,0 +1,212 @@
+/* bailey resume: a suspended sandbox goes on from its image, in the foreground or in the
+ * background. */
+#include <cli/resume.h>
+
+#include <base/cleanup.h>
+#include <base/path.h>
+#include <cli/command.h>
+#include <cli/own-image.h>
+#include <cli/progress.h>
+#include <cli/run.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <monitor/policy-grant.h>
+#include <monitor/policy-value.h>
+#include <string.h>
+#include <unistd.h>
+
+void resumption_init(struct resumption *resumption)
+{
+    *resumption = (struct resumption){.image = {.descriptor = -1}};
+}
+
+void resumption_free(struct resumption *resumption)
+{
+    mon_image_close(&resumption->image);
+    mon_policy_free(&resumption->granted);
+    launch_free(&resumption->launch);
+}
+
+/* ---- Options ---- */
+
+static void replace_path(char **place, const char *folder, const char *value)
+{
+    free(*place);
+    *place = path_join(folder, value);
+}
+
+bool resumption_option(struct resumption *resumption, const struct option_help *option,
+                       const char *value, struct error *error)
+{
+    struct mon_policy *granted = &resumption->granted;
+    const struct {
+        const char *name;
+        char **place;
+    } paths[] = {{"rootfs", &granted->rootfs},
+                 {"layer", &granted->layer_path},
+                 {"audit", &granted->audit_path}};
+    const struct {
+        const char *name;
+        bool *place;
+    } flags[] = {{"accept-changed", &resumption->resume.accept_changed},
+                 {"force", &resumption->force},
+                 {"verify", &resumption->verify}};
+    char folder[PATH_MAX];
+    if (!getcwd(folder, sizeof(folder))) {
+        error_set_errno(error, -errno, "cannot tell the current folder");
+        return true;
+    }
+    for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++)
+        if (text_equal(option->name, flags[i].name))
+            return *flags[i].place = true;
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+        if (text_equal(option->name, paths[i].name)) {
+            replace_path(paths[i].place, folder, value);
+            return true;
+        }
+    }
+    if (!text_equal(option->name, "volume"))
+        return false;
+    (void)!policy_add_volume(granted, value, folder, error);
+    return true;
+}
+
+/* ---- The image ---- */
+
+struct verification {
+    struct progress progress;
+    uint64_t size;
+};
+
+static int show_progress(void *context, uint64_t done)
+{
+    struct verification *verification = context;
+    progress_show(&verification->progress, done, verification->size);
+    return 0;
+}
+
+static int verify(struct resumption *resumption, struct error *error)
+{
+    struct img_reader *reader = resumption->image.reader;
+    struct verification verification = {.progress = progress_begin("checking"), .size = img_reader_page_count(reader) * BLY_PAGE_SIZE};
+    if (!resumption->verify)
+        return 0;
+    int result = img_reader_verify(reader, show_progress, &verification, error);
+    progress_end(&verification.progress);
+    return result;
+}
+
+/* Folders that are named are resolved as the image's were. */
+static int resolve_granted(struct mon_policy *granted, struct error *error)
+{
+    char resolved[PATH_MAX];
+    for (size_t i = 0; i < granted->mount_count; i++) {
+        struct mon_mount *mount = &granted->mounts[i];
+        if (!realpath(mount->host_path, resolved))
+            return error_set_errno(error, -errno, "cannot give %s to the sandbox",
+                                   mount->host_path);
+        free(mount->host_path);
+        mount->host_path = text_copy(resolved);
+    }
+    return 0;
+}
+
+int resumption_open(struct resumption *resumption, const char *path, bool own, struct error *error)
+{
+    struct mon_image *image = &resumption->image;
+    struct mon_policy *granted = &resumption->granted;
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (descriptor < 0)
+        return error_set_errno(error, -errno, "cannot open the image %s", path);
+    /* Asked before it is read: what is written to it from here on has no part in its being one's
+     * own. */
+    own = own || own_image_is(descriptor);
+    int result = mon_image_open(image, descriptor, path, error);
+    if (result == 0)
+        result = mon_image_fits(image, resumption->force, error);
+    if (result == 0)
+        result = verify(resumption, error);
+    if (result == 0)
+        result = resolve_granted(granted, error);
+    if (result < 0)
+        return result;
+    granted->memory_limit = launch_default_memory_limit();
+    granted->process_limit = LAUNCH_PROCESS_LIMIT;
+    /* Moved, not copied: the image's claim becomes the policy. */
+    resumption->launch.policy = image->policy;
+    image->policy = (struct mon_policy){0};
+    resumption->resume.image = image;
+    resumption->launch.resume = &resumption->resume;
+    result = mon_policy_grant(&resumption->launch.policy, granted, own, path, error);
+    return result < 0 ? result : launch_check_name(resumption->launch.policy.name, error);
+}
+
+/* ---- The command ---- */
+
+static const struct option_help options[] = {
+    {0, "name", "NAME", "name of the sandbox (else the one it had)"},
+    {'d', "detach", "[=BOOL]", "run in the background and print the name"},
+    {0, "rm", "[=BOOL]", "forget the sandbox when it has ended"},
+    RESUMPTION_OPTIONS,
+    {0, NULL, NULL, NULL},
+};
+
+struct choice {
+    const char *name;
+    bool detach, remove, remove_given;
+};
+
+static int read_option(struct resumption *resumption, struct choice *choice,
+                       const struct option_help *option, const char *value, struct error *error)
+{
+    if (resumption_option(resumption, option, value, error))
+        return error->code;
+    if (text_equal(option->name, "name")) {
+        choice->name = value;
+        return launch_check_name(value, error);
+    }
+    if (text_equal(option->name, "detach"))
+        return launch_parse_boolean("detach", value, &choice->detach, error);
+    choice->remove_given = true;
+    return launch_parse_boolean("rm", value, &choice->remove, error);
+}
+
+static int run(int argc, char **argv, struct error *error)
+{
+    cleanup_resumption struct resumption resumption;
+    struct choice choice = {0};
+    struct option_reader reader = {.command = &command_resume, .argc = argc, .argv = argv};
+    resumption_init(&resumption);
+    run_fill_standard();
+    for (const struct option_help *option; (option = option_next(&reader, error));)
+        if (read_option(&resumption, &choice, option, reader.value, error) < 0)
+            return error->code;
+    if (error->code || reader.helped || command_expect_words(&reader, 1, 1, error) < 0)
+        return error->code;
+    int result = resumption_open(&resumption, reader.words[0], /*own=*/false, error);
+    if (result < 0)
+        return result;
+    struct launch *launch = &resumption.launch;
+    struct mon_policy *policy = &launch->policy;
+    policy->detach = choice.detach;
+    if (choice.remove_given)
+        policy->remove_at_exit = choice.remove;
+    if (choice.name) {
+        free(policy->name);
+        policy->name = text_copy(choice.name);
+        launch->name_given = true;
+    }
+    return policy->detach ? run_detached(launch, error) : run_sandbox(launch, error);
+}
+
+const struct command command_resume = {
+    .name = "resume",
+    .arguments = "IMAGE",
+    .summary = "Go on with a suspended sandbox",
+    .run = run,
+    .options = options,
+    .examples =
+        "  bailey resume shell.bailey                 where it was, in this terminal\n"
+        "  bailey resume -d --name again db.bailey    in the background, under another name\n",
+};

@@ -1,0 +1,39 @@
+/* What `bailey resume` and `bailey clone` share: an image that is ready to go on. */
+#ifndef CLI_RESUME_H
+#define CLI_RESUME_H
+
+#include <cli/launch.h>
+#include <monitor/image-read.h>
+#include <monitor/monitor.h>
+
+struct resumption {
+    struct mon_image image;
+    struct mon_policy granted; /* what the operator names: folders, root, layer, audit file */
+    struct mon_resume resume;
+    struct launch launch;
+    bool force, verify;
+};
+#define cleanup_resumption __attribute__((cleanup(resumption_free)))
+void resumption_init(struct resumption *resumption);
+void resumption_free(struct resumption *resumption);
+
+/* The options of both commands; true when `option` was one of them. */
+bool resumption_option(struct resumption *resumption, const struct option_help *option,
+                       const char *value, struct error *error);
+#define RESUMPTION_OPTIONS                                                                         \
+    {'v', "volume", "HOST[:GUEST][:ro]", "give the folder again that the sandbox had at GUEST"},   \
+        {0, "rootfs", "DIR", "give the root again"},                                               \
+        {0, "layer", "DIR", "give the folder of the private layer again"},                         \
+        {0, "audit", "FILE", "write every decision to FILE, one JSON object a line"},              \
+        {0, "accept-changed", NULL, "also when files that the sandbox had open have changed"},     \
+        {0, "force", NULL, "also when this processor lacks what the sandbox could see"},           \
+    {                                                                                              \
+        0, "verify", NULL, "read all of the image first and check it"                              \
+    }
+
+/* Opens, checks and grants: then launch is complete but for its name, which is the image's. `own`:
+ * it was just made by us. */
+int resumption_open(struct resumption *resumption, const char *path, bool own, struct error *error)
+    __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,32 @@
+/* An image of a sandbox as its resumption needs it: the records of monitor/image.h, read and checked. All of it is a stranger's claim
+ * (monitor/image.h); what is promised is that it is well-formed and that its parts agree. */
+#ifndef MONITOR_IMAGE_READ_H
+#define MONITOR_IMAGE_READ_H
+
+#include <image/reader.h>
+#include <monitor/image.h>
+#include <monitor/policy.h>
+
+struct mon_image_entry {
+    struct mon_image_handle record;
+    char *path; /* below the mount; "" where there is none */
+};
+struct mon_image {
+    char *name; /* for messages */
+    int descriptor;
+    struct img_reader *reader;
+    struct mon_image_sandbox sandbox;
+    struct mon_policy policy;         /* as claimed; nothing of it is granted yet */
+    struct mon_image_entry *handles;  /* ascending by index; each role but STREAM and WAKE at most once, WAKE as often as it must be */
+    size_t handle_count;
+};
+
+/* Takes the descriptor over, also when it fails. The image must be closed in any case. */
+int mon_image_open(struct mon_image *image, int descriptor, const char *name, struct error *error) __attribute__((warn_unused_result));
+void mon_image_close(struct mon_image *image);
+#define cleanup_image __attribute__((cleanup(mon_image_close)))
+
+/* Whether it can be resumed by this Bailey on this processor; `force`: whatever the processor lacks. */
+int mon_image_fits(const struct mon_image *image, bool force, struct error *error) __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,272 @@
+/* Going on with a sandbox from its image: what the launch of a fresh one makes is made here out of the image. Handles have the numbers that they
+ * had, since kernel heap and stacks inside hold them; what is behind them is opened anew, by the rules that hold for every name of the
+ * sandbox, and compared. Invariant: nothing of the image is used before it was checked (image-read.c) and granted (policy-grant.c). */
+#include "monitor/resume.h"
+
+#include "base/cleanup.h"
+#include "base/path.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PIECE (64ull << 20)
+
+/* ---- Open files ---- */
+
+/* A name as a person may be shown it: an image's words are a stranger's. */
+static char *shown_name(const struct mon_sandbox *sandbox, const struct mon_image_entry *entry)
+{
+    const struct mon_folder *folder = &sandbox->files.folders[entry->record.mount];
+    char *name = text_print("%s%s%s", folder->host_path, *entry->path ? "/" : "", entry->path);
+    text_make_printable(name, strlen(name));
+    return name;
+}
+
+static int changed(const struct mon_sandbox *sandbox, const struct mon_image_entry *entry, const char *how, struct error *error)
+{
+    cleanup_free char *name = shown_name(sandbox, entry);
+    error_set(error, -ESTALE, "%s, which the sandbox has open, %s since it was suspended", name, how);
+    return error_hint(error, "--accept-changed resumes it all the same");
+}
+
+static int compare(const struct mon_sandbox *sandbox, const struct mon_image_entry *entry, int descriptor, struct error *error)
+{
+    const struct mon_image_handle *record = &entry->record;
+    struct stat status;
+    if (record->kind != BLY_KIND_FILE || sandbox->resume->accept_changed)
+        return 0;
+    if (fstat(descriptor, &status) < 0)
+        return error_set_errno(error, -errno, "cannot look at a file of the sandbox");
+    if ((uint64_t)status.st_size != record->size)
+        return changed(sandbox, entry, "has changed its size", error);
+    if ((int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec != record->modify_ns)
+        return changed(sandbox, entry, "was written to", error);
+    return 0;
+}
+
+static int reopen_named(struct mon_sandbox *sandbox, const struct mon_image_entry *entry, struct error *error)
+{
+    const struct mon_image_handle *record = &entry->record;
+    struct mon_name name;
+    struct bly_attributes attributes;
+    int descriptor;
+    cleanup_free char *uri = text_print("file:%u/%s", record->mount, entry->path);
+    unsigned options = record->flags & MON_IMAGE_DIRECTORY ? BLY_OPEN_DIRECTORY : 0;
+    int result = mon_name_decode(&sandbox->files, uri, strlen(uri), &name);
+    if (result == 0)
+        result = mon_file_open(&sandbox->files, &name, record->access, options, 0, &descriptor, &attributes);
+    if (result < 0) {
+        cleanup_free char *shown = shown_name(sandbox, entry);
+        return error_set_errno(error, result, "cannot open %s again, which the sandbox had open", shown);
+    }
+    if (attributes.kind != record->kind)
+        result = changed(sandbox, entry, "has become something else", error);
+    else
+        result = compare(sandbox, entry, descriptor, error);
+    if (result < 0)
+        close(descriptor);
+    return result < 0 ? result : descriptor;
+}
+
+/* The one whose handle names the space; all DELETED ones of the same device and inode are that file. */
+static const struct mon_image_entry *first_of_file(const struct mon_image *image, const struct mon_image_handle *record)
+{
+    for (size_t i = 0; i < image->handle_count; i++) {
+        const struct mon_image_handle *other = &image->handles[i].record;
+        if ((other->flags & MON_IMAGE_DELETED) && other->device == record->device && other->inode == record->inode)
+            return &image->handles[i];
+    }
+    return NULL;
+}
+
+static int copy_pages(const struct mon_image *image, const struct img_space *space, uint64_t start, int descriptor, struct error *error);
+
+static int make_deleted(const struct mon_image *image, const struct mon_image_handle *record, struct error *error)
+{
+    cleanup_close int memory = memfd_create("bailey-deleted", MFD_CLOEXEC);
+    if (memory < 0 || ftruncate(memory, (off_t)record->size) < 0)
+        return error_set_errno(error, -errno, "cannot make a deleted file of the sandbox again");
+    const struct img_space *space = img_reader_find_space(image->reader, IMG_SPACE_FILE, record->handle);
+    int result = space ? copy_pages(image, space, 0, memory, error) : 0;
+    /* The last page is a whole one in the image. */
+    if (result == 0 && ftruncate(memory, (off_t)record->size) < 0)
+        result = error_set_errno(error, -errno, "cannot make a deleted file of the sandbox again");
+    return result < 0 ? result : take_descriptor(&memory);
+}
+
+/* A description of its own for each handle, with no more than its access, as the file itself would have been opened. */
+static int reopen_deleted(struct mon_sandbox *sandbox, const struct mon_image_entry *entry, int *files, struct error *error)
+{
+    const struct mon_image *image = sandbox->resume->image;
+    const struct mon_image_entry *first = first_of_file(image, &entry->record);
+    size_t index = (size_t)(first - image->handles);
+    if (files[index] < 0)
+        files[index] = make_deleted(image, &first->record, error);
+    if (files[index] < 0)
+        return files[index];
+    static const int flags[4] = {O_RDONLY, O_RDONLY, O_WRONLY, O_RDWR};
+    int descriptor = open(mon_descriptor_path(files[index]).text, flags[entry->record.access & 3] | O_CLOEXEC);
+    return descriptor < 0 ? error_set_errno(error, -errno, "cannot open a deleted file of the sandbox again") : descriptor;
+}
+
+static int reopen(struct mon_sandbox *sandbox, const struct mon_image_entry *entry, int *files, struct error *error)
+{
+    const struct mon_image_handle *record = &entry->record;
+    if (record->mount >= sandbox->files.folder_count)
+        return error_set(error, -EPROTO, "the image cannot be used: a file in it belongs to no grant");
+    cleanup_close int descriptor =
+        record->flags & MON_IMAGE_DELETED ? reopen_deleted(sandbox, entry, files, error) : reopen_named(sandbox, entry, error);
+    if (descriptor < 0)
+        return descriptor;
+    if (record->position && lseek(descriptor, (off_t)record->position, SEEK_SET) < 0) {
+        cleanup_free char *shown = shown_name(sandbox, entry);
+        return error_set_errno(error, -errno, "cannot go on in %s where the sandbox stood", shown);
+    }
+    return take_descriptor(&descriptor);
+}
+
+/* ---- Handles ---- */
+
+static int place(struct mon_sandbox *sandbox, const struct mon_image_entry *entry, int descriptor, struct error *error)
+{
+    const struct mon_image_handle *record = &entry->record;
+    uint32_t mount = record->role == MON_IMAGE_STREAM ? record->mount : MON_NO_MOUNT;
+    int result = mon_handle_place(&sandbox->handles, record->handle, descriptor, record->kind, record->access, mount);
+    if (result < 0 && descriptor >= 0)
+        close(descriptor);
+    if (result == -EMFILE)
+        return error_set_errno(error, result, "the sandbox had more files open than may be here (ulimit -n)");
+    return result < 0 ? error_set_errno(error, result, "the image cannot be used: one of its handles") : 0;
+}
+
+static void note_role(struct mon_start_handles *handles, struct mon_stdio_saved *saved, const struct mon_image_handle *record)
+{
+    bly_handle *const single[] = {[MON_IMAGE_HEAP] = &handles->heap,
+                                  [MON_IMAGE_BULK] = &handles->bulk,
+                                  [MON_IMAGE_CONTROL] = &handles->control,
+                                  [MON_IMAGE_WATCH] = &handles->watch};
+    if (record->role == MON_IMAGE_WAKE) {
+        if (handles->wake_pool == BLY_NO_HANDLE)
+            handles->wake_pool = record->handle;
+    } else if (record->role <= MON_IMAGE_WATCH) {
+        *single[record->role] = record->handle;
+    } else {
+        saved->handles[record->role - MON_IMAGE_STANDARD_0] = record->handle;
+        saved->kinds[record->role - MON_IMAGE_STANDARD_0] = record->kind;
+    }
+}
+
+static int place_all(struct mon_sandbox *sandbox, struct mon_stdio_saved *saved, int *files, struct error *error)
+{
+    const struct mon_image *image = sandbox->resume->image;
+    int result = 0;
+    for (size_t i = 0; i < image->handle_count && result == 0; i++) {
+        const struct mon_image_entry *entry = &image->handles[i];
+        int descriptor = -1;
+        if (entry->record.role == MON_IMAGE_STREAM) {
+            descriptor = reopen(sandbox, entry, files, error);
+            if (descriptor < 0)
+                return descriptor;
+        } else {
+            note_role(&sandbox->start_handles, saved, &entry->record);
+        }
+        if (entry->record.role < MON_IMAGE_STANDARD_0)
+            result = place(sandbox, entry, descriptor, error);
+    }
+    return result;
+}
+
+int mon_resume_handles(struct mon_sandbox *sandbox, const int standard[3], struct error *error)
+{
+    _Static_assert(MON_IMAGE_TERMINAL_OUTPUT - MON_IMAGE_STANDARD_0 == 4, "the order of mon_stdio_saved");
+    const struct mon_image *image = sandbox->resume->image;
+    struct mon_start_handles *handles = &sandbox->start_handles;
+    struct mon_stdio_saved saved = {0};
+    cleanup_free int *files = memory_new((image->handle_count + 1) * sizeof(*files));
+    for (size_t i = 0; i < image->handle_count; i++)
+        files[i] = -1;
+    int result = place_all(sandbox, &saved, files, error);
+    for (size_t i = 0; i < image->handle_count; i++)
+        cleanup_close_descriptor(&files[i]);
+    if (result < 0)
+        return result;
+    result = mon_stdio_resume(&sandbox->stdio, &sandbox->loop, &sandbox->handles, standard, sandbox->policy->terminal, &saved);
+    if (result == 0)
+        result = mon_handle_add(&sandbox->handles, -1, BLY_KIND_FILE, BLY_ACCESS_READ, MON_NO_MOUNT, &handles->image);
+    if (result == 0)
+        result = mon_handle_add(&sandbox->handles, -1, BLY_KIND_FILE, BLY_ACCESS_READ, MON_NO_MOUNT, &handles->extents);
+    if (sandbox->files.watch < 0)
+        handles->watch = BLY_NO_HANDLE;
+    sandbox->generation = image->sandbox.generation + 1;
+    sandbox->clock_offset_ns = (int64_t)(image->sandbox.monotonic_ns - mon_now_ns());
+    sandbox->boot_time_ns = image->sandbox.boot_time_ns;
+    return result < 0 ? error_set_errno(error, result, "cannot prepare the standard streams") : 0;
+}
+
+/* ---- Memory ---- */
+
+/* A hole of the file stays one in the segment only by not being named; pages are copied as they are. */
+static int copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, uint64_t size)
+{
+    if (lseek(to, (off_t)to_offset, SEEK_SET) < 0)
+        return -errno;
+    for (off_t offset = (off_t)from_offset; size;) {
+        ssize_t count = sendfile(to, from, &offset, size < PIECE ? size : PIECE);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count <= 0)
+            return count < 0 ? -errno : -EIO;
+        size -= (uint64_t)count;
+    }
+    return 0;
+}
+
+/* Pages of `space`, whose first byte lies at `start`, into `descriptor`. */
+static int copy_pages(const struct mon_image *image, const struct img_space *space, uint64_t start, int descriptor, struct error *error)
+{
+    for (size_t i = 0; i < space->extent_count; i++) {
+        const struct img_extent *extent = &space->extents[i];
+        int result = copy_range(image->descriptor, (1 + extent->page) * BLY_PAGE_SIZE, descriptor, extent->address - start, extent->count * BLY_PAGE_SIZE);
+        if (result < 0)
+            return error_set_errno(error, result, "cannot read the sandbox's memory from %s", image->name);
+    }
+    return 0;
+}
+
+int mon_resume_segment(const struct mon_sandbox *sandbox, uint32_t kind, uint64_t start, int segment, struct error *error)
+{
+    const struct mon_image *image = sandbox->resume->image;
+    const struct img_space *space = img_reader_find_space(image->reader, kind, 0);
+    return space ? copy_pages(image, space, start, segment, error) : 0;
+}
+
+static void put_space(struct text *out, const struct img_space *space)
+{
+    struct bly_resume_space header = {.process = space->process, .extent_count = space->extent_count};
+    text_add_size(out, &header, sizeof(header));
+    for (size_t i = 0; i < space->extent_count; i++) {
+        const struct img_extent *extent = &space->extents[i];
+        struct bly_resume_extent line = {extent->address, (1 + extent->page) * BLY_PAGE_SIZE, extent->count * BLY_PAGE_SIZE};
+        text_add_size(out, &line, sizeof(line));
+    }
+}
+
+int mon_resume_extents(const struct mon_sandbox *sandbox, struct error *error)
+{
+    const struct img_reader *reader = sandbox->resume->image->reader;
+    cleanup_text struct text list = {0};
+    for (size_t i = 0; i < img_reader_space_count(reader); i++)
+        if (img_reader_space(reader, i)->kind == IMG_SPACE_PRIVATE)
+            put_space(&list, img_reader_space(reader, i));
+    cleanup_close int memory = memfd_create("bailey-extents", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (memory < 0 || write_fully(memory, list.data, list.size) < 0 ||
+        fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
+        return error_set_errno(error, -errno, "cannot make the list of the sandbox's memory");
+    return take_descriptor(&memory);
+}
