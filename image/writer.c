@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <image/checksum.h>
+#include <image/slots.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -23,12 +24,18 @@ struct space {
     struct img_space_header header;
     struct img_extent *extents;
     size_t capacity;
+    struct img_slots slots; /* in rounds */
+    unsigned round;         /* the last one that it was begun in */
 };
 
 struct img_writer {
     char *path, *temporary; /* `temporary` is NULL when nothing is to be removed */
     int descriptor;
+    struct img_sink sink;              /* instead of the descriptor, which is -1 then */
+    unsigned round;                    /* 0: memory is written once */
+    struct space *space;               /* whose pages follow */
     uint64_t page_count, written_back; /* pages of which the disk was told */
+    uint64_t repeated;                 /* pages that came again */
     uint32_t *checksums;               /* page_count of them */
     size_t checksum_capacity;
     struct space *spaces;
@@ -75,6 +82,23 @@ int img_writer_open(const char *path, struct img_writer **out_writer, struct err
     return 0;
 }
 
+void img_writer_open_sink(const struct img_sink *sink, struct img_writer **out_writer)
+{
+    struct img_writer *writer = memory_new(sizeof(*writer));
+    writer->path = text_copy(sink->name);
+    writer->descriptor = -1;
+    writer->sink = *sink;
+    *out_writer = writer;
+}
+
+void img_writer_begin_round(struct img_writer *writer)
+{
+    writer->round++;
+    writer->space = NULL;
+    for (size_t i = 0; i < writer->space_count; i++)
+        writer->spaces[i].header.extent_count = 0;
+}
+
 void img_writer_abandon(struct img_writer *writer)
 {
     if (!writer)
@@ -83,8 +107,10 @@ void img_writer_abandon(struct img_writer *writer)
         unlink(writer->temporary);
     if (writer->descriptor >= 0)
         close(writer->descriptor);
-    for (size_t i = 0; i < writer->space_count; i++)
+    for (size_t i = 0; i < writer->space_count; i++) {
         free(writer->spaces[i].extents);
+        img_slots_free(&writer->spaces[i].slots);
+    }
     free(writer->spaces);
     free(writer->checksums);
     text_free(&writer->records);
@@ -101,7 +127,7 @@ void img_writer_on_progress(struct img_writer *writer, img_writer_function *prog
 
 uint64_t img_writer_bytes(const struct img_writer *writer)
 {
-    return writer->page_count * BLY_PAGE_SIZE;
+    return (writer->page_count + writer->repeated) * BLY_PAGE_SIZE;
 }
 
 int img_writer_space(struct img_writer *writer, uint32_t kind, uint32_t process,
@@ -110,15 +136,23 @@ int img_writer_space(struct img_writer *writer, uint32_t kind, uint32_t process,
     if (!img_space_allowed(kind, process))
         return error_set(error, -EINVAL, "there is no memory of kind %u with process %u", kind,
                          process);
-    for (size_t i = 0; i < writer->space_count; i++)
-        if (writer->spaces[i].header.kind == kind && writer->spaces[i].header.process == process)
+    for (size_t i = 0; i < writer->space_count; i++) {
+        struct space *space = &writer->spaces[i];
+        if (space->header.kind != kind || space->header.process != process)
+            continue;
+        if (space->round == writer->round)
             return error_set(error, -EEXIST,
                              "the memory of kind %u, process %u is in the image already", kind,
                              process);
+        space->round = writer->round;
+        writer->space = space;
+        return 0;
+    }
     writer->spaces =
         memory_resize(writer->spaces, (writer->space_count + 1) * sizeof(*writer->spaces));
-    writer->spaces[writer->space_count++] =
-        (struct space){.header = {.kind = kind, .process = process}};
+    writer->space = &writer->spaces[writer->space_count++];
+    *writer->space =
+        (struct space){.header = {.kind = kind, .process = process}, .round = writer->round};
     return 0;
 }
 
@@ -151,30 +185,71 @@ static void add_extent(struct space *space, struct img_extent extent)
     space->extents[space->header.extent_count++] = extent;
 }
 
-/* Writes them all. */
-static int write_run(struct img_writer *writer, uint64_t address, const unsigned char *data,
-                     size_t count, struct error *error)
+/* Pages [page, page + count) of the image. */
+static int store(struct img_writer *writer, uint64_t page, const unsigned char *data, size_t count,
+                 struct error *error)
 {
-    if (count > IMG_PAGES_MAX - writer->page_count)
+    uint64_t end = page + count;
+    if (end > IMG_PAGES_MAX || (writer->round && end >= IMG_SLOT_MAX))
         return error_set(error, -EFBIG, "the image %s would have too many pages", writer->path);
-    int result =
-        write_all(writer, data, count * BLY_PAGE_SIZE, img_table_offset(writer->page_count), error);
-    if (result < 0)
-        return result;
-    while (writer->page_count + count > writer->checksum_capacity) {
-        writer->checksum_capacity =
-            writer->checksum_capacity ? writer->checksum_capacity * 2 : 1024;
+    if (end > writer->checksum_capacity) {
+        uint64_t capacity = writer->checksum_capacity ? writer->checksum_capacity * 2 : 1024;
+        writer->checksum_capacity = capacity > end ? capacity : end;
         writer->checksums = memory_resize(writer->checksums,
                                           writer->checksum_capacity * sizeof(*writer->checksums));
     }
     for (size_t i = 0; i < count; i++)
-        writer->checksums[writer->page_count + i] =
-            img_checksum(0, data + i * BLY_PAGE_SIZE, BLY_PAGE_SIZE);
-    add_extent(&writer->spaces[writer->space_count - 1],
-               (struct img_extent){address, writer->page_count, count});
-    writer->page_count += count;
+        writer->checksums[page + i] = img_checksum(0, data + i * BLY_PAGE_SIZE, BLY_PAGE_SIZE);
+    int result = writer->sink.pages ? writer->sink.pages(writer->sink.context, page, data,
+                                                         writer->checksums + page, count, error)
+                                    : write_all(writer, data, count * BLY_PAGE_SIZE,
+                                                img_table_offset(page), error);
+    if (end > writer->page_count)
+        writer->page_count = end;
+    else
+        writer->repeated += count;
+    return result;
+}
+
+/* In rounds: a page keeps its place. */
+static int write_in_places(struct img_writer *writer, uint64_t address, const unsigned char *data,
+                           size_t count, struct error *error)
+{
+    for (size_t done = 0, run; done < count; done += run) {
+        uint64_t start = address + done * BLY_PAGE_SIZE;
+        uint32_t *slot = img_slots_at(&writer->space->slots, start);
+        bool has_place = *slot != IMG_SLOT_NONE && *slot != IMG_SLOT_ZERO;
+        uint64_t page = has_place ? *slot - 1 : writer->page_count;
+        for (run = 1; done + run < count; run++) {
+            uint32_t next = *img_slots_at(&writer->space->slots, start + run * BLY_PAGE_SIZE);
+            if (has_place ? next != page + run + 1 : next != IMG_SLOT_NONE && next != IMG_SLOT_ZERO)
+                break;
+        }
+        int result = store(writer, page, data + done * BLY_PAGE_SIZE, run, error);
+        if (result < 0)
+            return result;
+        for (size_t i = 0; i < run; i++)
+            *img_slots_at(&writer->space->slots, start + i * BLY_PAGE_SIZE) =
+                (uint32_t)(page + i + 1);
+        add_extent(writer->space, (struct img_extent){start, page, run});
+    }
+    return 0;
+}
+
+/* Writes them all. */
+static int write_run(struct img_writer *writer, uint64_t address, const unsigned char *data,
+                     size_t count, struct error *error)
+{
+    uint64_t page = writer->page_count;
+    int result = writer->round ? write_in_places(writer, address, data, count, error)
+                               : store(writer, page, data, count, error);
+    if (result < 0)
+        return result;
+    if (!writer->round)
+        add_extent(writer->space, (struct img_extent){address, page, count});
     uint64_t behind = (writer->page_count - writer->written_back) * BLY_PAGE_SIZE;
-    if (behind >= WRITE_BACK_SIZE) { /* a hint: where it fails, the sync at the end does it all */
+    if (writer->descriptor >= 0 && behind >= WRITE_BACK_SIZE) {
+        /* a hint: where it fails, the sync at the end does it all */
         sync_file_range(writer->descriptor, (off_t)img_table_offset(writer->written_back),
                         (off_t)behind, SYNC_FILE_RANGE_WRITE);
         writer->written_back = writer->page_count;
@@ -182,6 +257,26 @@ static int write_run(struct img_writer *writer, uint64_t address, const unsigned
     return writer->progress
                ? writer->progress(writer->progress_context, img_writer_bytes(writer), error)
                : 0;
+}
+
+/* Pages of zeros that get no place: whatever they were before. */
+static void leave_out(struct img_writer *writer, uint64_t address)
+{
+    if (writer->round)
+        *img_slots_at(&writer->space->slots, address) = IMG_SLOT_ZERO;
+}
+
+size_t img_writer_keep(struct img_writer *writer, uint64_t address, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t place = address + i * BLY_PAGE_SIZE;
+        uint32_t slot = *img_slots_at(&writer->space->slots, place);
+        if (slot == IMG_SLOT_NONE)
+            return i;
+        if (slot != IMG_SLOT_ZERO)
+            add_extent(writer->space, (struct img_extent){place, slot - 1, 1});
+    }
+    return count;
 }
 
 /* The end of the run that begins at page `at`, which is none of zeros: it ends with the pages or
@@ -198,11 +293,11 @@ static size_t run_end(const unsigned char *pages, size_t at, size_t count, size_
 int img_writer_pages(struct img_writer *writer, uint64_t address, const void *data, size_t count,
                      size_t zeros, struct error *error)
 {
-    if (!writer->space_count)
+    if (!writer->space)
         return error_set(error, -EINVAL, "pages without a space they belong to");
     if (!count)
         return 0;
-    const struct space *space = &writer->spaces[writer->space_count - 1];
+    const struct space *space = writer->space;
     const struct img_extent *last =
         space->header.extent_count ? &space->extents[space->header.extent_count - 1] : NULL;
     if (!img_extent_allowed(space->header.kind, address, count) ||
@@ -215,6 +310,7 @@ int img_writer_pages(struct img_writer *writer, uint64_t address, const void *da
         return write_run(writer, address, bytes, count, error);
     for (size_t at = 0; at < count;) {
         if (is_zero(bytes + at * BLY_PAGE_SIZE)) {
+            leave_out(writer, address + at * BLY_PAGE_SIZE);
             at++;
             continue;
         }
@@ -318,6 +414,8 @@ static int write_end(struct img_writer *writer, struct error *error)
         qsort(writer->spaces, writer->space_count, sizeof(*writer->spaces), by_kind_and_process);
     for (size_t i = 0; i < writer->space_count; i++) {
         const struct space *space = &writer->spaces[i];
+        if (space->round != writer->round) /* a process that ended meanwhile */
+            continue;
         uint64_t size = space->header.extent_count * sizeof(struct img_extent);
         if (size > IMG_INDEX_MAX || index.size > IMG_INDEX_MAX - size)
             return error_set(error, -EFBIG, "the index of the image %s would be too large",
@@ -346,6 +444,8 @@ static int write_end(struct img_writer *writer, struct error *error)
         .file_size = index_offset + index.size,
     };
     header.checksum = img_checksum(0, &header, offsetof(struct img_header, checksum));
+    if (writer->sink.end)
+        return writer->sink.end(writer->sink.context, &header, index.data, index.size, error);
     int result = write_all(writer, table, table_size, img_table_offset(count), error);
     if (!result)
         result = write_all(writer, index.data, index.size, index_offset, error);
@@ -368,6 +468,10 @@ static int sync_folder(const char *path)
 int img_writer_finish(struct img_writer *writer, struct error *error)
 {
     int result = write_end(writer, error);
+    if (writer->sink.end) {
+        img_writer_abandon(writer);
+        return result;
+    }
     if (!result && fsync(writer->descriptor) < 0)
         result =
             error_set_errno(error, -errno, "cannot bring the image %s to the disk", writer->path);

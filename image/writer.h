@@ -17,8 +17,28 @@ struct img_writer;
 int img_writer_open(const char *path, struct img_writer **out_writer, struct error *error)
     __attribute__((warn_unused_result));
 
-/* The pages that follow belong to this space, until the next one is begun. A space is begun once.
- */
+/* Where an image goes that is not written into a file of this machine. Each returns 0, or a
+ * negative errno with `error` set. */
+struct img_sink {
+    /* `count` pages, the image's from `first` on, and the checksum of each. In rounds a page may
+     * come again; `first` is never above the number of pages so far. */
+    int (*pages)(void *context, uint64_t first, const void *data, const uint32_t *checksums,
+                 size_t count, struct error *error);
+    /* The last of it. */
+    int (*end)(void *context, const struct img_header *header, const void *index, size_t index_size,
+               struct error *error);
+    void *context;
+    const char *name; /* for messages */
+};
+void img_writer_open_sink(const struct img_sink *sink, struct img_writer **out_writer);
+
+/* Memory that changes while it is written is written in rounds: what is given again replaces what
+ * was given before. An image is what its last round gave; pages that did not change since are only
+ * named in it (img_writer_keep). With a sink only, before the first space. */
+void img_writer_begin_round(struct img_writer *writer);
+
+/* The pages that follow belong to this space, until the next one is begun. A space is begun once,
+ * in rounds once in each. */
 int img_writer_space(struct img_writer *writer, uint32_t kind, uint32_t process,
                      struct error *error) __attribute__((warn_unused_result));
 /* `count` pages that lie at `address` in the space, above all that were given before. Pages of
@@ -28,6 +48,9 @@ int img_writer_space(struct img_writer *writer, uint32_t kind, uint32_t process,
 #define IMG_ALL_ZEROS SIZE_MAX
 int img_writer_pages(struct img_writer *writer, uint64_t address, const void *data, size_t count,
                      size_t zeros, struct error *error) __attribute__((warn_unused_result));
+/* Of `count` pages at `address`, as above, how many from the first on were given in an earlier
+ * round; they are taken over as they were then. */
+size_t img_writer_keep(struct img_writer *writer, uint64_t address, size_t count);
 /* The whole of `descriptor`, a segment whose first byte lies at `address`. Holes are not read. The
  * length is that of the call's beginning: what the descriptor loses meanwhile is zero. */
 int img_writer_segment(struct img_writer *writer, uint64_t address, int descriptor,
@@ -45,7 +68,7 @@ int img_writer_finish(struct img_writer *writer, struct error *error)
 /* Leaves nothing behind. NULL is allowed. */
 void img_writer_abandon(struct img_writer *writer);
 
-/* Bytes of page data so far. */
+/* Bytes of page data so far, in rounds those of earlier ones too. */
 uint64_t img_writer_bytes(const struct img_writer *writer);
 /* `progress` is called with them again and again while pages are written; a negative result, with
  * `error` set, ends that. */

@@ -14,6 +14,7 @@
 #include <image/arrival.h>
 #include <image/carrier.h>
 #include <image/checksum.h>
+#include <image/departure.h>
 #include <image/key.h>
 #include <image/reader.h>
 #include <netinet/in.h>
@@ -274,6 +275,105 @@ static void an_image_arrives_whole(void **state)
     end_pair(&pair);
 }
 
+#define PRIVATE 0x10000000ull
+
+static void give(struct img_writer *writer, unsigned first, unsigned count, unsigned seed)
+{
+    struct error error = {0};
+    unsigned char *pages = malloc(count * BLY_PAGE_SIZE);
+    for (unsigned i = 0; i < count; i++)
+        if (seed)
+            fill(pages + i * BLY_PAGE_SIZE, seed + first + i);
+        else
+            memset(pages + i * BLY_PAGE_SIZE, 0, BLY_PAGE_SIZE);
+    assert_int_equal(
+        img_writer_pages(writer, PRIVATE + first * BLY_PAGE_SIZE, pages, count, 0, &error), 0);
+    free(pages);
+}
+
+static void take_all(int from, struct img_arrival *arrival)
+{
+    struct error error = {0};
+    for (;;) {
+        size_t room;
+        void *place = img_arrival_room(arrival, &room);
+        ssize_t size = recv(from, place, room, MSG_DONTWAIT);
+        if (size <= 0)
+            return;
+        if (img_arrival_take(arrival, (size_t)size, &error) < 0)
+            fail_msg("%s", error.message);
+    }
+}
+
+/* Memory that changed between rounds, was kept, became zero, or vanished with its process. */
+static void rounds_add_up_to_the_last_state(void **state)
+{
+    struct img_writer *writer;
+    struct img_reader *reader;
+    struct error error = {0};
+    int ends[2], offer = memfd_create("offer", MFD_CLOEXEC),
+                 image = memfd_create("image", MFD_CLOEXEC);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    int size = 1 << 22;
+    setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    struct img_arrival *arrival = img_arrival_new(offer, image);
+    struct img_hello hello = hello_of("x", IMG_MOVE_VERSION);
+    send_frame(ends[0], IMG_FRAME_HELLO, &hello, sizeof(hello));
+    send_end(ends[0], 0, 0);
+    struct img_sink sink = img_departure(&ends[0]);
+    img_writer_open_sink(&sink, &writer);
+    img_writer_begin_round(writer);
+    assert_int_equal(img_writer_space(writer, IMG_SPACE_PRIVATE, 5, &error), 0);
+    give(writer, 0, 12, 100);
+    assert_int_equal(img_writer_space(writer, IMG_SPACE_PRIVATE, 6, &error), 0);
+    give(writer, 3, 2, 50);
+    assert_int_equal(img_writer_space(writer, IMG_SPACE_PRIVATE, 5, &error), -EEXIST);
+    take_all(ends[1], arrival);
+    img_writer_begin_round(writer);
+    assert_int_equal(img_writer_space(writer, IMG_SPACE_PRIVATE, 5, &error), 0);
+    give(writer, 2, 3, 200);
+    give(writer, 7, 1, 0); /* zero now */
+    give(writer, 9, 1, 300);
+    take_all(ends[1], arrival);
+    img_writer_begin_round(writer);
+    assert_int_equal(img_writer_space(writer, IMG_SPACE_PRIVATE, 5, &error), 0);
+    assert_int_equal(img_writer_keep(writer, PRIVATE, 3), 3);
+    give(writer, 3, 1, 400);
+    assert_int_equal(img_writer_keep(writer, PRIVATE + 5 * BLY_PAGE_SIZE, 3), 3);
+    /* page 8 is gone */
+    give(writer, 9, 2, 500);
+    assert_int_equal(img_writer_keep(writer, PRIVATE + 11 * BLY_PAGE_SIZE, 3), 1);
+    give(writer, 12, 2, 600);
+    assert_int_equal(img_writer_finish(writer, &error), 0);
+    take_all(ends[1], arrival);
+
+    assert_int_equal(img_reader_open(image, "image", &reader, &error), 0);
+    assert_int_equal(img_reader_verify(reader, NULL, NULL, &error), 0);
+    assert_int_equal(img_reader_space_count(reader), 1);
+    const struct img_space *space = img_reader_find_space(reader, IMG_SPACE_PRIVATE, 5);
+    const unsigned seeds[14] = {100, 100, 200, 400, 0, 100, 100, 0, 0, 500, 500, 100, 600, 600};
+    unsigned found = 0;
+    for (size_t i = 0; i < space->extent_count; i++)
+        for (uint64_t at = 0; at < space->extents[i].count; at++) {
+            unsigned char page[BLY_PAGE_SIZE], expected[BLY_PAGE_SIZE];
+            unsigned number =
+                (unsigned)((space->extents[i].address - PRIVATE) / BLY_PAGE_SIZE + at);
+            assert_true(number < 14 && seeds[number]);
+            fill(expected, seeds[number] + number);
+            off_t offset = (off_t)img_table_offset(space->extents[i].page + at);
+            assert_int_equal(pread(image, page, sizeof(page), offset), sizeof(page));
+            assert_memory_equal(page, expected, sizeof(page));
+            found++;
+        }
+    assert_int_equal(found, 11);
+    img_reader_close(reader);
+    img_arrival_free(arrival);
+    close(ends[0]);
+    close(ends[1]);
+    close(offer);
+    close(image);
+}
+
 static struct pair start_image(void)
 {
     struct pair pair = start_pair(7, IMG_MOVE_VERSION);
@@ -405,6 +505,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(keys_are_private_and_well_formed, make_folder,
                                         remove_folder),
         cmocka_unit_test(an_image_arrives_whole),
+        cmocka_unit_test(rounds_add_up_to_the_last_state),
         cmocka_unit_test(damage_and_contradiction_are_refused),
         cmocka_unit_test(a_reason_reaches_the_other_side),
         cmocka_unit_test(a_broken_link_is_noticed),
