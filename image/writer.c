@@ -11,7 +11,9 @@
 #include <image/checksum.h>
 #include <image/slots.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -61,6 +63,32 @@ static int write_all(struct img_writer *writer, const void *data, size_t size, u
     return 0;
 }
 
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return !slash ? text_copy(".")
+                  : text_copy_size(path, slash == path ? 1 : (size_t)(slash - path));
+}
+
+/* Without a name until it is complete, where the file system has such files: then nothing is left
+ * of a writer that is killed. Else under a name of its own. */
+static int open_temporary(struct img_writer *writer)
+{
+    cleanup_free char *folder = folder_of(writer->path);
+    writer->descriptor = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (writer->descriptor >= 0)
+        return 0;
+    if (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT)
+        return -errno;
+    writer->temporary = text_print("%s.part-XXXXXX", writer->path);
+    writer->descriptor = mkostemp(writer->temporary, O_CLOEXEC); /* mode 0600 */
+    if (writer->descriptor >= 0)
+        return 0;
+    int code = -errno;
+    free(take_pointer(writer->temporary));
+    return code;
+}
+
 int img_writer_open(const char *path, struct img_writer **out_writer, struct error *error)
 {
     struct stat there;
@@ -70,13 +98,10 @@ int img_writer_open(const char *path, struct img_writer **out_writer, struct err
                          S_ISDIR(there.st_mode) ? "a folder" : "something that is no file");
     struct img_writer *writer = memory_new(sizeof(*writer));
     writer->path = text_copy(path);
-    writer->temporary = text_print("%s.part-XXXXXX", path);
-    writer->descriptor = mkostemp(writer->temporary, O_CLOEXEC); /* mode 0600 */
-    if (writer->descriptor < 0) {
-        int code = error_set_errno(error, -errno, "cannot make the image %s", path);
-        free(take_pointer(writer->temporary));
+    int result = open_temporary(writer);
+    if (result < 0) {
         img_writer_abandon(writer);
-        return code;
+        return error_set_errno(error, result, "cannot make the image %s", path);
     }
     *out_writer = writer;
     return 0;
@@ -457,12 +482,31 @@ static int write_end(struct img_writer *writer, struct error *error)
 /* The new name lasts only when its folder is on the disk, too. */
 static int sync_folder(const char *path)
 {
-    const char *slash = strrchr(path, '/');
-    cleanup_free char *folder =
-        !slash ? text_copy(".") : text_copy_size(path, slash == path ? 1 : (size_t)(slash - path));
+    cleanup_free char *folder = folder_of(path);
     cleanup_close int descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     /* EINVAL: a file system that has nothing to sync for folders */
     return descriptor < 0 || (fsync(descriptor) < 0 && errno != EINVAL) ? -errno : 0;
+}
+
+/* A link cannot replace what has the name, so the file has another for a moment. */
+static int give_name(struct img_writer *writer)
+{
+    char self[64];
+    snprintf(self, sizeof(self), "/proc/self/fd/%d", writer->descriptor);
+    for (unsigned attempt = 0; !writer->temporary; attempt++) {
+        uint32_t random = 0;
+        if (getrandom(&random, sizeof(random), 0) < 0)
+            return -errno;
+        cleanup_free char *name = text_print("%s.part-%08x", writer->path, random);
+        if (linkat(AT_FDCWD, self, AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0)
+            writer->temporary = take_pointer(name);
+        else if (errno != EEXIST || attempt == 16)
+            return -errno;
+    }
+    if (rename(writer->temporary, writer->path) < 0)
+        return -errno;
+    free(take_pointer(writer->temporary));
+    return 0;
 }
 
 int img_writer_finish(struct img_writer *writer, struct error *error)
@@ -475,10 +519,13 @@ int img_writer_finish(struct img_writer *writer, struct error *error)
     if (!result && fsync(writer->descriptor) < 0)
         result =
             error_set_errno(error, -errno, "cannot bring the image %s to the disk", writer->path);
-    if (!result && rename(writer->temporary, writer->path) < 0)
-        result = error_set_errno(error, -errno, "cannot give the image its name %s", writer->path);
     if (!result) {
-        free(take_pointer(writer->temporary));
+        int named = give_name(writer);
+        if (named < 0)
+            result =
+                error_set_errno(error, named, "cannot give the image its name %s", writer->path);
+    }
+    if (!result) {
         /* The image is there and whole; only a crash of the host now could still take its name. */
         int synced = sync_folder(writer->path);
         if (synced < 0)
