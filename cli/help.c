@@ -83,8 +83,8 @@ static int run(int argc, char **argv, struct error *error)
     const struct command *command = command_find(reader.words[0]);
     if (!command)
         return error_set(error, -EINVAL, "there is no command %s", reader.words[0]);
-    if (!command->options && text_equal(command->name, "policy"))
-        return command->run(2, (char *[]){"policy", "--help", NULL}, error);
+    if (!command->options) /* it has parts, and tells of them */
+        return command->run(2, (char *[]){(char *)command->name, "--help", NULL}, error);
     command_print_help(command);
     return 0;
 }

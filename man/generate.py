@@ -98,19 +98,22 @@ def main_page(commands, version, text):
 
 KINDS = {"DIR": "folder", "FILE": "file", "HOST[:GUEST][:ro]": "file"}
 NAMES = {"exec": "running", "attach": "running", "stop": "running", "kill": "running", "trace": "running", "wait": "all", "rm": "all",
-         "logs": "all", "inspect": "all", "ps": "running", "cp": "running"}
+         "logs": "all", "inspect": "all", "ps": "running", "cp": "running",
+         "suspend": "running"}
+PARTS = {"policy": "show check learn", "image": "inspect verify"}
 
 
 def bash(commands):
     cases = []
     for command in commands:
         words = " ".join("--" + option["name"] for option in command["options"]) + " --help"
-        cases.append(f"    {command['name']}) options='{words}' names='{NAMES.get(command['name'], '')}' ;;")
+        cases.append(f"    {command['name']}) options='{words}' names='{NAMES.get(command['name'], '')}' "
+                     f"parts='{PARTS.get(command['name'], '')}' ;;")
     files = "|".join(("-" + o["letter"] + "|" if o["letter"] else "") + "--" + o["name"]
-                     for c in commands if c["name"] == "run" for o in c["options"] if KINDS.get(o["argument"] or ""))
+                     for c in commands if c["name"] in ("run", "suspend") for o in c["options"] if KINDS.get(o["argument"] or ""))
     return f"""# bash completion for bailey; generated
 _bailey() {{
-    local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} command=${{COMP_WORDS[1]}} options= names=
+    local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} command=${{COMP_WORDS[1]}} options= names= parts=
     if [ "$COMP_CWORD" -eq 1 ]; then
         COMPREPLY=($(compgen -W '{" ".join(c["name"] for c in commands)}' -- "$word"))
         return
@@ -119,8 +122,8 @@ _bailey() {{
 {chr(10).join(cases)}
     esac
     case $before in {files}) COMPREPLY=($(compgen -f -- "$word")); return ;; esac
-    if [ "$command" = policy ] && [ "$COMP_CWORD" -eq 2 ]; then
-        COMPREPLY=($(compgen -W 'show check learn' -- "$word"))
+    if [ -n "$parts" ] && [ "$COMP_CWORD" -eq 2 ]; then
+        COMPREPLY=($(compgen -W "$parts" -- "$word"))
     elif [ "$command" = help ]; then
         COMPREPLY=($(compgen -W '{" ".join(c["name"] for c in commands)}' -- "$word"))
     elif [[ $word == -* ]]; then
@@ -166,8 +169,8 @@ def zsh(commands):
             rest = "'1:program:_command_names -e' '*::arguments:_normal'"
         elif command["name"] == "exec":
             rest = "'1:name:_bailey_running' '2:program:_command_names -e' '*::arguments:_normal'"
-        elif command["name"] == "policy":
-            rest = "'1:part:(show check learn)' '*:file:_files'"
+        elif command["name"] in PARTS:
+            rest = f"'1:part:({PARTS[command['name']]})' '*:file:_files'"
         lines.append(f"    {command['name']}) _arguments -S {' '.join(specs)} {rest} ;;")
     lines += ["    esac", "}", '_bailey "$@"']
     return "\n".join(lines) + "\n"
@@ -192,8 +195,8 @@ def fish(commands):
             lines.append(f"complete -c bailey -n {seen} -a '(bailey ps -q{' -a' if names == 'all' else ''} 2>/dev/null)'")
         if command["name"] == "run":
             lines.append(f"complete -c bailey -n {seen} -F -a '(__fish_complete_command)'")
-        if command["name"] == "policy":
-            lines.append(f"complete -c bailey -n {seen} -F -a 'show check learn'")
+        if command["name"] in PARTS:
+            lines.append(f"complete -c bailey -n {seen} -F -a '{PARTS[command['name']]}'")
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,323 @@
+/* bailey image: what is in an image of a suspended sandbox, and whether all of it is whole. The
+ * image may be a stranger's: what it says is printed so that a terminal obeys none of it. */
+#include <cli/command.h>
+#include <cli/progress.h>
+
+#include <base/cleanup.h>
+#include <base/json.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <monitor/image-read.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static const struct command command_image_inspect, command_image_verify;
+
+static int open_image(struct mon_image *image, const char *path, struct error *error)
+{
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (file < 0)
+        return error_set_errno(error, -errno, "cannot open the image %s", path);
+    return mon_image_open(image, file, path, error);
+}
+
+/* ---- inspect ---- */
+
+struct totals {
+    uint64_t bytes[IMG_SPACE_FILE + 1]; /* by kind */
+    size_t processes, extents;
+    size_t files, deleted, folders;
+};
+
+static struct totals add_up(const struct mon_image *image)
+{
+    struct totals totals = {.files = 0};
+    for (size_t i = 0; i < img_reader_space_count(image->reader); i++) {
+        const struct img_space *space = img_reader_space(image->reader, i);
+        totals.bytes[space->kind] += space->page_count * BLY_PAGE_SIZE;
+        totals.processes += space->kind == IMG_SPACE_PRIVATE;
+        totals.extents += space->extent_count;
+    }
+    for (size_t i = 0; i < image->handle_count; i++) {
+        const struct mon_image_handle *record = &image->handles[i].record;
+        if (record->role != MON_IMAGE_STREAM)
+            continue;
+        totals.folders += record->flags & MON_IMAGE_DIRECTORY ? 1 : 0;
+        totals.deleted += record->flags & MON_IMAGE_DELETED ? 1 : 0;
+        totals.files += !(record->flags & (MON_IMAGE_DIRECTORY | MON_IMAGE_DELETED));
+    }
+    return totals;
+}
+
+/* Where on the host it was. NULL: it has no name. */
+static char *host_path(const struct mon_image *image, const struct mon_image_entry *entry)
+{
+    uint32_t mount = entry->record.mount;
+    if (entry->record.flags & MON_IMAGE_DELETED)
+        return NULL;
+    const char *folder = mount < image->policy.mount_count ? image->policy.mounts[mount].host_path
+                                                           : image->policy.layer_path;
+    return text_print("%s%s%s", folder, *entry->path && !text_equal(folder, "/") ? "/" : "",
+                      entry->path);
+}
+
+static void hexadecimal(const unsigned char *data, size_t size, char *out_text)
+{
+    for (size_t i = 0; i < size; i++)
+        sprintf(out_text + 2 * i, "%02x", data[i]);
+}
+
+static void write_files(const struct mon_image *image, struct json *json)
+{
+    json_key(json, "files");
+    json_array(json);
+    for (size_t i = 0; i < image->handle_count; i++) {
+        const struct mon_image_entry *entry = &image->handles[i];
+        if (entry->record.role != MON_IMAGE_STREAM)
+            continue;
+        cleanup_free char *path = host_path(image, entry);
+        json_object(json);
+        json_key_string(json, "path", path);
+        json_key_boolean(json, "folder", entry->record.flags & MON_IMAGE_DIRECTORY);
+        json_key_boolean(json, "written", entry->record.access & BLY_ACCESS_WRITE);
+        json_key_number(json, "size", (int64_t)entry->record.size);
+        json_object_end(json);
+    }
+    json_array_end(json);
+}
+
+static void print_json(const struct mon_image *image, const struct totals *totals,
+                       const char *why_not)
+{
+    char build_id[2 * MON_BUILD_ID_MAX + 1] = "";
+    cleanup_text struct text text = {0};
+    struct json json = json_to(&text);
+    hexadecimal(image->sandbox.build_id, image->sandbox.build_id_size, build_id);
+    json_object(&json);
+    json_key_string(&json, "image", image->name);
+    json_key_string(&json, "name", image->policy.name);
+    json_key_strings(&json, "command", image->policy.arguments.items,
+                     image->policy.arguments.count);
+    json_key_number(&json, "suspended", (int64_t)(image->sandbox.realtime_ns / 1000000000));
+    json_key_number(&json, "generation", image->sandbox.generation);
+    json_key_string(&json, "build_id", build_id);
+    json_key_boolean(&json, "resumable", !why_not);
+    json_key_string(&json, "reason", why_not);
+    json_key_number(&json, "size", (int64_t)img_reader_file_size(image->reader));
+    json_key(&json, "memory");
+    json_object(&json);
+    json_key_number(&json, "private", (int64_t)totals->bytes[IMG_SPACE_PRIVATE]);
+    json_key_number(&json, "kernel_heap", (int64_t)totals->bytes[IMG_SPACE_HEAP]);
+    json_key_number(&json, "shared", (int64_t)totals->bytes[IMG_SPACE_BULK]);
+    json_key_number(&json, "deleted_files", (int64_t)totals->bytes[IMG_SPACE_FILE]);
+    json_key_number(&json, "processes", (int64_t)totals->processes);
+    json_key_number(&json, "extents", (int64_t)totals->extents);
+    json_object_end(&json);
+    write_files(image, &json);
+    json_key(&json, "policy");
+    json_raw(&json);
+    mon_policy_write_json(&image->policy, &text);
+    json_object_end(&json);
+    printf("%s\n", text.data);
+}
+
+static void print_line(const char *key, struct text *value)
+{
+    text_make_printable(value->data, value->size);
+    printf("%-12s %s\n", key, value->data);
+    text_free(value);
+}
+
+static void print_grants(const struct mon_image *image)
+{
+    struct text line = {0};
+    for (size_t i = 0; i < image->policy.mount_count; i++) {
+        const struct mon_mount *mount = &image->policy.mounts[i];
+        if (mount->flags & MON_MOUNT_DEFAULT_VIEW)
+            continue;
+        bool read_only = mount->flags & (BLY_MOUNT_READ_ONLY | BLY_MOUNT_LAYERED);
+        text_format(&line, "%s at %s%s", mount->host_path, mount->guest_path,
+                    read_only ? ", read-only" : "");
+        print_line("grant", &line);
+    }
+}
+
+static void print_open_files(const struct mon_image *image)
+{
+    struct text line = {0};
+    for (size_t i = 0; i < image->handle_count; i++) {
+        const struct mon_image_entry *entry = &image->handles[i];
+        const struct mon_image_handle *record = &entry->record;
+        char size[SIZE_TEXT_SIZE];
+        uint32_t mount = record->mount;
+        bool is_view = mount < image->policy.mount_count &&
+                       image->policy.mounts[mount].flags & MON_MOUNT_DEFAULT_VIEW;
+        if (record->role != MON_IMAGE_STREAM || is_view)
+            continue;
+        cleanup_free char *path = host_path(image, entry);
+        text_format(&line, "%s", path ? path : "a deleted file, whose contents are in the image");
+        if (!(record->flags & MON_IMAGE_DIRECTORY))
+            text_format(&line, ", %s%s", size_text(record->size, size),
+                        record->access & BLY_ACCESS_WRITE ? ", to write" : "");
+        print_line("open", &line);
+    }
+}
+
+static void print_all(const struct mon_image *image, const struct totals *totals,
+                      const char *why_not)
+{
+    char sizes[4][SIZE_TEXT_SIZE], date[64] = "";
+    struct text line = {0};
+    time_t seconds = (time_t)(image->sandbox.realtime_ns / 1000000000);
+    struct tm local;
+    if (localtime_r(&seconds, &local))
+        strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &local);
+    text_add(&line, image->policy.name ? image->policy.name : "");
+    print_line("sandbox", &line);
+    for (size_t i = 0; i < image->policy.arguments.count; i++)
+        text_format(&line, "%s%s", i ? " " : "", image->policy.arguments.items[i]);
+    text_add(&line, "");
+    print_line("command", &line);
+    text_format(&line, "%s, after %u resumptions", date, image->sandbox.generation);
+    print_line("suspended", &line);
+    text_format(&line, "%s in %zu pieces", size_text(img_reader_file_size(image->reader), sizes[0]),
+                totals->extents);
+    print_line("size", &line);
+    text_format(&line, "%s of %zu processes, %s shared and private files, %s kernel heap",
+                size_text(totals->bytes[IMG_SPACE_PRIVATE], sizes[0]), totals->processes,
+                size_text(totals->bytes[IMG_SPACE_BULK], sizes[1]),
+                size_text(totals->bytes[IMG_SPACE_HEAP], sizes[2]));
+    if (totals->deleted)
+        text_format(&line, ", %s of deleted files",
+                    size_text(totals->bytes[IMG_SPACE_FILE], sizes[3]));
+    print_line("memory", &line);
+    text_format(&line, "%zu open on the host, and %zu folders", totals->files + totals->deleted,
+                totals->folders);
+    print_line("files", &line);
+    print_open_files(image);
+    print_grants(image);
+    text_add(&line, why_not ? why_not : "by the Bailey installed here, on this processor");
+    print_line(why_not ? "not resumable" : "resumable", &line);
+}
+
+static int inspect(const struct option_reader *reader, bool as_json, struct error *error)
+{
+    struct mon_image image;
+    struct error unfit = {0};
+    int result = open_image(&image, reader->words[0], error);
+    if (result == 0) {
+        struct totals totals = add_up(&image);
+        const char *why_not =
+            mon_image_fits(&image, /*force=*/false, &unfit) < 0 ? unfit.message : NULL;
+        if (as_json)
+            print_json(&image, &totals, why_not);
+        else
+            print_all(&image, &totals, why_not);
+    }
+    mon_image_close(&image);
+    return result;
+}
+
+/* ---- verify ---- */
+
+struct verifying {
+    struct progress progress;
+    uint64_t size;
+};
+
+static int show_progress(void *context, uint64_t done)
+{
+    struct verifying *verifying = context;
+    progress_show(&verifying->progress, done, verifying->size);
+    return 0;
+}
+
+static int verify(const struct option_reader *reader, bool as_json, struct error *error)
+{
+    struct mon_image image;
+    char size[SIZE_TEXT_SIZE];
+    int result = open_image(&image, reader->words[0], error);
+    if (result == 0) {
+        struct verifying verifying = {progress_begin("verifying"),
+                                      img_reader_page_count(image.reader) * BLY_PAGE_SIZE};
+        result = img_reader_verify(image.reader, show_progress, &verifying, error);
+        progress_end(&verifying.progress);
+        if (result == 0 && as_json)
+            command_print_json(image.name, "verified", (int64_t)verifying.size);
+        else if (result == 0)
+            printf("%s: good, %s of memory\n", image.name, size_text(verifying.size, size));
+    }
+    mon_image_close(&image);
+    return result;
+}
+
+/* ---- The command ---- */
+
+static const struct option_help part_options[] = {
+    {0, "json", NULL, "print JSON"},
+    {0, NULL, NULL, NULL},
+};
+
+static int run_part(const struct command *command, int argc, char **argv,
+                    int (*serve)(const struct option_reader *reader, bool as_json,
+                                 struct error *error),
+                    struct error *error)
+{
+    bool as_json = false;
+    struct option_reader reader = {.command = command, .argc = argc, .argv = argv};
+    while (option_next(&reader, error))
+        as_json = true;
+    if (error->code || reader.helped || command_expect_words(&reader, 1, 1, error) < 0)
+        return error->code;
+    return serve(&reader, as_json, error);
+}
+
+static int run_inspect(int argc, char **argv, struct error *error)
+{
+    return run_part(&command_image_inspect, argc, argv, inspect, error);
+}
+
+static int run_verify(int argc, char **argv, struct error *error)
+{
+    return run_part(&command_image_verify, argc, argv, verify, error);
+}
+
+static const struct command command_image_inspect = {
+    .name = "image inspect",
+    .arguments = "FILE",
+    .summary = "Say what an image holds, and whether it can be resumed here",
+    .run = run_inspect,
+    .options = part_options,
+};
+static const struct command command_image_verify = {
+    .name = "image verify",
+    .arguments = "FILE",
+    .summary = "Read all of an image and check it against its checksums",
+    .run = run_verify,
+    .options = part_options,
+};
+
+static const struct command *const parts[] = {&command_image_inspect, &command_image_verify};
+
+static int run(int argc, char **argv, struct error *error)
+{
+    if (argc < 2 || text_equal(argv[1], "--help") || text_equal(argv[1], "-h")) {
+        printf("Usage: bailey image inspect|verify FILE\n\n%s.\n\n", command_image.summary);
+        for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+            printf("  bailey %s [--json] %s   %s\n", parts[i]->name, parts[i]->arguments,
+                   parts[i]->summary);
+        return argc < 2 ? EXIT_BAILEY : 0;
+    }
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        if (text_equal(parts[i]->name + strlen("image "), argv[1]))
+            return parts[i]->run(argc - 1, argv + 1, error);
+    return error_set(error, -EINVAL, "image: there is no %s (inspect and verify are)", argv[1]);
+}
+
+const struct command command_image = {
+    .name = "image",
+    .arguments = "inspect|verify FILE",
+    .summary = "Say what an image of a sandbox holds, or check it",
+    .run = run,
+};
