@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/membarrier.h>
 #include <monitor/monitor.h>
+#include <monitor/processor-features.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +89,8 @@ static const struct feature features[] = {
     {"openat2", has_openat2, true, "Bailey cannot run: a kernel from 5.6 on is needed"},
     {"code barriers (membarrier)", has_membarrier, false,
      "call sites are not patched: system calls of programs are slower"},
+    {"CPUID faulting", mon_processor_can_fault, false,
+     "--migratable holds for programs' files only, not for code they make (see docs/policy.md)"},
     {"low addresses", has_low_addresses, false, "programs linked below 64 KiB do not run"},
 };
 #define FEATURE_COUNT (sizeof(features) / sizeof(features[0]))

@@ -164,6 +164,11 @@ static int read_no_patch(struct launch_reader *reader, const char *value)
     reader->launch->policy.no_patching = true;
     return 0;
 }
+static int read_migratable(struct launch_reader *reader, const char *value)
+{
+    int result = policy_parse_level(value, &reader->launch->policy.migratable, reader->error);
+    return result < 0 ? error_wrap(reader->error, "--migratable") : 0;
+}
 static int read_policy(struct launch_reader *reader, const char *value)
 {
     return 0; /* read before all others */
@@ -192,6 +197,9 @@ const struct option_help launch_options[] = {
     {0, "policy", "FILE", "read a policy file; options add to it and override it"},
     {0, "audit", "FILE", "write every decision to FILE, one JSON object a line"},
     {0, "trace", "[=WHAT]", "print system calls to standard error (WHAT: syscalls, abi, all)"},
+    {0, "migratable", "LEVEL",
+     "show programs a processor of this level only (x86-64-v2, -v3, -v4), so that they can go on "
+     "on any that has it"},
     {0, "no-patch", NULL, "never patch system-call sites (slower; for debugging)"},
     {0, NULL, NULL, NULL},
 };
@@ -200,7 +208,8 @@ static read_function *const readers[] = {
     read_volume, read_variable,    read_variable_file, read_directory, read_name,
     read_detach, read_interactive, read_tty,           read_rm,        read_memory,
     read_pids,   read_read_only,   read_layer,         read_user,      read_host_name,
-    read_rootfs, read_policy,      read_audit,         read_trace,     read_no_patch,
+    read_rootfs, read_policy,      read_audit,         read_trace,     read_migratable,
+    read_no_patch,
 };
 _Static_assert(sizeof(launch_options) / sizeof(launch_options[0]) ==
                    sizeof(readers) / sizeof(readers[0]) + 1,

@@ -9,6 +9,7 @@
 #include "libos/text.h"
 
 #define VECTOR_ALIGNMENT 64u
+#define VECTOR_HEADER 512u
 #define VECTOR_HEADER_END 576u
 
 /* park.S. Saves the registers that calls keep on the stack and calls park_store. 0: stored; 1: resumed from the copy; negative: failed. */
@@ -86,9 +87,12 @@ static void vector_save(void *image)
                      : "memory");
 }
 
-static void vector_load(const void *image)
+static void vector_load(void *image)
 {
     struct libos_shared *shared = libos_shared();
+    uint64_t *in_use = (uint64_t *)((char *)image + VECTOR_HEADER);
+
+    *in_use &= shared->vector_features; /* of another processor: what this one lacks makes the instruction fault */
 
     __asm__ volatile("xrstor64 (%0)"
                      :

@@ -90,6 +90,7 @@ int mon_image_sandbox(const struct mon_sandbox *sandbox, struct img_writer *writ
                                        .boot_time_ns = sandbox->boot_time_ns};
     struct mon_features features;
     mon_processor_features(&features);
+    mon_processor_limit(&features, sandbox->policy->migratable);
     record.vector_features = features.vector;
     _Static_assert(sizeof(record.processor_features) == sizeof(features.words), "image.h");
     memcpy(record.processor_features, features.words, sizeof(features.words));

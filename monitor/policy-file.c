@@ -23,7 +23,7 @@ struct file_volume {
     int access;
 };
 struct file_policy {
-    char *name, *hostname, *workdir, *user, *memory, *rootfs, *layer, *audit, *env_file;
+    char *name, *hostname, *workdir, *user, *memory, *rootfs, *layer, *audit, *env_file, *migratable;
     char **command, **environment;
     unsigned command_count, environment_count;
     uint32_t *pids;
@@ -90,6 +90,7 @@ static const cyaml_schema_field_t policy_fields[] = {
     TRUTH("rm", rm),
     TEXT("audit", audit),
     TRUTH("patching", patching),
+    TEXT("migratable", migratable),
     CYAML_FIELD_END};
 static const cyaml_schema_value_t policy_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct file_policy, policy_fields)};
@@ -280,6 +281,8 @@ static int take_file(struct mon_policy *policy, const struct file_policy *file, 
         result = policy_parse_user(file->user, &policy->user, &policy->group, error);
     if (file->hostname && result == 0)
         result = policy_check_host_name(file->hostname, error);
+    if (file->migratable && result == 0)
+        result = policy_parse_level(file->migratable, &policy->migratable, error);
     if (file->env_file && result == 0) {
         cleanup_free char *path = path_join(folder, file->env_file);
         result = policy_add_variable_file(&policy->environment, path, error);

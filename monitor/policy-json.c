@@ -60,6 +60,13 @@ void mon_policy_write_json(const struct mon_policy *policy, struct text *out)
     json_key_boolean(&json, "rm", policy->remove_at_exit);
     json_key_boolean(&json, "read_only", policy->read_only);
     json_key_boolean(&json, "patching", !policy->no_patching);
+    if (policy->migratable) {
+        char level[] = "x86-64-v0";
+        level[sizeof(level) - 2] = (char)('0' + policy->migratable);
+        json_key_string(&json, "migratable", level);
+    } else {
+        json_key_string(&json, "migratable", NULL);
+    }
     json_key_string(&json, "network", "none");
     json_key_string(&json, "rootfs", policy->rootfs);
     json_key_string(&json, "layer", policy->layer_path);

@@ -1,7 +1,7 @@
 /* A policy as bytes. Numbers are little-endian; a text is its size (32 bits) and its bytes; one
  * that is not there (NULL) has the size ABSENT. In this order, without gaps:
  *
- *   version, flags, user, group, process limit, open file limit (32 bits each), memory limit (64)
+ *   version, flags, user, group, process limit, open file limit, level of the processor (32 bits each), memory limit (64)
  *   program, directory, name, host name, rootfs, audit file, layer folder
  *   arguments, environment: count, then the texts
  *   mounts: count, then for each: flags, host path, guest path, by guest path
@@ -15,7 +15,7 @@
 #include <monitor/policy-value.h>
 #include <string.h>
 
-#define VERSION 1u
+#define VERSION 2u
 #define ABSENT UINT32_MAX
 #define TEXT_MAX (1u << 20)
 #define LIST_MAX 65536u
@@ -88,6 +88,7 @@ int mon_policy_save(const struct mon_policy *policy, struct text *out)
     put_number(out, policy->group);
     put_number(out, policy->process_limit);
     put_number(out, policy->open_file_limit);
+    put_number(out, policy->migratable);
     text_add_size(out, &policy->memory_limit, sizeof(policy->memory_limit));
     for (size_t i = 0; i < COUNT_OF(texts); i++)
         put_text(out, *texts[i]);
@@ -250,6 +251,7 @@ static void take_all(struct source *source, struct mon_policy *policy)
     policy->group = take_number(source);
     policy->process_limit = take_number(source);
     policy->open_file_limit = take_number(source);
+    policy->migratable = take_number(source);
     take(source, &policy->memory_limit, sizeof(policy->memory_limit));
     for (size_t i = 0; i < COUNT_OF(texts); i++)
         *texts[i] = take_text(source);
@@ -282,6 +284,8 @@ static void check_all(struct source *source, const struct mon_policy *policy)
             refuse(source, "a variable in it has no name");
     if (policy->user == UINT32_MAX || policy->group == UINT32_MAX)
         refuse(source, "its user is none");
+    if (policy->migratable == 1 || policy->migratable > 4)
+        refuse(source, "its level of processors is none");
     if (policy->process_limit > MON_PROCESS_LIMIT_MAX)
         refuse(source, "its limit of processes is too high");
 }

@@ -67,6 +67,16 @@ int policy_parse_memory(const char *text, uint64_t *out_bytes, struct error *err
     return result;
 }
 
+int policy_parse_level(const char *text, uint32_t *out_level, struct error *error)
+{
+    static const char prefix[] = "x86-64-v";
+    const char *digit = text + strlen(prefix);
+    if (!text_starts_with(text, prefix) || *digit < '2' || *digit > '4' || digit[1])
+        return error_set(error, -EINVAL, "%s is not a level of processors: x86-64-v2, x86-64-v3 or x86-64-v4 is expected", text);
+    *out_level = (uint32_t)(*digit - '0');
+    return 0;
+}
+
 int policy_check_host_name(const char *name, struct error *error)
 {
     size_t size = strlen(name);

@@ -17,6 +17,8 @@ int policy_parse_user(const char *text, uint32_t *out_user, uint32_t *out_group,
                       struct error *error);
 int policy_parse_number(const char *what, const char *text, uint32_t minimum, uint32_t maximum,
                         uint32_t *out_number, struct error *error);
+/* x86-64-v2, -v3 or -v4. */
+int policy_parse_level(const char *text, uint32_t *out_level, struct error *error);
 int policy_check_host_name(const char *name, struct error *error);
 /* PATH, HOME, TERM, LANG, LC_*: what every program gets unless it was set already. */
 void policy_default_environment(struct text_list *environment, uint32_t user, const char *host_name,

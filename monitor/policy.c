@@ -6,6 +6,7 @@
 #include <base/path.h>
 #include <errno.h>
 #include <limits.h>
+#include <monitor/processor-features.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -178,6 +179,27 @@ static void drop_hidden_nodes(struct mon_policy *policy)
     policy->node_count = kept;
 }
 
+int mon_policy_check_processor(const struct mon_policy *policy, const struct mon_features *here,
+                               bool can_fault, struct error *error)
+{
+    struct mon_features needed;
+    char names[256];
+    mon_processor_level(policy->migratable, &needed);
+    if (mon_processor_missing(&needed, here, names, sizeof(names)))
+        return error_set(error, -EOPNOTSUPP,
+                         "this processor is not of the level x86-64-v%u that programs are to see: "
+                         "it lacks %s",
+                         policy->migratable, names);
+    if (policy->no_patching && !can_fault) {
+        error_set(error, -EOPNOTSUPP,
+                  "programs would see more than x86-64-v%u: this host cannot make the CPUID "
+                  "instruction fault, and --no-patch leaves it in their code",
+                  policy->migratable);
+        return error_hint(error, "leave out --no-patch or --migratable");
+    }
+    return 0;
+}
+
 int mon_policy_check(struct mon_policy *policy, struct error *error)
 {
     int result = check_guest_paths(policy, error);
@@ -192,6 +214,13 @@ int mon_policy_check(struct mon_policy *policy, struct error *error)
         return error_set(error, -EINVAL,
                          "a limit of %u processes is too high: at most %u are possible",
                          policy->process_limit, MON_PROCESS_LIMIT_MAX);
+    if (policy->migratable) {
+        struct mon_features here;
+        mon_processor_features(&here);
+        result = mon_policy_check_processor(policy, &here, mon_processor_can_fault(), error);
+        if (result < 0)
+            return result;
+    }
     drop_hidden_nodes(policy);
     /* A path sorts after every path it lies below. */
     if (policy->mount_count)

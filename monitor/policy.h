@@ -67,6 +67,7 @@ struct mon_policy {
     bool read_only;      /* no writable layer, /tmp and /run excepted */
     bool remove_at_exit;
     bool no_patching;
+    uint32_t migratable; /* --migratable: the level of x86-64 that programs see, 2 to 4; 0: the processor as it is */
     bool trace_syscalls, trace_abi;
 
     int ready_descriptor; /* > 0: control writes the sandbox's name there (CONTROL_READY_SIZE bytes)
@@ -100,6 +101,11 @@ bool mon_policy_is_view(const struct mon_mount *mount);
 /* Resolves every host path, checks all of the policy and sorts the mounts; changes nothing on the
  * host. */
 int mon_policy_check(struct mon_policy *policy, struct error *error);
+
+/* Whether the processor here has the level that programs are to see, and it can be shown to them. Part of mon_policy_check. */
+struct mon_features;
+int mon_policy_check_processor(const struct mon_policy *policy, const struct mon_features *here,
+                               bool can_fault, struct error *error);
 
 /* The kernel's own file systems (statfs(2): f_type) answer questions about the host, take commands,
  * and in /proc hold every process of the user, the monitor too: nothing of them is ever opened. */

@@ -3,6 +3,8 @@
  * is asked for one leaf all the same: answers of another one are not used. */
 #include "monitor/sandbox.h"
 
+#include "monitor/processor-features.h"
+
 #include "base/cleanup.h"
 #include "base/path.h"
 #include "base/text.h"
@@ -13,7 +15,7 @@
 #include <x86intrin.h>
 
 enum {
-    FILE_VERSION = 1,
+    FILE_VERSION = 2,
     BREAKPOINT_CYCLES = 5000, /* what answering by a breakpoint costs, rounded up */
     SUBLEAF_MAX = 8,
     BASIC_MAX = 0x24, EXTENDED_MAX = 0x28,
@@ -26,49 +28,78 @@ struct kept {
     struct bly_cpuid answers[MON_CPUID_MAX];
 };
 
-static void ask(struct kept *kept, uint32_t leaf, uint32_t subleaf)
+static const struct bly_cpuid *find(const struct kept *kept, uint32_t leaf, uint32_t subleaf)
 {
-    if (kept->count == MON_CPUID_MAX)
-        return;
-    struct bly_cpuid *answer = &kept->answers[kept->count++];
-    *answer = (struct bly_cpuid){.leaf = leaf, .subleaf = subleaf};
-    uint64_t start = __rdtsc();
-    __cpuid_count(leaf, subleaf, answer->eax, answer->ebx, answer->ecx, answer->edx);
-    uint64_t cycles = __rdtsc() - start;
-    if (cycles < kept->cycles)
-        kept->cycles = cycles;
+    for (uint32_t i = 0; i < kept->count; i++)
+        if (kept->answers[i].leaf == leaf && kept->answers[i].subleaf == subleaf)
+            return &kept->answers[i];
+    return NULL;
 }
 
-static void ask_leaf(struct kept *kept, uint32_t leaf)
+/* What is `known` (NULL: nothing) is not asked again. */
+static struct bly_cpuid ask(struct kept *kept, const struct kept *known, uint32_t leaf, uint32_t subleaf)
 {
-    ask(kept, leaf, 0);
-    const struct bly_cpuid first = kept->answers[kept->count - 1];
+    const struct bly_cpuid *found = known ? find(known, leaf, subleaf) : NULL;
+    struct bly_cpuid answer = {.leaf = leaf, .subleaf = subleaf};
+    if (found) {
+        answer = *found;
+    } else {
+        uint64_t start = __rdtsc();
+        __cpuid_count(leaf, subleaf, answer.eax, answer.ebx, answer.ecx, answer.edx);
+        uint64_t cycles = __rdtsc() - start;
+        if (cycles < kept->cycles)
+            kept->cycles = cycles;
+    }
+    if (kept->count < MON_CPUID_MAX)
+        kept->answers[kept->count++] = answer;
+    return answer;
+}
+
+static void ask_leaf(struct kept *kept, const struct kept *known, uint32_t leaf)
+{
+    const struct bly_cpuid first = ask(kept, known, leaf, 0);
+    struct bly_cpuid last = first;
     if (!bly_cpuid_has_subleafs(leaf))
         return;
     for (uint32_t i = 1; i < SUBLEAF_MAX; i++) {
-        const struct bly_cpuid *last = &kept->answers[kept->count - 1];
         bool caches = leaf == 4 || leaf == EXTENDED + 0x1d, topology = leaf == 0xb || leaf == 0x1f;
         /* Intel SDM, volume 2, CPUID: where each of them ends. */
-        if ((caches && !(last->eax & 31)) || (topology && !(last->ecx & 0xff00)) || (leaf == 7 && i > first.eax))
+        if ((caches && !(last.eax & 31)) || (topology && !(last.ecx & 0xff00)) || (leaf == 7 && i > first.eax))
             return;
-        ask(kept, leaf, i);
+        last = ask(kept, known, leaf, i);
     }
+}
+
+static void ask_range(struct kept *kept, const struct kept *known, uint32_t first, uint32_t most, bool limited)
+{
+    uint32_t highest = ask(kept, known, first, 0).eax;
+    for (uint32_t leaf = first ? first + 1 : 2; leaf <= highest && leaf <= first + most; leaf++)
+        if (!limited || mon_processor_shows_leaf(leaf))
+            ask_leaf(kept, known, leaf);
 }
 
 static void ask_all(struct kept *kept)
 {
     *kept = (struct kept){.version = FILE_VERSION, .cycles = UINT64_MAX};
-    ask(kept, 1, 0);
-    ask(kept, 0, 0);
-    uint32_t highest = kept->answers[1].eax;
-    if (kept->cycles <= BREAKPOINT_CYCLES)
-        return; /* nobody will need more */
-    for (uint32_t leaf = 2; leaf <= highest && leaf <= BASIC_MAX; leaf++)
-        ask_leaf(kept, leaf);
-    ask(kept, EXTENDED, 0);
-    highest = kept->answers[kept->count - 1].eax;
-    for (uint32_t leaf = EXTENDED + 1; leaf <= highest && leaf <= EXTENDED + EXTENDED_MAX; leaf++)
-        ask_leaf(kept, leaf);
+    ask(kept, NULL, 1, 0);
+    if (kept->cycles > BREAKPOINT_CYCLES) {
+        ask_range(kept, NULL, 0, BASIC_MAX, /*limited=*/false);
+        ask_range(kept, NULL, EXTENDED, EXTENDED_MAX, /*limited=*/false);
+    } else if (ask(kept, NULL, 0, 0).eax >= 0xd) {
+        ask(kept, NULL, 0xd, 1); /* a resumed sandbox must know it of where it came from */
+    }
+}
+
+/* All that programs of this level are to know. */
+static void ask_limited(struct kept *kept, unsigned level)
+{
+    const struct kept known = *kept;
+    kept->count = 0;
+    ask(kept, &known, 1, 0);
+    ask_range(kept, &known, 0, BASIC_MAX, /*limited=*/true);
+    ask_range(kept, &known, EXTENDED, EXTENDED_MAX, /*limited=*/true);
+    for (uint32_t i = 0; i < kept->count; i++)
+        mon_processor_limit_answer(&kept->answers[i], level);
 }
 
 /* The same model with the same features. EBX tells on which CPU one is. */
@@ -91,7 +122,7 @@ static bool read_kept(const char *path, struct kept *out)
            size == head + out->count * sizeof(out->answers[0]) && is_this_processor(&out->answers[0]);
 }
 
-size_t mon_processor_answers(const char *state_path, struct bly_cpuid out_answers[MON_CPUID_MAX], bool *out_slow)
+size_t mon_processor_answers(const char *state_path, unsigned level, struct bly_cpuid out_answers[MON_CPUID_MAX], bool *out_slow)
 {
     struct kept kept;
     cleanup_free char *path = state_path ? text_print("%s/../.processor", state_path) : NULL;
@@ -101,6 +132,8 @@ size_t mon_processor_answers(const char *state_path, struct bly_cpuid out_answer
         if (path)
             (void)!path_write_file(AT_FDCWD, path, &kept, offsetof(struct kept, answers) + kept.count * sizeof(kept.answers[0]), 0600);
     }
+    if (level)
+        ask_limited(&kept, level);
     *out_slow = kept.cycles > BREAKPOINT_CYCLES;
     memcpy(out_answers, kept.answers, kept.count * sizeof(kept.answers[0]));
     return kept.count;

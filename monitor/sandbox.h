@@ -108,9 +108,10 @@ int mon_cpu_time(void *context, uint32_t process, uint64_t *out_ns);
 /* start-info.c: returns a sealed memfd, or negative errno. */
 int mon_start_info_make(const struct mon_sandbox *sandbox, const struct mon_start_handles *handles, struct error *error)
     __attribute__((warn_unused_result));
-/* processor.c: what CPUID says, and whether the instruction is slow here. Returns how many answers there are. */
+/* processor.c: what CPUID says to programs of this level (0: all), and whether the instruction is slow here. Returns how many answers
+ * there are; with a level, all others are zero. */
 #define MON_CPUID_MAX 128u
-size_t mon_processor_answers(const char *state_path, struct bly_cpuid out_answers[MON_CPUID_MAX], bool *out_slow);
+size_t mon_processor_answers(const char *state_path, unsigned level, struct bly_cpuid out_answers[MON_CPUID_MAX], bool *out_slow);
 /* The payload of BLY_CONTROL_EXECUTE into `buffer`. Returns its size, or -E2BIG. */
 int mon_execute_payload(const struct mon_execute *request, const char *directory, const struct bly_start_stream standard[3],
                         bly_handle terminal_input, bly_handle terminal_output, void *buffer, size_t size)

@@ -2,6 +2,8 @@
  * then tables, then strings, all found by their offsets. */
 #include "monitor/sandbox.h"
 
+#include "monitor/processor-features.h"
+
 #include "base/cleanup.h"
 
 #include <errno.h>
@@ -92,7 +94,9 @@ static uint32_t start_flags(const struct mon_sandbox *sandbox)
     return (policy->terminal ? BLY_START_TERMINAL : 0) | (policy->trace_syscalls ? BLY_START_TRACE_SYSCALLS : 0) |
            (policy->trace_abi ? BLY_START_TRACE_ABI : 0) | (policy->read_only ? BLY_START_READ_ONLY : 0) |
            (sandbox->confined_signals ? BLY_START_CONFINED_SIGNALS : 0) | (policy->no_patching ? BLY_START_NO_PATCHING : 0) |
-           (policy->audit_path ? BLY_START_AUDIT : 0) | (sandbox->resume ? BLY_START_RESUME : 0);
+           (policy->audit_path ? BLY_START_AUDIT : 0) | (sandbox->resume ? BLY_START_RESUME : 0) |
+           (policy->migratable ? BLY_START_CPUID_LIMITED : 0) |
+           (policy->migratable && mon_processor_can_fault() ? BLY_START_CPUID_FAULTS : 0);
 }
 
 static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handles *handles, struct block *block)
@@ -101,11 +105,14 @@ static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handl
     put(block, NULL, sizeof(struct bly_start_info), 8);
     struct bly_cpuid answers[MON_CPUID_MAX];
     bool cpuid_is_slow;
-    size_t cpuid_count = mon_processor_answers(policy->state_path, answers, &cpuid_is_slow);
+    size_t cpuid_count = mon_processor_answers(policy->state_path, policy->migratable, answers, &cpuid_is_slow);
+    const uint32_t flags = start_flags(sandbox);
+    struct mon_features shown;
+    mon_processor_level(policy->migratable, &shown);
     struct bly_start_info info = {
         .magic = BLY_START_MAGIC,
         .version = BLY_ABI_VERSION,
-        .flags = start_flags(sandbox),
+        .flags = flags,
         .mounts = put_mounts(block, policy, &sandbox->files),
         .mount_count = (uint32_t)policy->mount_count,
         .nodes = put_nodes(block, policy),
@@ -142,6 +149,7 @@ static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handl
         .cpuid = put(block, answers, cpuid_count * sizeof(answers[0]), 8),
         .cpuid_count = (uint32_t)cpuid_count,
         .cpuid_is_slow = cpuid_is_slow,
+        .vector_features = policy->migratable ? shown.vector : UINT64_MAX,
     };
     info.total_size = block->size;
     if (getrandom(info.random_seed, sizeof(info.random_seed), 0) != sizeof(info.random_seed))

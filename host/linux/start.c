@@ -7,6 +7,7 @@
 
 #include "host.h"
 #include <asm/mman.h>
+#include <asm/prctl.h>
 #include <asm/stat.h>
 #include <linux/auxvec.h>
 #include <linux/membarrier.h>
@@ -108,6 +109,8 @@ static void start_in_window(void *argument)
     sys3(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
     uint64_t none = 0;
     sys4(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &none, NULL, sizeof none);
+    if (host_info->flags & BLY_START_CPUID_FAULTS)
+        must("CPUID", sys2(__NR_arch_prctl, ARCH_SET_CPUID, 0)); /* inherited by all threads and clones */
     host_filter_install();
     bly_personality.start(host_abi_select(), host_info);
     host_process_exit(125);

@@ -52,7 +52,9 @@ enum bly_start_flags {
     BLY_START_CONFINED_SIGNALS = 16, /* thread_interrupt reaches other picoprocesses without the monitor */
     BLY_START_NO_PATCHING = 32,  /* never patch call sites (debugging, measuring) */
     BLY_START_AUDIT = 64,        /* report writes that are refused without asking the monitor: BLY_CONTROL_REFUSED */
-    BLY_START_RESUME = 128       /* heap and bulk segment hold a suspended sandbox: go on with it. `image` and `extents` are given */
+    BLY_START_RESUME = 128,      /* heap and bulk segment hold a suspended sandbox: go on with it. `image` and `extents` are given */
+    BLY_START_CPUID_LIMITED = 256, /* programs are to see the processor that `cpuid` describes and no other: what is not in it is zero */
+    BLY_START_CPUID_FAULTS = 512   /* the host layer makes CPUID fault in programs (arch_prctl(2): ARCH_SET_CPUID): an exception of kind MEMORY */
 };
 /* An answer of the CPUID instruction. */
 struct bly_cpuid {
@@ -101,6 +103,7 @@ struct bly_start_info {
     uint32_t cpuid, cpuid_count; /* offset of struct bly_cpuid[]: what the processor says, as far as it was asked */
     uint32_t cpuid_is_slow;      /* the instruction takes longer than a breakpoint: it traps in the host's hypervisor */
     uint32_t reserved2;
+    uint64_t vector_features; /* with BLY_START_CPUID_LIMITED: of XCR0, those that the described processor has; else all bits */
     /* Fault injection, for tests: the fault_number-th use (from 1) of the ABI call of this name answers fault_error (negative errno). */
     uint32_t fault_call; /* offset of the name; 0: none */
     uint32_t fault_number;

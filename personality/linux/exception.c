@@ -5,6 +5,7 @@
 #include "libos/abi.h"
 #include "personality/linux/entry.h"
 #include "personality/linux/mm/mm.h"
+#include "personality/linux/process/cpuid.h"
 #include "personality/linux/process/patch.h"
 #include "personality/linux/process/process.h"
 
@@ -116,6 +117,8 @@ int entry_serve_exception(struct bly_context *context, const struct bly_exceptio
     thread->registers = context;
     thread->syscall_number = ~0u;
     thread->restore_full = 1;
+    if (exception->kind == BLY_EXCEPTION_MEMORY && exception->detail == SI_KERNEL && cpuid_fault(context))
+        return 0;
     if (exception->kind == BLY_EXCEPTION_MEMORY && mm_handle_fault(exception->address, context->error_code & PAGE_FAULT_WRITE))
         return 0;
     if (exception->kind == BLY_EXCEPTION_BUS && mm_handle_bus_error(exception->address))

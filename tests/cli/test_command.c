@@ -102,7 +102,7 @@ static void the_options_of_run_make_a_policy(void **state)
     const char *const words[] = {
         "-it=false",  "-v", "/usr:/x:ro", "--memory=64m", "--pids", "7",           "-e",     "A=b",
         "-w",         "/x", "--name",     "box",          "--rm",   "--read-only", "--user", "5",
-        "--hostname", "h",  "--trace",    "--no-patch",   "prog",   "-v",          "arg",    NULL};
+        "--hostname", "h",  "--trace",    "--no-patch",   "--migratable", "x86-64-v2", "prog",   "-v",          "arg",    NULL};
     assert_int_equal(read_launch(&launch, &error, words), 0);
     const struct mon_policy *policy = &launch.policy;
     assert_true(policy->interactive);
@@ -115,6 +115,7 @@ static void the_options_of_run_make_a_policy(void **state)
     assert_string_equal(policy->host_name, "h");
     assert_true(policy->remove_at_exit && policy->read_only && policy->trace_syscalls &&
                 policy->no_patching);
+    assert_int_equal(policy->migratable, 2);
     assert_int_equal(policy->user, 5);
     assert_string_equal(policy->program, "prog");
     assert_int_equal(policy->arguments.count, 3);

@@ -2,6 +2,7 @@
 #include "support.h"
 
 #include <errno.h>
+#include <monitor/processor-features.h>
 #include <monitor/policy-value.h>
 #include <monitor/policy.h>
 
@@ -286,6 +287,22 @@ static void what_is_not_there_or_not_ours_to_give_is_refused(void **state)
     }
 }
 
+static void a_processor_without_the_level_is_refused_with_what_it_lacks(void **state)
+{
+    struct mon_policy policy = {.migratable = 4};
+    struct mon_features v3;
+    struct error error = {0};
+    mon_processor_level(3, &v3);
+    assert_true(mon_policy_check_processor(&policy, &v3, /*can_fault=*/true, &error) < 0);
+    assert_string_equal(error.message, "this processor is not of the level x86-64-v4 that programs are to see: it lacks "
+                                       "avx512f, avx512dq, avx512cd, avx512bw, avx512vl, the registers of AVX-512");
+    policy.migratable = 3;
+    assert_int_equal(mon_policy_check_processor(&policy, &v3, /*can_fault=*/false, &error), 0);
+    policy.no_patching = true;
+    assert_int_equal(mon_policy_check_processor(&policy, &v3, /*can_fault=*/true, &error), 0);
+    assert_true(mon_policy_check_processor(&policy, &v3, /*can_fault=*/false, &error) < 0);
+}
+
 static void links_in_a_granted_path_are_resolved_once(void **state)
 {
     char *folder = test_folder();
@@ -363,7 +380,7 @@ static void every_key_of_a_policy_file_arrives(void **state)
                            "/abs\nview: none\nrootfs: r\nlayer: l\n"
                            "read-only: yes\nmemory: 64m\npids: 9\ntty: false\ninteractive: "
                            "true\ndetach: true\nrm: true\n"
-                           "audit: a.log\npatching: false\n",
+                           "audit: a.log\npatching: false\nmigratable: x86-64-v3\n",
                            &error);
     assert_string_equal(error.message, "");
     assert_int_equal(result, 0);
@@ -384,6 +401,7 @@ static void every_key_of_a_policy_file_arrives(void **state)
     assert_string_equal(policy.rootfs, "/folder/r");
     assert_string_equal(policy.layer_path, "/folder/l");
     assert_string_equal(policy.audit_path, "/folder/a.log");
+    assert_int_equal(policy.migratable, 3);
     assert_true(policy.read_only);
     assert_int_equal(policy.memory_limit, 64 << 20);
     assert_int_equal(policy.process_limit, 9);
@@ -407,6 +425,7 @@ static void mistakes_in_a_policy_file_are_named_with_their_line(void **state)
         {"name: a\nrm: maybe\n", "p.yaml:2: 'maybe' is none of the values this key can have"},
         {"pids: many\n", "p.yaml:1: 'many' is not a number"},
         {"name: a\n\nname: b\n", "p.yaml:3: the key 'name' was given before"},
+        {"migratable: avx2\n", "p.yaml: avx2 is not a level of processors: x86-64-v2, x86-64-v3 or x86-64-v4 is expected"},
         {"memory: lots\n", "p.yaml: lots is not a size (examples: 512m, 2g)"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -444,6 +463,7 @@ int main(void)
         cmocka_unit_test(without_a_view_nothing_of_the_host_is_shown),
         cmocka_unit_test(secrets_are_denied_by_name),
         cmocka_unit_test(what_is_not_there_or_not_ours_to_give_is_refused),
+        cmocka_unit_test(a_processor_without_the_level_is_refused_with_what_it_lacks),
         cmocka_unit_test(links_in_a_granted_path_are_resolved_once),
         cmocka_unit_test(a_missing_program_says_which_grant_is_missing),
         cmocka_unit_test(every_key_of_a_policy_file_arrives),

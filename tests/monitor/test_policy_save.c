@@ -11,6 +11,7 @@ static struct mon_policy make_policy(void)
                                 .memory_limit = 1ull << 33,
                                 .process_limit = 9,
                                 .open_file_limit = 10,
+                                .migratable = 2,
                                 .terminal = true,
                                 .interactive = true,
                                 .read_only = true,

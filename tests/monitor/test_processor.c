@@ -29,7 +29,8 @@ static void missing_features_have_the_names_of_proc_cpuinfo(void **state)
     mon_processor_level(3, &v3);
     mon_processor_level(4, &v4);
     assert_int_equal(mon_processor_missing(&v4, &v3, names, sizeof(names)), 6);
-    assert_string_equal(names, "avx512f, avx512dq, avx512cd, avx512bw, avx512vl, the registers of AVX-512");
+    assert_string_equal(
+        names, "avx512f, avx512dq, avx512cd, avx512bw, avx512vl, the registers of AVX-512");
     assert_int_equal(mon_processor_missing(&v4, &v3, few, sizeof(few)), 6);
     assert_string_equal(few, "avx512f, av");
 }
@@ -39,7 +40,7 @@ static void what_only_the_kernel_uses_is_never_missing(void **state)
     (void)state;
     struct mon_features needed = {0}, none = {0};
     char names[512];
-    needed.words[BLY_FEATURES_1_ECX] = 1u << 5 | 1u << 31; /* vmx, hypervisor */
+    needed.words[BLY_FEATURES_1_ECX] = 1u << 5 | 1u << 31;  /* vmx, hypervisor */
     needed.words[BLY_FEATURES_7_EDX] = 7u << 26 | 1u << 24; /* speculation control, AMX */
     needed.vector = BLY_VECTOR_TILE;
     assert_int_equal(mon_processor_missing(&needed, &none, names, sizeof(names)), 0);
@@ -69,8 +70,10 @@ static void this_processor_lacks_nothing_that_it_has(void **state)
 static void answers_say_what_the_level_has(void **state)
 {
     (void)state;
-    struct bly_cpuid one = {.leaf = 1, .eax = 0xa0671, .ebx = 0x10800, .ecx = ~0u, .edx = ~0u}, seven = {.leaf = 7, .eax = 2, .ebx = ~0u, .ecx = ~0u, .edx = ~0u};
-    struct bly_cpuid timer = {.leaf = 0x15, .eax = 1, .ebx = 2, .ecx = 3}, caches = {.leaf = 4, .eax = 1, .ebx = 2, .ecx = 3, .edx = 4}, same = caches;
+    struct bly_cpuid one = {.leaf = 1, .eax = 0xa0671, .ebx = 0x10800, .ecx = ~0u, .edx = ~0u},
+                     seven = {.leaf = 7, .eax = 2, .ebx = ~0u, .ecx = ~0u, .edx = ~0u};
+    struct bly_cpuid timer = {.leaf = 0x15, .eax = 1, .ebx = 2, .ecx = 3},
+                     caches = {.leaf = 4, .eax = 1, .ebx = 2, .ecx = 3, .edx = 4}, same = caches;
     mon_processor_limit_answer(&one, 2);
     mon_processor_limit_answer(&seven, 3);
     mon_processor_limit_answer(&timer, 3);
@@ -91,8 +94,10 @@ static void sizes_are_those_of_the_largest_processor(void **state)
 {
     (void)state;
     for (unsigned level = 2; level <= 4; level++) {
-        struct bly_cpuid whole = {.leaf = 0xd, .eax = 0x602e7, .ebx = 2440, .ecx = 11008}, how = {.leaf = 0xd, .subleaf = 1, .eax = 0x1f, .ebx = 2440, .ecx = 0x1900};
-        struct bly_cpuid avx = {.leaf = 0xd, .subleaf = 2, .eax = 256, .ebx = 576}, keys = {.leaf = 0xd, .subleaf = 9, .eax = 8, .ebx = 2688};
+        struct bly_cpuid whole = {.leaf = 0xd, .eax = 0x602e7, .ebx = 2440, .ecx = 11008},
+                         how = {.leaf = 0xd, .subleaf = 1, .eax = 0x1f, .ebx = 2440, .ecx = 0x1900};
+        struct bly_cpuid avx = {.leaf = 0xd, .subleaf = 2, .eax = 256, .ebx = 576},
+                         keys = {.leaf = 0xd, .subleaf = 9, .eax = 8, .ebx = 2688};
         mon_processor_limit_answer(&whole, level);
         mon_processor_limit_answer(&how, level);
         mon_processor_limit_answer(&avx, level);

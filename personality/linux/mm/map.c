@@ -191,6 +191,10 @@ int64_t mm_map_limited(struct mm *mm, uint64_t hint, uint64_t size, unsigned pro
                                 view ? view : object, offset, mm_flags);
     if (view)
         memory_object_unref(view);
+    if (result >= 0 && object && (protection & BLY_PROT_EXECUTE) &&
+        (start_info->flags & (BLY_START_CPUID_LIMITED | BLY_START_CPUID_FAULTS)) ==
+            BLY_START_CPUID_LIMITED)
+        patch_cpuid(mm, (uint64_t)result, page_up(size));
     return result;
 }
 

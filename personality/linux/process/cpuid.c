@@ -43,6 +43,22 @@ int lx_cpuid_init(void)
     return 0;
 }
 
+struct bly_cpuid cpuid_unlimited(uint32_t leaf, uint32_t subleaf)
+{
+    struct bly_cpuid cpuid = {.leaf = leaf, .subleaf = subleaf};
+    __asm__ volatile("cpuid" : "=a"(cpuid.eax), "=b"(cpuid.ebx), "=c"(cpuid.ecx), "=d"(cpuid.edx) : "a"(leaf), "c"(subleaf));
+    return cpuid;
+}
+
+struct bly_cpuid cpuid_here(uint32_t leaf, uint32_t subleaf)
+{
+    const struct bly_cpuid *given = (const void *)bly_start_string(start_info, start_info->cpuid);
+    for (uint32_t i = 0; i < start_info->cpuid_count; i++)
+        if (given[i].leaf == leaf && given[i].subleaf == subleaf)
+            return given[i];
+    return start_info->flags & BLY_START_CPUID_LIMITED ? (struct bly_cpuid){.leaf = leaf, .subleaf = subleaf} : cpuid_unlimited(leaf, subleaf);
+}
+
 struct bly_cpuid lx_cpuid(uint32_t leaf, uint32_t subleaf)
 {
     struct cpuid_memory *memory = lx_kernel->cpuid;
@@ -54,10 +70,32 @@ struct bly_cpuid lx_cpuid(uint32_t leaf, uint32_t subleaf)
         if (answer->leaf == leaf && answer->subleaf == subleaf)
             return *answer;
     }
-    struct bly_cpuid cpuid = {.leaf = leaf, .subleaf = subleaf};
-    __asm__ volatile("cpuid" : "=a"(cpuid.eax), "=b"(cpuid.ebx), "=c"(cpuid.ecx), "=d"(cpuid.edx) : "a"(leaf), "c"(subleaf));
-    remember(&cpuid);
+    struct bly_cpuid cpuid = cpuid_here(leaf, subleaf);
+    if (!(start_info->flags & BLY_START_CPUID_LIMITED))
+        remember(&cpuid);
     return cpuid;
+}
+
+bool cpuid_fault(struct bly_context *context)
+{
+    enum { PREFIX_MAX = 13 };
+    if (!(start_info->flags & BLY_START_CPUID_FAULTS))
+        return false;
+    uint8_t code = 0;
+    uint64_t at = context->rip;
+    /* Prefixes mean nothing here, as long as the instruction is not longer than one may be; LOCK is another exception. */
+    for (int i = 0; i <= PREFIX_MAX; i++, at++) {
+        if (guest_read(&code, (const void *)at, 1) < 0)
+            return false;
+        if (code != 0x66 && code != 0x67 && code != 0xf2 && code != 0xf3 && (code & 0xf0) != 0x40 && code != 0x2e && code != 0x36 && code != 0x3e &&
+            code != 0x26 && code != 0x64 && code != 0x65)
+            break;
+    }
+    if (code != 0x0f || guest_read(&code, (const void *)(at + 1), 1) < 0 || code != 0xa2)
+        return false;
+    cpuid_serve(context);
+    context->rip = at + 2;
+    return true;
 }
 
 void cpuid_serve(struct bly_context *context)

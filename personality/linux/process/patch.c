@@ -30,7 +30,8 @@ enum {
     FILE_BUCKETS = 64,
     INT3 = 0xcc,
 };
-#define CPUID_CODE_MAX (2ull << 20) /* larger programs are not searched */
+#define CPUID_CODE_MAX (2ull << 20) /* larger programs are not searched, but for */
+#define CPUID_CODE_MAX_LIMITED (512ull << 20) /* where it is not for speed: BLY_START_CPUID_LIMITED */
 /* From code to trampolines: below the file, or above one that lies low. Room for 256 MiB of code within the reach of a jump. */
 #define DISTANCE 0x70000000ll
 #define PAGE_MASK (BLY_PAGE_SIZE - 1)
@@ -598,7 +599,9 @@ void patch_cpuid(struct mm *mm, uint64_t start, uint64_t size)
 {
     struct place place;
     assert(mutex_held(&mm->mutex));
-    if (!start_info->cpuid_is_slow || (start_info->flags & BLY_START_NO_PATCHING) || size > CPUID_CODE_MAX || !find_place(mm, start, &place))
+    bool limited = start_info->flags & BLY_START_CPUID_LIMITED;
+    if ((start_info->flags & BLY_START_NO_PATCHING) || !(limited || start_info->cpuid_is_slow) || size > (limited ? CPUID_CODE_MAX_LIMITED : CPUID_CODE_MAX) ||
+        !find_place(mm, start, &place))
         return;
     struct patched_file *file = begin_search(&place);
     if (!file)

@@ -9,6 +9,7 @@
 #include "personality/linux/fs/hostfs.h"
 #include "personality/linux/fs/vfs.h"
 #include "personality/linux/init.h"
+#include "personality/linux/process/cpuid.h"
 #include "personality/linux/process/lifecycle.h"
 #include "personality/linux/process/suspend.h"
 #include "personality/linux/tty/tty.h"
@@ -116,15 +117,34 @@ static struct resume *list_picoprocesses(void)
     return state;
 }
 
+/* Signal frames keep the layout that programs and threads at rest have saved already. */
+static void check_vector_registers(void)
+{
+    enum { XSAVEC = 2 };
+    struct vector_layout *layout = &lx_kernel->vector_layout;
+    uint64_t present = signal_vector_present(), needed = layout->features & start_info->vector_features;
+    if (needed & ~present)
+        give_up(-EOPNOTSUPP, "this processor lacks vector registers that programs may be using");
+    for (uint32_t i = 2; i < 63; i++) {
+        if (!(needed >> i & 1))
+            continue;
+        struct bly_cpuid old = lx_cpuid(0xd, i), new = cpuid_here(0xd, i);
+        if (old.eax != new.eax || old.ebx != new.ebx)
+            give_up(-EOPNOTSUPP, "this processor saves its vector registers in another layout");
+    }
+    /* Loaders save registers on the stack when they bind a function, in as much room as the first processor said. XSAVEC writes what
+     * is in use; XSAVE would now write more. Those that are shown a lesser processor are told to leave room. */
+    if (present & ~layout->features && !(start_info->flags & BLY_START_CPUID_LIMITED) && !(lx_cpuid(0xd, 1).eax & XSAVEC))
+        give_up(-EOPNOTSUPP, "this processor has more vector registers than programs have room for");
+    layout->features &= present;
+    park_set_vector_layout(layout->features, layout->size);
+}
+
 /* What the host gives anew. */
 static void refresh(void)
 {
     struct bly_system_info system;
-    struct vector_layout old = lx_kernel->vector_layout;
-    lx_kernel->vector_layout = (struct vector_layout){0};
-    struct vector_layout layout = signal_vector_layout();
-    if (layout.features != old.features || layout.size != old.size)
-        give_up(-EOPNOTSUPP, "this processor has other vector registers");
+    check_vector_registers();
     if (bly->system_query(&system) == 0)
         libos_shared()->cpu_count = system.cpu_count;
     libos_shared()->limit = start_info->memory_limit;

@@ -8,6 +8,7 @@
 #include "personality/linux/signal/internal.h"
 
 #include <asm/processor-flags.h>
+#include <bailey/processor.h>
 #include <asm/sigcontext.h>
 #include <asm/ucontext.h>
 #include <linux/signal.h> /* SS_* */
@@ -33,7 +34,6 @@ enum {
 #define FEATURES_LEGACY 3ull
 #define FEATURE_KEYS (1ull << 9)
 #define MXCSR_DEFAULT 0x1f80u
-#define FEATURES_TILE (3ull << 17) /* AMX: only after arch_prctl(ARCH_REQ_XCOMP_PERM), which is refused */
 #define FLAGS_RESTORED \
     (X86_EFLAGS_AC | X86_EFLAGS_OF | X86_EFLAGS_DF | X86_EFLAGS_TF | X86_EFLAGS_SF | X86_EFLAGS_ZF | X86_EFLAGS_AF | X86_EFLAGS_PF | \
      X86_EFLAGS_CF | X86_EFLAGS_RF)
@@ -42,12 +42,18 @@ struct vector_buffer { _Alignas(64) unsigned char bytes[VECTOR_BUFFER_SIZE]; };
 
 /* ---- Vector state ---------------------------------------------------------------------------------------------- */
 
-/* The components that programs may use. */
-static uint64_t vector_features(void)
+uint64_t signal_vector_present(void)
 {
     uint32_t low, high;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return ((uint64_t)high << 32 | low) & ~FEATURES_TILE;
+    return ((uint64_t)high << 32 | low) & ~BLY_VECTOR_TILE;
+}
+
+/* The components that frames hold. Programs that are shown a lesser processor get no others, so that frames are the same everywhere; but
+ * where they can ask the processor behind our back, and then use all its registers, a signal must preserve them. */
+static uint64_t vector_features(void)
+{
+    return signal_vector_present() & (start_info->flags & BLY_START_CPUID_FAULTS ? start_info->vector_features : UINT64_MAX);
 }
 
 /* Which components are saved, and the size of their image. Asked of the CPU once in a sandbox. */
@@ -61,7 +67,7 @@ static const struct vector_layout *vector_layout(void)
     for (uint32_t i = 2; i < 63; i++) {
         if (!(features >> i & 1))
             continue;
-        struct bly_cpuid component = lx_cpuid(0xd, i);
+        struct bly_cpuid component = start_info->vector_features >> i & 1 ? lx_cpuid(0xd, i) : cpuid_unlimited(0xd, i);
         if (component.ebx + component.eax > size)
             size = component.ebx + component.eax;
     }
@@ -129,7 +135,7 @@ static void reset_vector_registers(struct vector_buffer *buffer, uint64_t featur
 void signal_reset_vector_registers(void)
 {
     struct vector_buffer buffer;
-    reset_vector_registers(&buffer, vector_features());
+    reset_vector_registers(&buffer, signal_vector_present());
 }
 
 /* Reads the image at the guest's `address` into `buffer` and makes it one that the CPU accepts. -EFAULT: it is not one. */

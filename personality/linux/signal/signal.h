@@ -34,7 +34,7 @@ struct thread_signals {
     uint32_t altstack_flags;
 };
 
-/* Which vector registers a signal frame holds; size 0: not asked yet. A resumed sandbox asks again. */
+/* Which vector registers a signal frame holds; size 0: not asked yet. */
 struct vector_layout { uint64_t features; uint32_t size; };
 
 struct lx_process;
@@ -56,7 +56,9 @@ bool signal_delivery_due(const struct bly_context *context, bool from_syscall);
  * must be restored in full. */
 bool signal_deliver(struct bly_context *context, bool from_syscall);
 void signal_flush_exec(struct lx_process *process);
-/* The vector registers that programs may use, and the size of their XSAVE image. */
+/* The vector registers that programs may use on this processor. */
+uint64_t signal_vector_present(void);
+/* Those that are kept over signals and suspension, and the size of their XSAVE image. */
 struct vector_layout signal_vector_layout(void);
 /* AT_MINSIGSTKSZ: what a handler's frame takes on the stack at most. */
 uint64_t signal_frame_size(void);

@@ -1,0 +1,2 @@
+/* The same in a static program. */
+#include "cpuid_features.c"
