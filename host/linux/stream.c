@@ -106,13 +106,12 @@ int64_t host_stream_seek(bly_handle stream, uint64_t offset, unsigned whence)
 
 int host_stream_flush(bly_handle stream, unsigned flags)
 {
-    if (flags & ~(unsigned)BLY_FLUSH_DATA_ONLY)
+    static const long calls[] = {__NR_fsync, __NR_fdatasync, __NR_syncfs};
+    if (flags >= sizeof(calls) / sizeof(calls[0]))
         return -EINVAL;
     scoped_use use;
     int error = host_handle_use(stream, &use);
-    if (error)
-        return error;
-    return (int)sys1(flags & BLY_FLUSH_DATA_ONLY ? __NR_fdatasync : __NR_fsync, use.descriptor);
+    return error ? error : (int)sys1(calls[flags], use.descriptor);
 }
 
 /* ---- Enumeration ---- */

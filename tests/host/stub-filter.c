@@ -138,6 +138,7 @@ static void only_the_closed_list_passes_from_inside(void)
                                     __NR_fallocate,
                                     __NR_fsync,
                                     __NR_fdatasync,
+                                    __NR_syncfs,
                                     __NR_getrandom,
                                     __NR_getcpu,
                                     __NR_sched_setaffinity,

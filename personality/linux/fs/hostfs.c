@@ -633,10 +633,27 @@ static void hostfs_statistics(struct superblock *superblock, struct filesystem_s
     *out = (struct filesystem_statistics){ .block_size = 4096, .blocks = 1ull << 28, .blocks_free = 1ull << 27, .files = 1u << 26, .files_free = 1u << 25 };
 }
 
+/* A granted folder may span several file systems of the host: that of the file is meant, by any stream that it has. FIFOs and the like
+ * have none. */
+static int hostfs_synchronize(struct superblock *superblock, struct inode *inode)
+{
+    struct host_open *open;
+    bool has_stream = inode != superblock->root && S_ISREG(inode->mode);
+    int error = has_stream ? hostfs_stream(inode, 0, &open)
+                           : hostfs_stream(S_ISDIR(inode->mode) ? inode : superblock->root, BLY_ACCESS_READ, &open);
+
+    if (error < 0)
+        return error;
+    error = bly->stream_flush(open->handle, BLY_FLUSH_FILE_SYSTEM);
+    host_open_unref(open);
+    return error;
+}
+
 const struct filesystem_type hostfs_type = {
     .name = "hostfs",
     .magic = HOSTFS_SUPER_MAGIC,
     .flags = FILESYSTEM_LIVE | FILESYSTEM_NO_DEVICE,
     .statistics = hostfs_statistics,
+    .synchronize = hostfs_synchronize,
     .release = hostfs_superblock_release,
 };

@@ -108,6 +108,31 @@ int vfs_mount(struct dentry *where, struct superblock *superblock, struct inode 
     return 0;
 }
 
+/* The root of the mount that follows the one with that number, of those that have something to write; NULL: none. */
+static struct dentry *next_to_synchronize(uint32_t id)
+{
+    struct mount *next = NULL;
+
+    scoped_lock(&vfs()->tree_lock);
+    list_for_each(node, &vfs()->mounts) {
+        struct mount *mount = container_of(node, struct mount, all);
+        if (mount->id > id && !(mount->flags & MS_RDONLY) && mount->superblock->type->synchronize && (!next || mount->id < next->id))
+            next = mount;
+    }
+    return next ? dentry_ref(next->root) : NULL;
+}
+
+void vfs_synchronize(void)
+{
+    struct dentry *root;
+
+    for (uint32_t id = 0; (root = next_to_synchronize(id)); dentry_unref(root)) {
+        struct superblock *superblock = root->mount->superblock;
+        id = root->mount->id;
+        (void)superblock->type->synchronize(superblock, root->inode); /* sync(2) is always successful */
+    }
+}
+
 /* Attaches no name: pipes, sockets, memfds. */
 static int mount_anonymous(struct superblock *superblock, struct inode *root, struct mount **out_mount)
 {

@@ -256,7 +256,8 @@ struct filesystem_type {
     /* mount(2) and lx_*_init: makes a superblock with its root inode. `options` may be NULL. [mount(2) gives -ENODEV] */
     int (*mount)(const char *source, const char *options, struct superblock **out_superblock);
     void (*statistics)(struct superblock *superblock, struct filesystem_statistics *out_statistics); /* [zeros] */
-    int (*synchronize)(struct superblock *superblock); /* syncfs [0] */
+    /* sync(2), syncfs(2): all that was written is on disk. `inode` is the open file that was named, or the root. [0] */
+    int (*synchronize)(struct superblock *superblock, struct inode *inode);
     void (*release)(struct superblock *superblock);    /* last mount is gone [free superblock->data] */
 };
 enum filesystem_flags {
@@ -296,6 +297,7 @@ const struct filesystem_type *filesystem_find(const char *name);
 /* Mounts `superblock` (taking over the reference) at `path` of the root, made as a directory when it is absent. For lx_*_init: call
  * it from there or later; vfs_mount_start has been called by then. */
 int vfs_mount_at(const char *path, struct superblock *superblock, unsigned flags, const char *source);
+void vfs_synchronize(void); /* every mounted file system */
 int vfs_mount(struct dentry *where, struct superblock *superblock, struct inode *root, unsigned flags, const char *source);
 
 /* Device numbers as in st_rdev. Device nodes are opened through device_ops and device_open (file.h). */

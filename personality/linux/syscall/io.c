@@ -303,9 +303,9 @@ LX_SYSCALL(fdatasync, int fd)
     return flush(fd, /*data_only=*/true);
 }
 
-/* Files of live folders are the host's to write back; it does so in its own time. */
 LX_SYSCALL(sync, void)
 {
+    vfs_synchronize();
     return 0;
 }
 
@@ -316,7 +316,8 @@ LX_SYSCALL(syncfs, int fd)
     if (!file || (file->flags & O_PATH))
         return -EBADF;
     struct superblock *superblock = file->inode->superblock;
-    return superblock->type->synchronize ? superblock->type->synchronize(superblock) : 0;
+    bool is_written = superblock->type->synchronize && !vfs_is_read_only(file->dentry);
+    return is_written ? superblock->type->synchronize(superblock, file->inode) : 0;
 }
 
 LX_SYSCALL(sync_file_range, int fd, int64_t offset, int64_t size, unsigned flags)
