@@ -85,7 +85,7 @@ class Suite:
         if os.getuid() == 0:
             os.chown(runtime, 65534, 65534)
         self.env = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8", "HOME": "/nonexistent",
-                    "XDG_RUNTIME_DIR": str(runtime), "BAILEY": self.bailey, "TERM": "xterm", "BUILD": str(self.build)}
+                    "XDG_RUNTIME_DIR": str(runtime), "XDG_STATE_HOME": str(runtime), "BAILEY": self.bailey, "TERM": "xterm", "BUILD": str(self.build)}
 
     def wanted(self, name, only):
         return name == only if only else not self.pattern or self.pattern in name
