@@ -89,7 +89,8 @@ static int show_progress(void *context, uint64_t done)
 static int verify(struct resumption *resumption, struct error *error)
 {
     struct img_reader *reader = resumption->image.reader;
-    struct verification verification = {.progress = progress_begin("checking"), .size = img_reader_page_count(reader) * BLY_PAGE_SIZE};
+    struct verification verification = {.progress = progress_begin("checking"),
+                                        .size = img_reader_page_count(reader) * BLY_PAGE_SIZE};
     if (!resumption->verify)
         return 0;
     int result = img_reader_verify(reader, show_progress, &verification, error);

@@ -4,6 +4,7 @@
 #include <cli/command.h>
 #include <cli/own-image.h>
 #include <cli/progress.h>
+#include <cli/suspend.h>
 
 #include <base/cleanup.h>
 #include <base/json.h>
@@ -34,26 +35,31 @@ static char *absolute_path(const char *name, const char *given, struct error *er
     return path_join(folder, given ? given : own);
 }
 
-static int ask(struct client *client, const char *path, bool keep_running,
-               struct control_suspended *out_report, struct error *error)
+int suspend_sandbox(const char *name, const char *path, bool keep_running,
+                    struct control_suspended *out_report, struct error *error)
 {
+    cleanup_client struct client client = {.socket = -1};
     struct control_message message = {
         .kind = CONTROL_SUSPEND, .value = keep_running, .size = (uint32_t)strlen(path)};
+    *out_report = (struct control_suspended){0};
+    int result = client_open(&client, name, error);
+    if (result < 0)
+        return result;
     struct progress progress = progress_begin("suspending");
-    int result = client_send(client, &message, path, error);
+    result = client_send(&client, &message, path, error);
     while (result == 0) {
-        result = client_receive(client, error);
-        if (result < 0 || client->answer.kind == CONTROL_DONE)
+        result = client_receive(&client, error);
+        if (result < 0 || client.answer.kind == CONTROL_DONE)
             break;
         struct control_progress now = {0};
-        if (client->answer.kind != CONTROL_PROGRESS || client->answer.size != sizeof(now))
+        if (client.answer.kind != CONTROL_PROGRESS || client.answer.size != sizeof(now))
             continue;
-        memcpy(&now, client->payload, sizeof(now));
+        memcpy(&now, client.payload, sizeof(now));
         progress_show(&progress, now.done, now.expected);
     }
     progress_end(&progress);
-    if (result == 0 && client->answer.size == sizeof(*out_report))
-        memcpy(out_report, client->payload, sizeof(*out_report));
+    if (result == 0 && client.answer.size == sizeof(*out_report))
+        memcpy(out_report, client.payload, sizeof(*out_report));
     return result;
 }
 
@@ -101,13 +107,9 @@ static int run(int argc, char **argv, struct error *error)
     if (given && !*given)
         return error_set(error, -EINVAL, "suspend: the image's name is empty");
     const char *name = reader.words[0];
-    cleanup_client struct client client = {.socket = -1};
-    struct control_suspended report = {0};
-    int result = client_open(&client, name, error);
-    if (result < 0)
-        return result;
+    struct control_suspended report;
     cleanup_free char *path = absolute_path(name, given, error);
-    result = path ? ask(&client, path, keep_running, &report, error) : error->code;
+    int result = path ? suspend_sandbox(name, path, keep_running, &report, error) : error->code;
     if (result < 0)
         return result;
     /* Without it the image is as good as a stranger's, which is a nuisance and no failure. */

@@ -249,6 +249,9 @@ static void sandbox_resumed(struct mon_sandbox *sandbox, int code, const char *t
     if (!sandbox->resume || sandbox->main_ended || sandbox->main_failed)
         return;
     if (code == 0) {
+        uint16_t rows, columns;
+        if (mon_stdio_window_size(&sandbox->stdio, &rows, &columns))
+            resize(sandbox, 0, rows, columns);
         mon_control_started(sandbox->control, 0, 0);
         return;
     }

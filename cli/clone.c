@@ -1,0 +1,130 @@
+/* bailey clone: copies of a running sandbox, or of a suspended one, each of which goes on by itself
+ * from the same moment. They run from one image and share the pages of it that they do not write
+ * to. */
+#include <cli/command.h>
+#include <cli/resume.h>
+#include <cli/run.h>
+#include <cli/state.h>
+#include <cli/suspend.h>
+
+#include <base/cleanup.h>
+#include <errno.h>
+#include <monitor/policy-value.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define COUNT_MAX 10000u
+#define FOLDER_PATTERN "bailey-clone-XXXXXX"
+
+static const struct option_help options[] = {
+    {'n', "count", "N", "how many (default: 1)"},
+    {0, "name", "NAME", "they are called NAME-1, NAME-2 and so on (default: the sandbox's name)"},
+    {0, "rm", NULL, "forget each when it has ended"},
+    RESUMPTION_OPTIONS,
+    {0, NULL, NULL, NULL},
+};
+
+struct choice {
+    uint32_t count;
+    const char *name;
+    bool remove;
+};
+
+/* An image that has no name any more once it is open: it goes with the last clone that runs from
+ * it. */
+static int open_copy(struct resumption *resumption, const char *name, struct error *error)
+{
+    const char *base = getenv("TMPDIR");
+    cleanup_free char *folder =
+        text_print("%s/" FOLDER_PATTERN, base && base[0] == '/' ? base : "/var/tmp");
+    struct control_suspended report;
+    if (!mkdtemp(folder))
+        return error_set_errno(error, -errno, "cannot make the folder %s for the copy", folder);
+    cleanup_free char *path = text_print("%s/%s", folder, name);
+    int result = suspend_sandbox(name, path, /*keep_running=*/true, &report, error);
+    if (result == 0)
+        result = resumption_open(resumption, path, /*own=*/true, error);
+    unlink(path);
+    rmdir(folder);
+    return result;
+}
+
+static bool is_running(const char *name)
+{
+    cleanup_sandbox struct sandbox sandbox = {0};
+    struct error ignored = {0};
+    return state_name_is_valid(name) && state_find_running(name, &sandbox, &ignored) == 0;
+}
+
+static int start_one(struct launch *launch, const char *base, uint32_t *number, struct error *error)
+{
+    for (;;) {
+        free(launch->policy.name);
+        launch->policy.name = text_print("%s-%u", base, ++*number);
+        int result = launch_check_name(launch->policy.name, error);
+        if (result == 0)
+            result = run_detached(launch, error);
+        /* The next number is meant where another sandbox has this one. */
+        if (result != -EEXIST || *number == UINT32_MAX)
+            return result;
+        error_clear(error);
+    }
+}
+
+static int start_all(struct launch *launch, const struct choice *choice, struct error *error)
+{
+    struct mon_policy *policy = &launch->policy;
+    cleanup_free char *base = text_copy(choice->name ? choice->name : policy->name);
+    uint32_t number = 0;
+    int result = 0;
+    policy->detach = true;
+    policy->remove_at_exit = choice->remove;
+    launch->name_given = true;
+    for (uint32_t i = 0; i < choice->count && result == 0; i++)
+        result = start_one(launch, base, &number, error);
+    return result;
+}
+
+static int read_option(struct resumption *resumption, struct choice *choice,
+                       const struct option_help *option, const char *value, struct error *error)
+{
+    if (resumption_option(resumption, option, value, error))
+        return error->code;
+    if (text_equal(option->name, "count"))
+        return policy_parse_number("--count", value, 1, COUNT_MAX, &choice->count, error);
+    if (text_equal(option->name, "name")) {
+        choice->name = value;
+        return launch_check_name(value, error);
+    }
+    choice->remove = true;
+    return 0;
+}
+
+static int run(int argc, char **argv, struct error *error)
+{
+    cleanup_resumption struct resumption resumption;
+    struct choice choice = {.count = 1};
+    struct option_reader reader = {.command = &command_clone, .argc = argc, .argv = argv};
+    resumption_init(&resumption);
+    run_fill_standard();
+    for (const struct option_help *option; (option = option_next(&reader, error));)
+        if (read_option(&resumption, &choice, option, reader.value, error) < 0)
+            return error->code;
+    if (error->code || reader.helped || command_expect_words(&reader, 1, 1, error) < 0)
+        return error->code;
+    const char *what = reader.words[0];
+    int result = is_running(what) ? open_copy(&resumption, what, error)
+                                  : resumption_open(&resumption, what, /*own=*/false, error);
+    return result < 0 ? result : start_all(&resumption.launch, &choice, error);
+}
+
+const struct command command_clone = {
+    .name = "clone",
+    .arguments = "NAME|IMAGE",
+    .summary = "Start copies of a running or suspended sandbox, which go on from that moment",
+    .run = run,
+    .options = options,
+    .examples = "  bailey clone --count 10 warm     warm-1 to warm-10, while warm runs on\n"
+                "  bailey clone db.bailey           one from an image\n",
+};
