@@ -43,9 +43,14 @@ static void search_file(const char *name)
         size_t code_size = segments[i].p_filesz;
         if (segments[i].p_type != PT_LOAD || !(segments[i].p_flags & PF_X))
             continue;
+        uint8_t *sizes = malloc(code_size);
+        if (!sizes)
+            exit(2);
+        memset(sizes, INSTRUCTION_SIZE_UNKNOWN, code_size);
         for (size_t at = 0; at + 1 < code_size; at++)
-            if (code[at] == 0x0f && code[at + 1] == 0xa2 && instruction_begins(code, code_size, at))
+            if (code[at] == 0x0f && code[at + 1] == 0xa2 && instruction_begins(code, code_size, at, sizes))
                 printf("%lx\n", (unsigned long)(segments[i].p_vaddr + at));
+        free(sizes);
     }
     free(bytes);
     fclose(file);

@@ -109,7 +109,14 @@ size_t instruction_size(const uint8_t *code, size_t size)
     return at + rest <= size ? at + rest : 0;
 }
 
-bool instruction_begins(const uint8_t *code, size_t size, size_t at)
+static size_t known_size(const uint8_t *code, size_t size, size_t at, uint8_t *sizes)
+{
+    if (sizes[at] == INSTRUCTION_SIZE_UNKNOWN)
+        sizes[at] = (uint8_t)instruction_size(code + at, size - at);
+    return sizes[at];
+}
+
+bool instruction_begins(const uint8_t *code, size_t size, size_t at, uint8_t *sizes)
 {
     enum { FARTHEST = 72, NEAREST = 56, WANTED = 6 };
     enum { NOWHERE, ARRIVES, MISSES } leads_to[FARTHEST + 1]; /* by distance from `at` */
@@ -117,7 +124,7 @@ bool instruction_begins(const uint8_t *code, size_t size, size_t at)
     if (at < FARTHEST)
         return false;
     for (size_t distance = 1; distance <= FARTHEST; distance++) {
-        size_t step = instruction_size(code + at - distance, size - (at - distance));
+        size_t step = known_size(code, size, at - distance, sizes);
         leads_to[distance] = !step ? NOWHERE : step > distance ? MISSES : step == distance ? ARRIVES : leads_to[distance - step];
         if (distance < NEAREST)
             continue;

@@ -152,6 +152,17 @@ static int lay_over(struct patched_page *page, uint64_t address, unsigned protec
     return bly->stream_map(start_info->bulk, (void *)address, BLY_PAGE_SIZE, protection, BLY_MAP_REPLACE, (uint64_t)page->bulk);
 }
 
+/* The patched pages over what is mapped of the file's own. */
+static void lay_over_range(struct patched_file *file, uint64_t address, size_t size, unsigned protection, uint64_t offset)
+{
+    scoped_mutex(&cache()->mutex);
+    list_for_each(node, &file->pages) {
+        struct patched_page *page = container_of(node, struct patched_page, node);
+        if (page->bulk != NO_PAGE && page->offset >= offset && page->offset < offset + size)
+            (void)lay_over(page, address + (page->offset - offset), protection); /* else it stays the file's own */
+    }
+}
+
 static int map_file(struct memory_object *object, void *address, size_t size, unsigned protection, bool shared, uint64_t offset)
 {
     struct patched_file *file = file_of(object);
@@ -159,12 +170,7 @@ static int map_file(struct memory_object *object, void *address, size_t size, un
     int error = file->base->ops->map(file->base, address, size, protection, shared, offset);
     if (error < 0 || shared || !(protection & BLY_PROT_READ) || !have_area(mm, file, (uint64_t)address - offset))
         return error;
-    scoped_mutex(&cache()->mutex);
-    list_for_each(node, &file->pages) {
-        struct patched_page *page = container_of(node, struct patched_page, node);
-        if (page->bulk != NO_PAGE && page->offset >= offset && page->offset < offset + size)
-            (void)lay_over(page, (uint64_t)address + (page->offset - offset), protection); /* else it stays the file's own */
-    }
+    lay_over_range(file, (uint64_t)address, size, protection, offset);
     return 0;
 }
 
@@ -543,13 +549,18 @@ static bool holds_cpuid(const uint8_t *code, size_t size)
     return false;
 }
 
-/* Adds the CPUID instructions of the page in the middle of `code`, which is three pages, as proven. The cache's mutex is held. */
-static bool add_cpuid_sites(struct patched_page *page, const uint8_t *code)
+/* A page of code with as much around it as proofs look at. */
+enum { AROUND = 128, AROUND_SIZE = AROUND + (int)BLY_PAGE_SIZE + AROUND };
+
+/* Adds the CPUID instructions of the page in the middle of `code` as proven. The cache's mutex is held. */
+static bool add_cpuid_sites(struct patched_page *page, const uint8_t code[AROUND_SIZE])
 {
-    const uint8_t *middle = code + BLY_PAGE_SIZE, *end = middle + BLY_PAGE_SIZE;
+    const uint8_t *middle = code + AROUND, *end = middle + BLY_PAGE_SIZE;
+    uint8_t sizes[AROUND_SIZE];
     bool added = false;
+    memset(sizes, INSTRUCTION_SIZE_UNKNOWN, sizeof sizes);
     for (const uint8_t *at = middle; (at = memchr(at, 0xa2, (size_t)(end - at))); at++) {
-        if (at == middle || at[-1] != 0x0f || !instruction_begins(code, 3 * BLY_PAGE_SIZE, (size_t)(at - 1 - code)))
+        if (at == middle || at[-1] != 0x0f || !instruction_begins(code, AROUND_SIZE, (size_t)(at - 1 - code), sizes))
             continue;
         if (!find_site(page, (unsigned)(at - 1 - middle), /*make=*/true))
             break;
@@ -558,26 +569,32 @@ static bool add_cpuid_sites(struct patched_page *page, const uint8_t *code)
     return added;
 }
 
-/* mm.mutex is held. */
-static void patch_cpuid_page(struct mm *mm, struct patched_file *file, uint64_t address)
+/* The page at `address`, `offset` in the file. Returns whether there is a patched one. mm.mutex is held. */
+static bool patch_cpuid_page(const struct place *place, struct patched_file *file, uint64_t address, uint64_t offset)
 {
-    uint8_t original[BLY_PAGE_SIZE], *code = heap_alloc(3 * BLY_PAGE_SIZE);
-    struct place place;
-    if (!code || !find_place(mm, address, &place) || !read_original(&place, address, original)) {
-        heap_free(code);
-        return;
-    }
-    memcpy(code + BLY_PAGE_SIZE, original, BLY_PAGE_SIZE);
+    uint8_t code[AROUND_SIZE];
+    const struct place here = {place->region, offset};
+    if (!read_original(&here, address, code + AROUND))
+        return false;
     /* What cannot be read stays zero, and is not the place of a proof. */
-    (void)guest_read_some(code, (const void *)(address - BLY_PAGE_SIZE), BLY_PAGE_SIZE);
-    (void)guest_read_some(code + 2 * BLY_PAGE_SIZE, (const void *)(address + BLY_PAGE_SIZE), BLY_PAGE_SIZE);
-    mutex_acquire(&cache()->mutex);
-    struct patched_page *page = find_page(file, place.offset, /*make=*/true);
-    bool patched = page && page->bulk == NO_PAGE && add_cpuid_sites(page, code) && make_version(file, page, original);
-    mutex_release(&cache()->mutex);
-    heap_free(code);
-    if (patched)
-        remap_page(mm, &place, file, address);
+    memset(code, 0, AROUND);
+    memset(code + AROUND + BLY_PAGE_SIZE, 0, AROUND);
+    (void)guest_read_some(code, (const void *)(address - AROUND), AROUND);
+    (void)guest_read_some(code + AROUND + BLY_PAGE_SIZE, (const void *)(address + BLY_PAGE_SIZE), AROUND);
+    scoped_mutex(&cache()->mutex);
+    struct patched_page *page = find_page(file, offset, /*make=*/true);
+    return page && page->bulk == NO_PAGE && add_cpuid_sites(page, code) && make_version(file, page, code + AROUND);
+}
+
+/* The region becomes one of the patched file's: what is the same is not mapped anew. */
+static void exchange_object(struct mm *mm, struct region *region, struct patched_file *file)
+{
+    if (!have_area(mm, file, region->start - region->offset))
+        return;
+    struct memory_object *before = region->object;
+    region->object = memory_object_ref(&file->object);
+    memory_object_unref(before);
+    lay_over_range(file, region->start, region->end - region->start, region->protection, region->offset);
 }
 
 /* The file at `place`, with a reference, if it was not searched yet. */
@@ -607,9 +624,13 @@ void patch_cpuid(struct mm *mm, uint64_t start, uint64_t size)
     if (!file)
         return;
     uint8_t code[BLY_PAGE_SIZE];
-    for (uint64_t at = start; at < start + size && guest_read(code, (const void *)at, sizeof code) == 0; at += BLY_PAGE_SIZE)
+    uint64_t end = start + size < place.region->end ? start + size : place.region->end;
+    bool patched = false;
+    for (uint64_t at = start; at < end && guest_read(code, (const void *)at, sizeof code) == 0; at += BLY_PAGE_SIZE)
         if (holds_cpuid(code, sizeof code))
-            patch_cpuid_page(mm, file, at);
+            patched |= patch_cpuid_page(&place, file, at, place.offset + (at - start));
+    if (patched)
+        exchange_object(mm, place.region, file);
     memory_object_unref(&file->object);
 }
 
