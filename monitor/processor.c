@@ -15,9 +15,9 @@
 #include <x86intrin.h>
 
 enum {
-    FILE_VERSION = 2,
+    FILE_VERSION = 3,
     BREAKPOINT_CYCLES = 5000, /* what answering by a breakpoint costs, rounded up */
-    SUBLEAF_MAX = 8,
+    SUBLEAF_MAX = 8, STATE_MAX = 32, /* components of the extended state */
     BASIC_MAX = 0x24, EXTENDED_MAX = 0x28,
 };
 #define EXTENDED 0x80000000u
@@ -59,9 +59,13 @@ static void ask_leaf(struct kept *kept, const struct kept *known, uint32_t leaf)
 {
     const struct bly_cpuid first = ask(kept, known, leaf, 0);
     struct bly_cpuid last = first;
-    if (!bly_cpuid_has_subleafs(leaf))
+    bool states = leaf == 0xd;
+    /* A leaf that says nothing of the whole says nothing of parts: these would fill the table before the leaves that are asked for come. */
+    if (!bly_cpuid_has_subleafs(leaf) || !(first.eax | first.ebx | first.ecx | first.edx))
         return;
-    for (uint32_t i = 1; i < SUBLEAF_MAX; i++) {
+    for (uint32_t i = 1; i < (states ? STATE_MAX : SUBLEAF_MAX); i++) {
+        if (i >= SUBLEAF_MAX && !(first.eax >> i & 1))
+            continue;
         bool caches = leaf == 4 || leaf == EXTENDED + 0x1d, topology = leaf == 0xb || leaf == 0x1f;
         /* Intel SDM, volume 2, CPUID: where each of them ends. */
         if ((caches && !(last.eax & 31)) || (topology && !(last.ecx & 0xff00)) || (leaf == 7 && i > first.eax))
