@@ -33,7 +33,8 @@
 /* Of the first moments. */
 #define ALONE_NS 20000000ull /* a request later than this starts the workers */
 #define CONFINING_NS 200000
-#define AWAKE_NS 600000ull   /* looking for a next request; longer than a loader's own work */
+#define FIRST_NS 3000000ull  /* looking for the first request, */
+#define AWAKE_NS 600000ull   /* and for the next one; longer than a loader's own work */
 #define LOOKS 16u            /* for requests between two for everything else */
 #define GIVEN_NS 20000ull    /* to let others run takes less when there is nobody */
 #define CROWDED_NS 150000ull /* others had our CPU for so long: who makes requests must not wait for us to get it back */
@@ -521,7 +522,7 @@ static int serve_alone(struct mon_sandbox *sandbox)
     /* The child confines itself meanwhile, maybe on our CPU. To be woken by its first request would cost it 30 µs. */
     const struct timespec confining = {.tv_nsec = CONFINING_NS};
     nanosleep(&confining, NULL);
-    uint64_t last = mon_now_ns();
+    uint64_t last = mon_now_ns() + FIRST_NS - AWAKE_NS;
     unsigned looks = 0;
     uint64_t given = 0;
     int result = 0;
@@ -538,7 +539,7 @@ static int serve_alone(struct mon_sandbox *sandbox)
             if (now - start > ALONE_NS)
                 break;
         }
-        if (now - last > AWAKE_NS) {
+        if (now > last + AWAKE_NS) {
             result = mon_rpc_eager_sleeps(rpc) ? mon_loop_once(&sandbox->loop, -1) : 0;
             mon_rpc_eager_wakes(rpc);
         } else if (looks++ % LOOKS == 0) {
