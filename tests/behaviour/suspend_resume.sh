@@ -1,8 +1,8 @@
 # Suspended sandboxes go on where they were: in the background and the foreground, with what they read, wrote and waited for; files are compared,
 # strangers' images ask first, damage is refused.
 . "$(dirname "$0")/cli_support.inc"
-HOME=$PWD
-export HOME
+XDG_STATE_HOME=$PWD/state
+export XDG_STATE_HOME
 mkdir data
 
 # lines FILE NUMBER: waits until the file has so many.
@@ -106,6 +106,23 @@ complains "moved or copied"
 cp counter.bailey free.bailey
 expect 0 "$BAILEY" resume -d --name free free.bailey
 expect 0 "$BAILEY" stop -t 0 free
+
+# Clones: from one that runs on, and from an image; numbers that are taken are left out.
+expect 0 "$BAILEY" run -d --name warm sh -c 'n=$$; while :; do sleep 0.1; done'
+expect 0 "$BAILEY" clone --count 2 warm
+[ "$(tr '\n' ' ' <out)" = "warm-1 warm-2 " ] || fail "clone: $(cat out)"
+expect 0 "$BAILEY" clone warm
+says "warm-3"
+for name in warm-1 warm-2 warm-3; do
+    expect 0 "$BAILEY" exec $name cat /run/bailey/generation
+    says "1"
+done
+expect 0 "$BAILEY" suspend warm
+expect 0 "$BAILEY" clone --count 2 --name cold warm.bailey
+[ "$(tr '\n' ' ' <out)" = "cold-1 cold-2 " ] || fail "clone of an image: $(cat out)"
+expect 0 "$BAILEY" stop -t 0 warm-1 warm-2 warm-3 cold-1 cold-2
+expect 125 "$BAILEY" clone nobody
+complains "nobody"
 
 # Damage.
 head -c 100000 counter.bailey >short.bailey
