@@ -283,11 +283,27 @@ static uint64_t absence_in(struct inode *directory, const struct inode *inode)
     return !inode && directory->ops->absence ? directory->ops->absence(directory) : 0;
 }
 
+/* A name that stands for the inode already goes on to do so: open files, and the names below it, stay with it. */
+static struct dentry *known_as(struct dentry *parent, const char *name, size_t size, const struct inode *inode)
+{
+    scoped_lock(&vfs()->tree_lock);
+    struct dentry *known = dentry_find_locked(parent, name, size, name_hash(parent, name, size));
+    if (!known || known->inode != inode)
+        return NULL;
+    known->absence = absence_in(parent->inode, inode);
+    return dentry_ref(known);
+}
+
 int dentry_put(struct dentry *parent, const char *name, size_t size, struct inode *inode, struct dentry **out_dentry)
 {
-    struct dentry *dentry = dentry_create(parent->mount, parent, name, size, inode);
+    struct dentry *dentry = known_as(parent, name, size, inode);
     struct list dead;
 
+    if (dentry) {
+        *out_dentry = dentry;
+        return 0;
+    }
+    dentry = dentry_create(parent->mount, parent, name, size, inode);
     if (!dentry)
         return -ENOMEM;
     dentry->absence = absence_in(parent->inode, inode);
@@ -353,18 +369,16 @@ static int lookup_uncached(struct dentry *parent, const char *name, size_t size,
     if (!names_are_cached(directory)) {
         scoped_lock(&vfs()->tree_lock);
         struct dentry *known = dentry_find_locked(parent, name, size, name_hash(parent, name, size));
-        if (known && (known->inode == inode || known->mounted)) {
+        if (known && known->mounted) {
             *out_dentry = dentry_ref(known);
-            known->absence = absence_in(directory, inode);
+            error = 0;
             goto found;
         }
     }
     error = dentry_put(parent, name, size, inode, out_dentry);
-    inode_unref(inode);
-    return error;
 found:
     inode_unref(inode);
-    return 0;
+    return error;
 }
 
 int dentry_lookup(struct dentry *parent, const char *name, size_t size, bool mutex_is_held, struct dentry **out_dentry)
