@@ -19,7 +19,7 @@ static int open_image(struct mon_image *image, const char *path, struct error *e
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (file < 0)
         return error_set_errno(error, -errno, "cannot open the image %s", path);
-    return mon_image_open(image, file, path, error);
+    return mon_image_open(image, file, path, /*own=*/false, error);
 }
 
 /* ---- inspect ---- */

@@ -123,7 +123,7 @@ int resumption_open(struct resumption *resumption, const char *path, bool own, s
     /* Asked before it is read: what is written to it from here on has no part in its being one's
      * own. */
     own = own || own_image_is(descriptor);
-    int result = mon_image_open(image, descriptor, path, error);
+    int result = mon_image_open(image, descriptor, path, own, error);
     if (result == 0)
         result = mon_image_fits(image, resumption->force, error);
     if (result == 0)

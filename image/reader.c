@@ -2,6 +2,7 @@
  * into memory of our own before it is looked at, so that a file that changes meanwhile changes
  * nothing that was checked. */
 #include "image/reader.h"
+#include "image/reader-internal.h"
 
 #include <bailey/abi.h>
 #include <base/cleanup.h>
@@ -14,17 +15,6 @@
 #include <unistd.h>
 
 #define CHUNK_PAGES 256u
-
-struct img_reader {
-    char *name;
-    int descriptor;
-    struct img_header header;
-    unsigned char *index; /* header.index_size bytes; spaces and records point into it */
-    struct img_space *spaces;
-    size_t space_count, space_capacity;
-    struct img_record *records;
-    size_t record_count, record_capacity;
-};
 
 /* -EPROTO when the file ends before. */
 static int read_all(const struct img_reader *reader, void *buffer, size_t size, uint64_t offset,

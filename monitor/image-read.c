@@ -3,6 +3,7 @@
 #include "monitor/image-read.h"
 
 #include "base/cleanup.h"
+#include "image/flat.h"
 #include "monitor/installed.h"
 #include "monitor/policy-save.h"
 #include "monitor/processor-features.h"
@@ -149,10 +150,10 @@ static int read_records(struct mon_image *image, struct error *error)
     return result < 0 ? result : read_handles(image, handles, error);
 }
 
-int mon_image_open(struct mon_image *image, int descriptor, const char *name, struct error *error)
+int mon_image_open(struct mon_image *image, int descriptor, const char *name, bool own, struct error *error)
 {
     *image = (struct mon_image){.name = text_copy(name), .descriptor = descriptor};
-    int result = img_reader_open(descriptor, name, &image->reader, error);
+    int result = own ? img_reader_open(descriptor, name, &image->reader, error) : img_reader_open_confined(descriptor, name, &image->reader, error);
     return result < 0 ? result : read_records(image, error);
 }
 

@@ -21,8 +21,9 @@ struct mon_image {
     size_t handle_count;
 };
 
-/* Takes the descriptor over, also when it fails. The image must be closed in any case. */
-int mon_image_open(struct mon_image *image, int descriptor, const char *name, struct error *error) __attribute__((warn_unused_result));
+/* Takes the descriptor over, also when it fails. The image must be closed in any case. One that is not `own` is read by a process without
+ * rights (image/flat.h). */
+int mon_image_open(struct mon_image *image, int descriptor, const char *name, bool own, struct error *error) __attribute__((warn_unused_result));
 void mon_image_close(struct mon_image *image);
 #define cleanup_image __attribute__((cleanup(mon_image_close)))
 
