@@ -155,7 +155,7 @@ int host_clock_read(unsigned clock, uint32_t id, uint64_t *out_ns)
     int host_clock = clocks[clock];
     if (clock == BLY_CLOCK_PROCESS_CPU || clock == BLY_CLOCK_THREAD_CPU) {
         bool thread = clock == BLY_CLOCK_THREAD_CPU;
-        uint32_t own = thread ? host_block()->thread_id : host.process_id;
+        uint32_t own = thread ? host_block()->thread_id : host_process_id();
         if (id && id != own && !thread && !host.in_pid_namespace) {
             struct host_rpc rpc = {.operation = BLY_RPC_CPU_TIME, .u = {id}}; /* the filter lets nothing through: ids are the host's */
             int result = (int)host_rpc_call(&rpc);

@@ -1,7 +1,7 @@
 /* The cache handle -> host descriptor of this picoprocess.
  *
  * Handles are issued by the monitor, which keeps the master descriptors; a miss fetches a copy by
- * RPC. Entries are looked up without a lock; insertion and removal hold host.handle_lock.
+ * RPC. Entries are looked up without a lock; insertion and removal hold host_locks->handle.
  * Invariant: a descriptor is closed exactly once, after its entry was removed and its last user has
  * gone. What anybody closes is announced in channel->closed, and followed here at the next miss or
  * close, so that a stale copy does not keep a file or a connection alive for long. */
@@ -13,7 +13,7 @@ static void close_descriptor(int descriptor)
     sys1(__NR_close, descriptor);
 }
 
-/* Closes a removed entry's descriptor if nobody uses it any more. Caller holds handle_lock. */
+/* Closes a removed entry's descriptor if nobody uses it any more. Caller holds the handle lock. */
 static void entry_reap(struct host_handle *entry)
 {
     if (entry->handle || entry->uses || !entry->next_descriptor)
@@ -60,7 +60,7 @@ static void evict(void)
 }
 
 /* Drops what has been closed since this was last called; whether `wanted` is known to be among it.
- * Caller holds handle_lock. */
+ * Caller holds the handle lock. */
 static bool follow_closes(bly_handle wanted)
 {
     bool found = false;
@@ -99,9 +99,9 @@ void host_handle_release(struct host_use *use)
     }
     if (__atomic_sub_fetch((uint32_t *)&entry->uses, 1, __ATOMIC_SEQ_CST) == 0 && !entry->handle &&
         entry->next_descriptor) {
-        host_lock(&host.handle_lock);
+        host_lock(&host_locks->handle);
         entry_reap(entry);
-        host_unlock(&host.handle_lock);
+        host_unlock(&host_locks->handle);
     }
 }
 
@@ -120,7 +120,7 @@ static bool use_cached(bly_handle handle, struct host_use *out_use)
     return false;
 }
 
-/* Caller holds handle_lock. False: the entry is occupied; the descriptor stays the caller's. */
+/* Caller holds the handle lock. False: the entry is occupied; the descriptor stays the caller's. */
 static bool insert(bly_handle handle, int descriptor, uint32_t flags)
 {
     struct host_handle *entry = &host_tables->handles[HOST_HANDLE_INDEX(handle)];
@@ -146,10 +146,10 @@ static bool insert(bly_handle handle, int descriptor, uint32_t flags)
 
 void host_handle_insert(bly_handle handle, int descriptor, uint32_t flags)
 {
-    host_lock(&host.handle_lock);
+    host_lock(&host_locks->handle);
     follow_closes(BLY_NO_HANDLE);
     bool inserted = insert(handle, descriptor, flags);
-    host_unlock(&host.handle_lock);
+    host_unlock(&host_locks->handle);
     if (!inserted)
         close_descriptor(descriptor);
 }
@@ -170,12 +170,12 @@ int host_handle_use(bly_handle handle, struct host_use *out_use)
         return (int)result;
     if (rpc.descriptor < 0)
         return -EBADF;
-    host_lock(&host.handle_lock);
+    host_lock(&host_locks->handle);
     /* The monitor may not have come to the close yet. */
     bool closed = follow_closes(handle);
     uint32_t flags = host_handle_flags((unsigned)rpc.u[0], rpc.u[2]);
     bool inserted = !closed && insert(handle, rpc.descriptor, flags);
-    host_unlock(&host.handle_lock);
+    host_unlock(&host_locks->handle);
     if (closed) {
         close_descriptor(rpc.descriptor);
         return -EBADF;
@@ -194,20 +194,20 @@ int host_handle_use(bly_handle handle, struct host_use *out_use)
 int host_handle_insert_local(int descriptor, bly_handle *out_handle)
 {
     const uint32_t count = HOST_HANDLE_COUNT - BLY_LOCAL_HANDLE_FIRST;
-    host_lock(&host.handle_lock);
+    host_lock(&host_locks->handle);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t serial = host.next_local++;
         uint32_t generation = serial / count % 4096;
         bly_handle handle = (BLY_LOCAL_HANDLE_FIRST + serial % count) | generation << 20;
         if (insert(handle, descriptor, HOST_HANDLE_LOCAL)) {
-            host_unlock(&host.handle_lock);
+            host_unlock(&host_locks->handle);
             *out_handle = handle;
             return 0;
         }
         if (host.cached_count >= HOST_CACHE_MAX)
             break;
     }
-    host_unlock(&host.handle_lock);
+    host_unlock(&host_locks->handle);
     close_descriptor(descriptor);
     return -EMFILE;
 }
@@ -215,11 +215,11 @@ int host_handle_insert_local(int descriptor, bly_handle *out_handle)
 void host_handle_remove(bly_handle handle)
 {
     struct host_handle *entry = &host_tables->handles[HOST_HANDLE_INDEX(handle)];
-    host_lock(&host.handle_lock);
+    host_lock(&host_locks->handle);
     if (entry->handle == handle)
         entry_remove(entry);
     follow_closes(BLY_NO_HANDLE);
-    host_unlock(&host.handle_lock);
+    host_unlock(&host_locks->handle);
 }
 
 int host_handle_close(bly_handle handle)
@@ -238,7 +238,7 @@ int host_handle_close(bly_handle handle)
     return 0;
 }
 
-/* In the child of a clone, with handle_lock held: users other than the caller stayed behind, and
+/* In the child of a clone, with the handle lock held: users other than the caller stayed behind, and
  * wait sets are the parent's. */
 void host_handles_after_clone(void)
 {

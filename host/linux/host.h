@@ -53,6 +53,10 @@ static inline struct bly_thread_block *host_block(void)
     return (struct bly_thread_block *)((stack & ~(BLY_THREAD_AREA_SIZE - 1)) +
                                        BLY_THREAD_BLOCK_OFFSET);
 }
+static inline uint32_t host_process_id(void)
+{
+    return host_block()->process_id;
+}
 static inline struct host_thread *host_thread_of(struct bly_thread_block *block)
 {
     return (struct host_thread *)block->host_private;
@@ -81,10 +85,10 @@ static inline char *host_signal_stack(const struct bly_thread_block *block)
     return (char *)block - BLY_THREAD_BLOCK_OFFSET + BLY_SIGNAL_STACK_OFFSET;
 }
 
-int host_area_acquire(uint32_t *out_area); /* takes and gives back host.area_lock */
+int host_area_acquire(uint32_t *out_area); /* takes and gives back the area lock */
 /* Segment base, signal stack: what a thread needs before it may be interrupted. */
 void host_thread_arm(struct bly_thread_block *block);
-void host_block_fill(struct bly_thread_block *block, uint32_t area);
+void host_block_fill(struct bly_thread_block *block, uint32_t area, uint32_t process_id);
 void host_set_block_segment(struct bly_thread_block *block);
 _Noreturn void host_thread_begin(void);
 
@@ -94,6 +98,13 @@ _Noreturn void host_thread_begin(void);
  * process_clone takes all of them. */
 struct host_lock {
     _Atomic uint32_t word; /* 0 free, 1 held, 2 held and waited for */
+};
+/* On a page of their own that clones find zeroed (MADV_WIPEONFORK): in a clone nobody holds them, and
+ * taking them does not make the caller copy a page after each clone. */
+struct host_locks {
+    struct host_lock area;   /* guards areas[].state, host.area_high, host.area_next */
+    struct host_lock handle; /* guards insertions and removals in handles[] and cached[], and what
+                                host_state says */
 };
 void host_lock(struct host_lock *lock);
 void host_unlock(struct host_lock *lock);
@@ -110,7 +121,7 @@ struct host_handle {
     _Atomic uint32_t uses;
     _Atomic int32_t next_descriptor; /* the descriptor + 1, while handle is not 0 or a removed entry
                                         is still in use; else 0 */
-    _Atomic uint32_t flags;          /* changed under handle_lock */
+    _Atomic uint32_t flags;          /* changed under the handle lock */
 };
 enum {
     HOST_HANDLE_PINNED = 1,      /* given at the start: not evicted */
@@ -150,7 +161,7 @@ static inline uint32_t host_handle_flags(unsigned kind, uint64_t told)
 
 #define HOST_WINDOW_COUNT 16u
 struct host_window {
-    struct host_handle *entry; /* NULL: free; handle_lock */
+    struct host_handle *entry; /* NULL: free; handle lock */
     _Atomic uint64_t end;      /* offset of a page known to lie behind the end of the file */
 };
 /* What is counted until a file is found worth a window: by a handle's index, and lost to another
@@ -164,7 +175,7 @@ struct host_reread {
 bool host_window_read(struct host_handle *entry, const struct bly_iovec *part, uint64_t offset);
 /* The host was asked for this; the next time perhaps a window answers. */
 void host_window_consider(const struct host_use *use, size_t size, uint64_t offset);
-void host_window_release(struct host_handle *entry); /* caller holds handle_lock; nobody uses it */
+void host_window_release(struct host_handle *entry); /* caller holds the handle lock; nobody uses it */
 void host_windows_after_clone(void);
 
 /* ---- RPC ---- */
@@ -187,7 +198,7 @@ void host_rpc_post_close(bly_handle handle); /* nobody waits for the reply */
 
 /* ---- The rest ---- */
 
-/* Private tables, at BLY_HOST_DATA: mapped without reserve, used from the front. */
+/* Private tables, behind the locks at BLY_HOST_DATA: mapped without reserve, used from the front. */
 struct host_tables {
     struct host_area areas[HOST_AREA_COUNT];
     uint32_t
@@ -196,12 +207,14 @@ struct host_tables {
     struct host_reread rereads[HOST_REREAD_COUNT];
     struct host_handle handles[HOST_HANDLE_COUNT];
 };
-static struct host_tables *const host_tables = (struct host_tables *)BLY_HOST_DATA;
+static struct host_locks *const host_locks = (struct host_locks *)BLY_HOST_DATA;
+static struct host_tables *const host_tables =
+    (struct host_tables *)(BLY_HOST_DATA + BLY_PAGE_SIZE);
 static struct bly_rpc_channel *const host_channel = (struct bly_rpc_channel *)BLY_RPC_CHANNEL;
 static const struct bly_start_info *const host_info = (const struct bly_start_info *)BLY_START_INFO;
 
+/* Written as seldom as can be: after each clone, the first write of either side copies the page. */
 struct host_state {
-    uint32_t process_id;
     bool is_first;         /* the sandbox's first picoprocess: parent of all the others */
     bool in_pid_namespace; /* ends with the first picoprocess, by the kernel's doing */
     bool has_fsgsbase;
@@ -210,11 +223,9 @@ struct host_state {
     uint64_t vdso_start, vdso_end;
     int (*vdso_clock_gettime)(int, struct __kernel_timespec *);
     int (*vdso_getcpu)(unsigned *, unsigned *, void *);
-    struct host_lock area_lock;   /* guards areas[].state, area_high, area_next */
-    uint32_t area_high;           /* areas at and above were never used */
-    uint32_t area_next;           /* where to look for an exited thread's area */
-    struct host_lock handle_lock; /* guards insertions and removals in handles[], cached[] and the
-                                     fields below */
+    uint32_t area_high; /* areas at and above were never used */
+    uint32_t area_next; /* where to look for an exited thread's area */
+    /* These and the next three are guarded by the handle lock. */
     uint32_t cached_count, cached_limit, cached_hand;
     uint32_t closed_count; /* of the channel, as far as it was followed */
     uint32_t next_local;   /* for handles of wait sets */
@@ -233,6 +244,7 @@ void host_signals_install(void);
 void host_filter_install(void);
 uint64_t host_now_ns(void);
 _Noreturn void host_fail(const char *what, long error); /* during start */
+void host_log_as(uint32_t process_id, unsigned level, const char *text, size_t size);
 const struct bly_abi *host_abi_select(void);
 
 static inline void host_copy(void *to, const void *from, size_t size)

@@ -3,7 +3,7 @@
  * The first picoprocess of a sandbox is the parent of all others (they are cloned with
  * CLONE_PARENT), so it alone reaps, and without a pid namespace their parent-death signal makes
  * them end with it. The caller of process_clone holds every lock of the host layer across the
- * clone: the child finds them consistent. */
+ * clone: the child finds what they guard consistent, and them free. */
 
 #include "host.h"
 #include <asm/signal.h>
@@ -32,15 +32,16 @@ static void drop_other_areas(uint32_t own)
             sys2(__NR_munmap, host_area_base(i - 1), (i - first) * BLY_THREAD_AREA_SIZE);
         first = i + 1;
     }
-    host.area_high = own + 1;
+    if (host.area_high != own + 1)
+        host.area_high = own + 1;
 }
 
 static void become_child(struct bly_thread_block *block)
 {
     struct host_thread *thread = host_thread_of(block);
     uint32_t id = block->thread_id; /* by CLONE_CHILD_SETTID */
-    host.process_id = id;
-    host.is_first = false;
+    if (host.is_first)
+        host.is_first = false;
     block->process_id = id;
     block->interrupt_pending = 0;
     thread->parks = 1;
@@ -55,25 +56,25 @@ int host_process_clone(unsigned flags, uint32_t *out_process_id)
     if (flags)
         return -EINVAL;
     struct bly_thread_block *block = host_block();
-    uint64_t all = ~0ull, mask = 0;
-    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask);
     /* prctl(2), PR_SET_PDEATHSIG: the "parent" is the very thread that made the child. */
     if (host.is_first && !host.in_pid_namespace)
         host_thread_of(block)->parks = 1;
-    host_lock(&host.handle_lock);
-    host_lock(&host.area_lock);
+    /* An interrupt may come at any time: what it does here is to leave a word. The child has the
+     * segment base and the signal stack of its parent, and nobody knows it yet. */
+    host_lock(&host_locks->handle);
+    host_lock(&host_locks->area);
     long result = sys6(__NR_clone, host.is_first ? CLONE_FLAGS_FIRST : CLONE_FLAGS_OTHERS, 0, 0,
                        &block->thread_id, 0, 0);
-    if (result == 0)
+    if (result == 0) {
         become_child(block);
-    /* In the child nobody can wait for these, whatever their words say. */
-    host_unlock(&host.area_lock);
-    host_unlock(&host.handle_lock);
-    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask);
+    } else {
+        host_unlock(&host_locks->area);
+        host_unlock(&host_locks->handle);
+    }
     if (result < 0)
         return (int)result;
     if (out_process_id)
-        *out_process_id = result ? (uint32_t)result : host.process_id;
+        *out_process_id = result ? (uint32_t)result : block->process_id;
     return result ? 1 : 0;
 }
 

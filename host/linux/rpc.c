@@ -49,7 +49,7 @@ static uint32_t slot_claim(uint32_t owner)
                 __atomic_compare_exchange_n((uint32_t *)&slot->state, &expected, BLY_RPC_FILLING,
                                             false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
                 slot->owner = owner;
-                slot->owner_process = host.process_id;
+                slot->owner_process = host_process_id();
                 return index;
             }
         }

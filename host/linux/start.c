@@ -33,7 +33,8 @@ _Noreturn void host_fail(const char *what, long error)
     unsigned value = error < 0 ? (unsigned)-error : 0, scale = 1000;
     for (; scale; scale /= 10)
         text[size++] = (char)('0' + value / scale % 10);
-    host_log(BLY_LOG_ERROR, text, size);
+    /* Perhaps not yet on a stack that leads to a block. */
+    host_log_as((uint32_t)sys0(__NR_getpid), BLY_LOG_ERROR, text, size);
     for (;;)
         sys1(__NR_exit_group, 125);
 }
@@ -131,8 +132,8 @@ void host_start(const uint64_t *stack)
     }
     host.has_fsgsbase = capabilities & HWCAP2_FSGSBASE;
     host.is_first = true;
-    host.process_id = (uint32_t)sys0(__NR_getpid);
-    host.in_pid_namespace = host.process_id == 1;
+    uint32_t process_id = (uint32_t)sys0(__NR_getpid);
+    host.in_pid_namespace = process_id == 1;
     uint32_t low, high;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     host.vector_features = (uint64_t)high << 32 | low;
@@ -153,7 +154,9 @@ void host_start(const uint64_t *stack)
     window_map("heap", BLY_HEAP_START, BLY_HEAP_SIZE, PROT_READ | PROT_WRITE, shared, BLY_FD_HEAP);
     window_map("bulk segment", BLY_BULK_START, BLY_BULK_SIZE, PROT_READ | PROT_WRITE, shared,
                BLY_FD_BULK);
-    window_map("tables", BLY_HOST_DATA, sizeof *host_tables, PROT_READ | PROT_WRITE, private, -1);
+    window_map("tables", BLY_HOST_DATA, BLY_PAGE_SIZE + sizeof *host_tables, PROT_READ | PROT_WRITE,
+               private, -1);
+    must("locks", sys3(__NR_madvise, host_locks, BLY_PAGE_SIZE, MADV_WIPEONFORK));
 
     struct rlimit limit = {0, 0};
     sys2(__NR_getrlimit, RLIMIT_NOFILE, &limit);
@@ -171,9 +174,9 @@ void host_start(const uint64_t *stack)
     uint32_t area;
     must("thread area", host_area_acquire(&area));
     struct bly_thread_block *block = host_area_block(area);
-    host_block_fill(block, area);
-    block->thread_id = host.process_id;
+    host_block_fill(block, area, process_id);
+    block->thread_id = process_id;
     host_thread_of(block)->parks = 1;
-    host_tables->areas[area].tid = host.process_id;
+    host_tables->areas[area].tid = process_id;
     host_switch_stack((void *)block->kernel_stack_top, start_in_window, (void *)vdso);
 }

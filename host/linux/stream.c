@@ -124,14 +124,14 @@ static _Atomic uint32_t *position_lock(bly_handle stream)
 {
     _Atomic uint32_t *word = &host_channel->position_locks[stream % BLY_RPC_POSITION_LOCKS];
     uint32_t seen = 0;
-    if (__atomic_compare_exchange_n((uint32_t *)word, &seen, host.process_id, false,
+    if (__atomic_compare_exchange_n((uint32_t *)word, &seen, host_process_id(), false,
                                     __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
         return word;
     for (;;) {
         seen = *word;
         if (!seen) {
             if (__atomic_compare_exchange_n((uint32_t *)word, &seen,
-                                            host.process_id | POSITION_LOCK_WAITED, false,
+                                            host_process_id() | POSITION_LOCK_WAITED, false,
                                             __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
                 return word;
             continue;

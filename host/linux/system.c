@@ -29,12 +29,12 @@ int host_system_query(struct bly_system_info *out_info)
 
 #define LOG_TEXT_MAX (BLY_LOG_RECORD_MAX - sizeof(struct bly_log_record))
 
-void host_log(unsigned level, const char *text, size_t size)
+void host_log_as(uint32_t process_id, unsigned level, const char *text, size_t size)
 {
     do {
         uint32_t part = size > LOG_TEXT_MAX ? LOG_TEXT_MAX : (uint32_t)size;
         struct bly_log_record header = {
-            .size = (uint16_t)part, .level = (uint8_t)level, .process = host.process_id};
+            .size = (uint16_t)part, .level = (uint8_t)level, .process = process_id};
         struct bly_iovec vector[] = {{&header, sizeof header}, {(void *)text, part}};
         long result = sys6(__NR_pwritev2, BLY_FD_LOG, vector, 2, -1, 0, 0);
         if (result < 0 && result != -EINTR)
@@ -44,4 +44,9 @@ void host_log(unsigned level, const char *text, size_t size)
         text += part;
         size -= part;
     } while (size);
+}
+
+void host_log(unsigned level, const char *text, size_t size)
+{
+    host_log_as(host_process_id(), level, text, size);
 }

@@ -89,7 +89,7 @@ static int area_take(uint32_t area)
 int host_area_acquire(uint32_t *out_area)
 {
     struct host_area *areas = host_tables->areas;
-    host_lock(&host.area_lock);
+    host_lock(&host_locks->area);
     uint32_t area = HOST_AREA_COUNT;
     for (uint32_t i = 0; i < host.area_high; i++) {
         uint32_t candidate = (host.area_next + i) % host.area_high;
@@ -104,7 +104,7 @@ int host_area_acquire(uint32_t *out_area)
     int error = area < HOST_AREA_COUNT ? area_take(area) : -EAGAIN;
     if (!error)
         *out_area = area;
-    host_unlock(&host.area_lock);
+    host_unlock(&host_locks->area);
     return error;
 }
 
@@ -115,7 +115,7 @@ static int area_acquire_at(const struct bly_thread_block *place, uint32_t *out_a
     if (distance % BLY_THREAD_AREA_SIZE || distance == 0 || distance / BLY_THREAD_AREA_SIZE > HOST_AREA_COUNT)
         return -EINVAL;
     uint32_t area = (uint32_t)(distance / BLY_THREAD_AREA_SIZE) - 1;
-    host_lock(&host.area_lock);
+    host_lock(&host_locks->area);
     const struct host_area *entry = &host_tables->areas[area];
     int error = entry->state == HOST_AREA_USED && entry->tid != 0 ? -EBUSY : area_take(area);
     if (!error) {
@@ -123,16 +123,16 @@ static int area_acquire_at(const struct bly_thread_block *place, uint32_t *out_a
             host.area_high = area + 1;
         *out_area = area;
     }
-    host_unlock(&host.area_lock);
+    host_unlock(&host_locks->area);
     return error;
 }
 
-void host_block_fill(struct bly_thread_block *block, uint32_t area)
+void host_block_fill(struct bly_thread_block *block, uint32_t area, uint32_t process_id)
 {
     host_zero(block, sizeof *block);
     block->self = block;
     block->kernel_stack_top = (uint64_t)block;
-    block->process_id = host.process_id;
+    block->process_id = process_id;
     host_thread_of(block)->area = area;
 }
 
@@ -188,7 +188,7 @@ int host_thread_create(uint64_t argument, struct bly_thread_block *place, uint32
     if (error)
         return error;
     struct bly_thread_block *block = host_area_block(area), *own = host_block();
-    host_block_fill(block, area);
+    host_block_fill(block, area, own->process_id);
     block->entry = own->entry;
     block->stack_protector = own->stack_protector;
     host_thread_of(block)->argument = argument;

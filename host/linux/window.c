@@ -21,7 +21,7 @@
 #define REREADS_UNTIL_MAPPED 32u
 _Static_assert(BLY_READ_WINDOWS >= BLY_HEAP_START + BLY_HEAP_SIZE, "behind the heap");
 _Static_assert(BLY_READ_WINDOWS + HOST_WINDOW_COUNT * WINDOW_SIZE <= BLY_BULK_START, "before bulk");
-_Static_assert(BLY_HOST_DATA + sizeof(struct host_tables) <= BLY_START_INFO, "the tables fit");
+_Static_assert(BLY_HOST_DATA + BLY_PAGE_SIZE + sizeof(struct host_tables) <= BLY_START_INFO, "the tables fit");
 
 static char *base_of(const struct host_window *window)
 {
@@ -55,7 +55,7 @@ bool host_window_read(struct host_handle *entry, const struct bly_iovec *part, u
     return !fault;
 }
 
-/* A window that nobody uses; NULL: none. Caller holds handle_lock. */
+/* A window that nobody uses; NULL: none. Caller holds the handle lock. */
 static struct host_window *take_window(void)
 {
     for (uint32_t tries = HOST_WINDOW_COUNT; tries; tries--) {
@@ -114,9 +114,9 @@ void host_window_consider(const struct host_use *use, size_t size, uint64_t offs
     if (!entry || !(entry->flags & HOST_HANDLE_COHERENT) || number_of(entry) || size > READ_MAX ||
         offset >= WINDOW_SIZE || !is_reread(entry->handle, size, offset))
         return;
-    host_lock(&host.handle_lock);
+    host_lock(&host_locks->handle);
     map_window(entry, use->descriptor);
-    host_unlock(&host.handle_lock);
+    host_unlock(&host_locks->handle);
 }
 
 void host_window_release(struct host_handle *entry)

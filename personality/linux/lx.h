@@ -29,8 +29,6 @@ static inline struct lx_thread *lx_current(void) { return (struct lx_thread *)th
 
 /* Everything private to this picoprocess that is not on a stack. */
 struct lx_local {
-    struct lx_process *process; /* whose memory this picoprocess holds. A thread that plays a vfork child has another process in lx_thread.process. */
-    struct thread ending; /* whom the last thread counts as after it has given up its own object (process/exit.c) */
     _Atomic uint32_t threads_leaving; /* threads that are out of their process's list and still release locks (process/exit.c) */
 };
 extern struct lx_local lx_local;

@@ -280,8 +280,8 @@ static long begin_child(struct lx_process *child, struct lx_thread *thread, uint
                         const struct clone_request *request)
 {
     thread_become(thread);
-    lx_local.process = child;
-    lx_local.threads_leaving = 0; /* those were the parent's */
+    if (lx_local.threads_leaving) /* those were the parent's */
+        lx_local.threads_leaving = 0;
     child->host_process = host_process;
     thread->registers = registers;
     if (registers && request->stack)
@@ -460,8 +460,8 @@ long process_leave_vfork(void)
         /* The copy. `saved` belongs to the parent, which may have freed it already. */
         thread_become(thread);
         child->host_process = host_process;
-        lx_local.process = child;
-        lx_local.threads_leaving = 0;
+        if (lx_local.threads_leaving)
+            lx_local.threads_leaving = 0;
         return 0;
     }
     advise_guest_space(BLY_ADVICE_CLONE);

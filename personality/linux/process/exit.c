@@ -279,11 +279,11 @@ void process_publish_end(struct lx_process *process, int32_t wait_status, struct
 }
 
 /* The last thread still takes locks and wakes others when its object may have a new owner already. */
-static void become_nobody(void)
+static void become_nobody(struct thread *nobody)
 {
     struct bly_thread_block *block = thread_block();
-    lx_local.ending = (struct thread){ .process_id = block->process_id, .thread_id = block->thread_id, .state = THREAD_IN_KERNEL };
-    block->personality_thread = &lx_local.ending;
+    *nobody = (struct thread){ .process_id = block->process_id, .thread_id = block->thread_id, .state = THREAD_IN_KERNEL };
+    block->personality_thread = nobody;
 }
 
 static _Noreturn void end_last_thread(struct lx_thread *thread, int wait_status)
@@ -291,6 +291,7 @@ static _Noreturn void end_last_thread(struct lx_thread *thread, int wait_status)
     struct lx_process *process = thread->process;
     struct vfork_saved *saved = thread->vfork_saved;
     struct end_notice notice = { .parent = NULL };
+    struct thread nobody;
     list_init(&notice.reaped);
 
     process_timers_end(process);
@@ -302,7 +303,7 @@ static _Noreturn void end_last_thread(struct lx_thread *thread, int wait_status)
     if (saved)
         thread_become(saved->thread);
     else
-        become_nobody();
+        become_nobody(&nobody);
     lock_acquire(&process_table()->lock);
     lock_acquire(&process->signals.lock);
     discard_queue(&process->signals, &thread->signals.pending);

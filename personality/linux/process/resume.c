@@ -79,7 +79,7 @@ static _Noreturn void resume_process(struct resume *state, uint32_t old_id)
     struct lx_process *process = find_process(old_id);
     struct lx_thread *own = NULL;
     const char *what = "a thread";
-    lx_local = (struct lx_local){.process = process};
+    lx_local.threads_leaving = 0; /* those were the parent's */
     lx_become_boot_thread(process);
     int error = mm_resume(process->mm, old_id, &what);
     list_for_each(node, &process_table()->processes) {
@@ -191,7 +191,6 @@ void sandbox_resume(void)
     lx_kernel = heap_root();
     struct lx_process *init = process_table()->init;
     struct lx_thread *leader = container_of(init->threads.next, struct lx_thread, process_node);
-    lx_local.process = init;
     lx_become_boot_thread(init);
     refresh();
     struct resume *state = list_picoprocesses();

@@ -247,6 +247,5 @@ int lx_process_init(void)
     memcpy(init->name, "init", 5);
     memcpy(thread->name, "init", 5);
     set_default_limits(init);
-    lx_local.process = init;
     return 0;
 }
