@@ -1,8 +1,8 @@
 /* Kernel heap and bulk segment.
  *
  * Small objects come from slabs, a lock a size class; everything larger from page runs (pages.c).
- * The allocator's own state and both arrays of page descriptors lie at the start of the heap
- * segment. Invariant: every allocated run and slab is counted in used[] before it is given out, and
+ * The allocator's own state and both arrays of page descriptors lie in the heap segment (shared.h).
+ * Invariant: every allocated run and slab is counted in used[] before it is given out, and
  * free objects carry FREE_PATTERN, so that a double free is caught. Lock order: class lock, then
  * area lock. */
 #include "libos/heap.h"
@@ -73,11 +73,7 @@ void heap_init(uint64_t memory_limit)
     struct libos_shared *shared = libos_shared();
     const uint64_t bulk_pages = BLY_BULK_SIZE / BLY_PAGE_SIZE;
     const uint64_t heap_end = BLY_HEAP_START + BLY_HEAP_SIZE - bulk_pages * sizeof(struct page);
-    const uint64_t heap_pages =
-        (heap_end - BLY_HEAP_START - sizeof *shared) / (BLY_PAGE_SIZE + sizeof(struct page));
-    /* What is used first lies together: every picoprocess touches it. */
-    struct page *heap_descriptors = (struct page *)(shared + 1);
-    uint64_t first_page = heap_end / BLY_PAGE_SIZE * BLY_PAGE_SIZE - heap_pages * BLY_PAGE_SIZE;
+    const uint64_t heap_pages = (heap_end - LIBOS_SHARED) / BLY_PAGE_SIZE;
     uint64_t cpus[SPIN_CPU_MAX / 64] = {0};
 
     /* The segment is fresh: all zero. */
@@ -87,9 +83,9 @@ void heap_init(uint64_t memory_limit)
                  set &= set - 1) /* the compiler would call its library to count bits */
                 shared->cpu_count++;
     shared->limit = memory_limit;
-    assert((uint64_t)(heap_descriptors + heap_pages) <= first_page);
-    pages_init(&shared->heap, first_page, (uint32_t)heap_pages, heap_descriptors);
-    pages_init(&shared->bulk, BLY_BULK_START, (uint32_t)bulk_pages, (struct page *)heap_end);
+    pages_init(&shared->heap, LIBOS_SHARED, (uint32_t)heap_pages, (struct page *)LIBOS_SHARED - 1);
+    pages_init(&shared->bulk, BLY_BULK_START, (uint32_t)bulk_pages,
+               (struct page *)(BLY_HEAP_START + BLY_HEAP_SIZE) - 1);
 }
 
 static struct page *page_of(const void *object)
@@ -98,7 +94,7 @@ static struct page *page_of(const void *object)
     uint64_t number = ((uint64_t)object - area->base) / BLY_PAGE_SIZE;
 
     assert(number < area->page_count);
-    return &area->pages[number];
+    return page_descriptor(area, (uint32_t)number);
 }
 
 static uint64_t run_address(uint32_t first)
@@ -113,24 +109,24 @@ static uint32_t slab_page_count(unsigned class)
 
 static void slab_link(struct heap_class *class, struct page *slab)
 {
-    struct page *pages = libos_shared()->heap.pages;
-    uint32_t number = (uint32_t)(slab - pages);
+    const struct page_area *area = &libos_shared()->heap;
+    uint32_t number = page_number(area, slab);
 
     slab->prev = 0;
     slab->next = class->partial;
     if (slab->next)
-        pages[slab->next].prev = number;
+        page_descriptor(area, slab->next)->prev = number;
     class->partial = number;
 }
 
 static void slab_unlink(struct heap_class *class, struct page *slab)
 {
-    struct page *pages = libos_shared()->heap.pages;
+    const struct page_area *area = &libos_shared()->heap;
 
     if (slab->next)
-        pages[slab->next].prev = slab->prev;
+        page_descriptor(area, slab->next)->prev = slab->prev;
     if (slab->prev)
-        pages[slab->prev].next = slab->next;
+        page_descriptor(area, slab->prev)->next = slab->next;
     else
         class->partial = slab->next;
 }
@@ -148,11 +144,12 @@ static struct page *slab_create(unsigned number)
         uncharge(HEAP_ACCOUNT_HEAP, page_count * BLY_PAGE_SIZE);
         return NULL;
     }
-    struct page *slab = &shared->heap.pages[first];
+    struct page *slab = page_descriptor(&shared->heap, first);
     for (uint32_t i = 0; i < page_count; i++) {
-        slab[i].kind = PAGE_SLAB;
-        slab[i].class = (uint8_t)number;
-        slab[i].first = first;
+        struct page *page = page_descriptor(&shared->heap, first + i);
+        page->kind = PAGE_SLAB;
+        page->class = (uint8_t)number;
+        page->first = first;
     }
     slab->count = page_count;
     slab->used = 0;
@@ -176,7 +173,8 @@ static void *small_alloc(size_t size)
     struct heap_class *class = &shared->classes[number];
 
     lock_acquire(&class->lock);
-    struct page *slab = class->partial ? &shared->heap.pages[class->partial] : slab_create(number);
+    struct page *slab =
+        class->partial ? page_descriptor(&shared->heap, class->partial) : slab_create(number);
     if (!slab) {
         lock_release(&class->lock);
         return NULL;
@@ -198,7 +196,7 @@ static void *small_alloc(size_t size)
 static void small_free(void *pointer, struct page *page)
 {
     struct libos_shared *shared = libos_shared();
-    struct page *slab = &shared->heap.pages[page->first];
+    struct page *slab = page_descriptor(&shared->heap, page->first);
     struct heap_class *class = &shared->classes[slab->class];
     struct free_object *object = pointer;
 
@@ -217,7 +215,7 @@ static void small_free(void *pointer, struct page *page)
         if (release) {
             slab_unlink(class, slab);
             for (uint32_t i = 0; i < slab->count; i++)
-                slab[i].kind = PAGE_NONE;
+                page_descriptor(&shared->heap, page->first + i)->kind = PAGE_NONE;
         } else {
             class->empty_count++;
         }
@@ -226,7 +224,7 @@ static void small_free(void *pointer, struct page *page)
 
     if (release) {
         uint32_t count = slab->count;
-        pages_free(&shared->heap, (uint32_t)(slab - shared->heap.pages), count);
+        pages_free(&shared->heap, page_number(&shared->heap, slab), count);
         uncharge(HEAP_ACCOUNT_HEAP, count * BLY_PAGE_SIZE);
     }
 }
@@ -245,8 +243,8 @@ void *heap_alloc(size_t size)
         uncharge(HEAP_ACCOUNT_HEAP, page_count * BLY_PAGE_SIZE);
         return NULL;
     }
-    shared->heap.pages[first].kind = PAGE_RUN;
-    shared->heap.pages[first].count = (uint32_t)page_count;
+    page_descriptor(&shared->heap, first)->kind = PAGE_RUN;
+    page_descriptor(&shared->heap, first)->count = (uint32_t)page_count;
     return (void *)run_address(first);
 }
 
@@ -264,7 +262,7 @@ void heap_free(void *object)
     assert(page->kind == PAGE_RUN && (uint64_t)object % BLY_PAGE_SIZE == 0);
     uint32_t count = page->count;
     page->kind = PAGE_NONE;
-    pages_free(&shared->heap, (uint32_t)(page - shared->heap.pages), count);
+    pages_free(&shared->heap, page_number(&shared->heap, page), count);
     uncharge(HEAP_ACCOUNT_HEAP, count * BLY_PAGE_SIZE);
 }
 

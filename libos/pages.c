@@ -35,7 +35,8 @@ static void *page_address(const struct page_area *area, uint32_t page)
 
 static void run_link(struct page_area *area, uint32_t first, uint32_t count, uint32_t dirty)
 {
-    struct page *page = &area->pages[first], *last = &area->pages[first + count - 1];
+    struct page *page = page_descriptor(area, first),
+                *last = page_descriptor(area, first + count - 1);
     unsigned bin = bin_of(count);
 
     last->kind = PAGE_FREE;
@@ -46,25 +47,25 @@ static void run_link(struct page_area *area, uint32_t first, uint32_t count, uin
     page->prev = 0;
     page->next = area->bins[bin];
     if (page->next)
-        area->pages[page->next].prev = first;
+        page_descriptor(area, page->next)->prev = first;
     area->bins[bin] = first;
     area->bin_mask |= 1u << bin;
 }
 
 static void run_unlink(struct page_area *area, uint32_t first)
 {
-    struct page *page = &area->pages[first];
+    struct page *page = page_descriptor(area, first);
     unsigned bin = bin_of(page->count);
 
     if (page->next)
-        area->pages[page->next].prev = page->prev;
+        page_descriptor(area, page->next)->prev = page->prev;
     if (page->prev)
-        area->pages[page->prev].next = page->next;
+        page_descriptor(area, page->prev)->next = page->next;
     else
         area->bins[bin] = page->next;
     if (!area->bins[bin])
         area->bin_mask &= ~(1u << bin);
-    area->pages[first + page->count - 1].kind = PAGE_NONE;
+    page_descriptor(area, first + page->count - 1)->kind = PAGE_NONE;
     page->kind = PAGE_NONE;
 }
 
@@ -74,8 +75,8 @@ static uint32_t run_find(struct page_area *area, uint32_t count, unsigned tries)
     unsigned bin = bin_of(count);
 
     for (uint32_t first = area->bins[bin]; first && tries > 0;
-         first = area->pages[first].next, tries--)
-        if (area->pages[first].count >= count)
+         first = page_descriptor(area, first)->next, tries--)
+        if (page_descriptor(area, first)->count >= count)
             return first;
     uint32_t larger = bin < 31 ? area->bin_mask & ~((2u << bin) - 1) : 0;
     return larger ? area->bins[__builtin_ctz(larger)] : 0;
@@ -90,8 +91,8 @@ uint32_t pages_alloc(struct page_area *area, uint32_t count, bool zeroed)
     if (!first && count > area->page_count - area->top)
         first = run_find(area, count, ~0u);
     if (first) {
-        uint32_t have = area->pages[first].count;
-        dirty = area->pages[first].dirty;
+        uint32_t have = page_descriptor(area, first)->count;
+        dirty = page_descriptor(area, first)->dirty;
         run_unlink(area, first);
         if (have > count)
             run_link(area, first + count, have - count, dirty);
@@ -120,17 +121,17 @@ void pages_free(struct page_area *area, uint32_t first, uint32_t count)
         dirty = 0;
     for (;;) {
         lock_acquire(&area->lock);
-        if (area->pages[first - 1].kind == PAGE_FREE) {
-            uint32_t left = first - area->pages[first - 1].count;
-            dirty += area->pages[left].dirty;
+        if (page_descriptor(area, first - 1)->kind == PAGE_FREE) {
+            uint32_t left = first - page_descriptor(area, first - 1)->count;
+            dirty += page_descriptor(area, left)->dirty;
             run_unlink(area, left);
             count += first - left;
             first = left;
         }
-        if (first + count < area->top && area->pages[first + count].kind == PAGE_FREE) {
+        if (first + count < area->top && page_descriptor(area, first + count)->kind == PAGE_FREE) {
             uint32_t right = first + count;
-            dirty += area->pages[right].dirty;
-            count += area->pages[right].count;
+            dirty += page_descriptor(area, right)->dirty;
+            count += page_descriptor(area, right)->count;
             run_unlink(area, right);
         }
         if (dirty < GIVE_BACK_PAGES)

@@ -28,13 +28,22 @@ struct page {
 
 struct page_area {
     struct lock lock; /* guards all below and the FREE descriptors */
-    uint64_t base;    /* address of the segment */
-    struct page *pages;
+    uint64_t base;      /* address of page 0 */
+    struct page *pages; /* descriptor of page 0; those of the others lie in front of it: page_descriptor */
     uint32_t page_count; /* of the segment */
     uint32_t top;        /* pages from here on were never used: they are zero */
     uint32_t bin_mask;   /* bit n: bins[n] is not empty */
     uint32_t bins[32];   /* free runs of 2^n <= count < 2^(n+1) pages */
 };
+
+static inline struct page *page_descriptor(const struct page_area *area, uint32_t page)
+{
+    return area->pages - page;
+}
+static inline uint32_t page_number(const struct page_area *area, const struct page *descriptor)
+{
+    return (uint32_t)(area->pages - descriptor);
+}
 
 void pages_init(struct page_area *area, uint64_t base, uint32_t page_count, struct page *pages);
 /* A run of `count` pages, zeroed when `zeroed`; 0 when the segment is full. */

@@ -1,4 +1,4 @@
-/* What libos itself keeps at the start of the kernel heap. Internal to libos. */
+/* What libos itself keeps in the kernel heap. Internal to libos. */
 #ifndef LIBOS_SHARED_H
 #define LIBOS_SHARED_H
 
@@ -35,9 +35,17 @@ struct libos_shared {
 };
 enum heap_account { HEAP_ACCOUNT_HEAP, HEAP_ACCOUNT_BULK, HEAP_ACCOUNT_PRIVATE };
 
+/* It is page 0 of the heap's pages. Their descriptors lie in front of it, backwards, and the pages behind: what is used first of
+ * either is close together, since every picoprocess touches it and pays for each page table and each stretch of 64 KiB. */
+#define LIBOS_DESCRIPTORS_MAX (BLY_HEAP_SIZE / BLY_PAGE_SIZE * sizeof(struct page))
+#define LIBOS_DESCRIPTORS_NEAR 0x11000ull /* in one stretch of 2 MiB with the first pages; the last page of these in one of 64 KiB */
+#define LIBOS_SHARED (BLY_HEAP_START + LIBOS_DESCRIPTORS_MAX + LIBOS_DESCRIPTORS_NEAR)
+_Static_assert(LIBOS_DESCRIPTORS_MAX % 0x200000 == 0 && BLY_HEAP_START % 0x200000 == 0, "stretches begin there");
+_Static_assert(sizeof(struct libos_shared) <= BLY_PAGE_SIZE, "one page");
+
 static inline struct libos_shared *libos_shared(void)
 {
-    return (struct libos_shared *)BLY_HEAP_START;
+    return (struct libos_shared *)LIBOS_SHARED;
 }
 
 #endif

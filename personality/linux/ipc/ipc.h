@@ -20,8 +20,9 @@ struct ipc_object {
 
 enum { IPC_SLOT_COUNT = 4096 };
 struct ipc_registry {
-    struct lock lock;             /* guards slots, sequence and keys */
-    struct ipc_object *slots[IPC_SLOT_COUNT];
+    struct lock lock;             /* guards all of this, and the objects' keys */
+    struct ipc_object **slots;
+    uint32_t slot_count;          /* there is room for; grows to IPC_SLOT_COUNT */
     uint32_t used, sequence;
     void (*destroy)(struct ipc_object *object); /* last reference is gone */
 };

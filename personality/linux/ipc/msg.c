@@ -265,7 +265,7 @@ LX_SYSCALL(msgctl, int id, int command, void *buffer)
             info.msgpool = (int)registry()->used;
             info.msgmap = info.msgtql = 0;
             scoped_lock(&registry()->lock);
-            for (uint32_t i = 0; i < IPC_SLOT_COUNT; i++) {
+            for (uint32_t i = 0; i < registry()->slot_count; i++) {
                 if (!registry()->slots[i])
                     continue;
                 struct msg_queue *queue = container_of(registry()->slots[i], struct msg_queue, ipc);

@@ -3,11 +3,12 @@
 #include <linux/capability.h>
 #include <linux/stat.h>
 
-enum { IPC_ID_STRIDE = 32768 };
+enum { IPC_ID_STRIDE = 32768, SLOTS_AT_FIRST = 16 };
+_Static_assert(IPC_SLOT_COUNT % SLOTS_AT_FIRST == 0 && !(IPC_SLOT_COUNT & (IPC_SLOT_COUNT - 1)), "doubling meets the limit");
 
 static struct ipc_object *by_key(struct ipc_registry *registry, int32_t key)
 {
-    for (uint32_t i = 0; i < IPC_SLOT_COUNT; i++) {
+    for (uint32_t i = 0; i < registry->slot_count; i++) {
         struct ipc_object *object = registry->slots[i];
         if (object && object->key == key && !object->removed)
             return object;
@@ -15,9 +16,22 @@ static struct ipc_object *by_key(struct ipc_registry *registry, int32_t key)
     return NULL;
 }
 
+static bool grow(struct ipc_registry *registry)
+{
+    uint32_t count = registry->slot_count ? registry->slot_count * 2 : SLOTS_AT_FIRST;
+    struct ipc_object **slots = heap_realloc(registry->slots, registry->slot_count * sizeof *slots, count * sizeof *slots);
+    if (!slots)
+        return false;
+    registry->slots = slots;
+    registry->slot_count = count;
+    return true;
+}
+
 static int register_object(struct ipc_registry *registry, struct ipc_object *object, int32_t key, int flags)
 {
     for (uint32_t i = 0; i < IPC_SLOT_COUNT; i++) {
+        if (i == registry->slot_count && !grow(registry))
+            return -ENOMEM;
         if (registry->slots[i])
             continue;
         struct credentials *who = &lx_process()->credentials;
@@ -87,7 +101,8 @@ struct ipc_object *ipc_find_slot(struct ipc_registry *registry, int32_t slot, in
     if (slot < 0)
         return NULL;
     scoped_lock(&registry->lock);
-    struct ipc_object *object = registry->slots[slot % IPC_ID_STRIDE % IPC_SLOT_COUNT];
+    uint32_t index = (uint32_t)slot % IPC_ID_STRIDE % IPC_SLOT_COUNT;
+    struct ipc_object *object = index < registry->slot_count ? registry->slots[index] : NULL;
     return object && take_reference(object) ? object : NULL;
 }
 
@@ -138,7 +153,7 @@ void ipc_remove(struct ipc_registry *registry, struct ipc_object *object, bool k
 int32_t ipc_highest_slot(struct ipc_registry *registry)
 {
     scoped_lock(&registry->lock);
-    for (int32_t i = IPC_SLOT_COUNT - 1; i > 0; i--)
+    for (int32_t i = (int32_t)registry->slot_count - 1; i > 0; i--)
         if (registry->slots[i])
             return i;
     return 0;

@@ -352,7 +352,7 @@ LX_SYSCALL(semctl, int id, int number, int command, uint64_t argument)
             info.semusz = (int)registry()->used;
             info.semaem = 0;
             scoped_lock(&registry()->lock);
-            for (uint32_t i = 0; i < IPC_SLOT_COUNT; i++)
+            for (uint32_t i = 0; i < registry()->slot_count; i++)
                 if (registry()->slots[i])
                     info.semaem += (int)container_of(registry()->slots[i], struct sem_set, ipc)->count;
         }

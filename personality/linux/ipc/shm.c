@@ -256,10 +256,11 @@ static long shm_limits(int command, void *buffer)
         problem = guest_write(buffer, &info, sizeof info);
     } else {
         struct shm_info info = { .used_ids = (int)registry->used };
-        for (uint32_t i = 0; i < IPC_SLOT_COUNT; i++) {
+        {
             scoped_lock(&registry->lock);
-            if (registry->slots[i])
-                info.shm_tot += (container_of(registry->slots[i], struct shm_segment, ipc)->size + BLY_PAGE_SIZE - 1) / BLY_PAGE_SIZE;
+            for (uint32_t i = 0; i < registry->slot_count; i++)
+                if (registry->slots[i])
+                    info.shm_tot += (container_of(registry->slots[i], struct shm_segment, ipc)->size + BLY_PAGE_SIZE - 1) / BLY_PAGE_SIZE;
         }
         problem = guest_write(buffer, &info, sizeof info);
     }
