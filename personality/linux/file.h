@@ -76,6 +76,7 @@ struct fd_table {
     _Atomic uint32_t references; /* shared by CLONE_FILES */
     uint32_t size;      /* entries allocated */
     uint32_t first_free_hint;
+    bool has_locked;    /* fcntl locks were set through it: to be looked for when it closes a file */
     struct fd_entry *entries;
 };
 struct fd_table *fd_table_create(void);

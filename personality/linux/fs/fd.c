@@ -49,7 +49,8 @@ struct fd_table *fd_table_copy(struct fd_table *from)
 /* Closes an entry that was taken out of `table`. */
 static void entry_close(struct fd_table *table, struct open_file *file)
 {
-    locks_process_closed(file, table);
+    if (table->has_locked)
+        locks_process_closed(file, table);
     file_unref(file);
 }
 

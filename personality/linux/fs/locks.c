@@ -301,6 +301,8 @@ long locks_fcntl(struct open_file *file, unsigned command, struct guest_flock *g
     if ((error = range_of(file, &flock, &wanted.start, &wanted.end)) < 0)
         return error;
     wanted.type = flock.type;
+    if (!ofd)
+        lx_process()->files->has_locked = true;
 
     if (command == F_GETLK || command == F_OFD_GETLK) {
         struct file_lock_list *list = list_of(file->inode);

@@ -43,7 +43,7 @@ static size_t shm_path(struct memory_object *object, char *buffer, size_t size)
     return (size_t)format(buffer, size, "/SYSV%08x (deleted)", (unsigned)of_object(object)->ipc.key);
 }
 
-static const struct memory_object_ops shm_object_ops = { .map = shm_map, .destroy = shm_object_destroy, .path = shm_path };
+static const struct memory_object_ops shm_object_ops = { .map = shm_map, .destroy = shm_object_destroy, .path = shm_path, .counts_maps = true };
 
 static void shm_destroy(struct ipc_object *ipc)
 {

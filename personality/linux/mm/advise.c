@@ -140,6 +140,8 @@ static long advise(struct mm *mm, uint64_t start, uint64_t size, int guest_advic
     if (advice->kind == ADVICE_POISON)
         return lx_capable(21 /* CAP_SYS_ADMIN */) ? -EINVAL : -EPERM;
     scoped_mutex(&mm->mutex);
+    if (advice->kind != ADVICE_HOST && mm_own(mm) < 0)
+        return -ENOMEM;
     /* madvise(2): unmapped parts are passed over, and reported at the end. */
     while (at < end) {
         struct region *region = mm_find_next(mm, at);

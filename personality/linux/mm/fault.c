@@ -40,6 +40,8 @@ bool mm_handle_fault(uint64_t address, bool write)
         return false;
     scoped_mutex(&mm->mutex);
     struct region *region = mm_find_next(mm, address);
+    if (region && region->start > address && (region->flags & REGION_GROWS_DOWN))
+        region = mm_own(mm) == 0 ? mm_find_next(mm, address) : NULL;
     if (!region || !(region->flags & REGION_GROWS_DOWN) ||
         !(region->protection & (write ? BLY_PROT_WRITE : BLY_PROT_READ)))
         return false;
@@ -60,6 +62,8 @@ bool mm_handle_bus_error(uint64_t address)
     if (!mm || mutex_held(&mm->mutex))
         return false;
     scoped_mutex(&mm->mutex);
+    if (mm_own(mm) < 0)
+        return false;
     struct region *region = mm_find(mm, address);
     if (!region || !region->object || !region->object->ops->covers)
         return false;

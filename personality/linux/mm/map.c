@@ -107,6 +107,8 @@ static int64_t map_object(struct mm *mm, uint64_t hint, uint64_t size, unsigned 
     assert(mutex_held(&mm->mutex));
     if (!size || size % PAGE || offset % PAGE)
         return -EINVAL;
+    if (mm_own(mm) < 0)
+        return -ENOMEM;
     if (mm_flags & (MM_FIXED | MM_FIXED_NOREPLACE)) {
         if (start % PAGE)
             return -EINVAL;
@@ -219,7 +221,9 @@ int mm_unmap(struct mm *mm, uint64_t start, uint64_t size)
     size = page_up(size);
     if (start % PAGE || !size || start > BLY_GUEST_MAX || size > BLY_GUEST_MAX - start)
         return -EINVAL;
-    int error = region_carve(mm, start, start + size);
+    int error = mm_own(mm);
+    if (!error)
+        error = region_carve(mm, start, start + size);
     if (error)
         return error;
     region_remove_range(mm, start, start + size, /*host=*/true);
@@ -267,7 +271,7 @@ int mm_protect(struct mm *mm, uint64_t start, uint64_t size, unsigned protection
         return 0;
     if (end <= start)
         return -ENOMEM;
-    if (!mm_find(mm, start))
+    if (!mm_find(mm, start) || mm_own(mm) < 0)
         return -ENOMEM;
     error = region_carve(mm, start, end);
     if (error)

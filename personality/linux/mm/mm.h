@@ -19,6 +19,7 @@ struct memory_object_ops {
     int (*map_writable)(struct memory_object *object, int change);
     /* After a bus error: does the object now reach beyond `offset`? Then the page is mapped anew. [no] */
     bool (*covers)(struct memory_object *object, uint64_t offset);
+    bool counts_maps; /* the program can see how many maps of the object there are */
 };
 struct memory_object {
     const struct memory_object_ops *ops;
@@ -56,6 +57,8 @@ struct mm {
     struct mutex mutex;           /* guards everything below, and the host mappings */
     _Atomic uint32_t references;  /* processes (a vfork child borrows its parent's) */
     struct tree regions;
+    struct region_share *share;   /* not NULL: the regions belong to other processes too and must not be changed: mm_own (region.c) */
+    uint64_t shared_charge;       /* then: the sum of what they are charged */
     uint64_t mapped_bytes, data_bytes, stack_bytes, locked_bytes;
     uint64_t brk_start, brk_end;  /* end: current break */
     uint64_t mmap_top;            /* search downwards from here */

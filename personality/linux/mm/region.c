@@ -2,7 +2,7 @@
  *
  * Invariant: regions never overlap; the sums in struct mm are those over all regions of the tree; a
  * region is charged in full or not at all. The host's mappings are changed by the callers, in step,
- * under the same mutex. */
+ * under the same mutex. What is shared after a fork is never changed: mm_own comes first. */
 #include "personality/linux/mm/internal.h"
 
 #include "personality/linux/fs/vfs.h"
@@ -41,6 +41,7 @@ void region_account(struct mm *mm, const struct region *region, int sign)
 
 void region_insert(struct mm *mm, struct region *region)
 {
+    assert(!mm->share);
     bool inserted = tree_insert(&mm->regions, &region->node, compare_regions);
 
     assert(inserted);
@@ -50,6 +51,7 @@ void region_insert(struct mm *mm, struct region *region)
 
 void region_remove(struct mm *mm, struct region *region)
 {
+    assert(!mm->share);
     tree_remove(&mm->regions, &region->node);
     mm->region_count--;
     region_account(mm, region, -1);
@@ -231,17 +233,139 @@ struct mm *mm_create(void)
     return mm;
 }
 
+/* ---- Shared by fork ---- */
+
+/* A fork copies no regions: parent and child share them until one of them changes its own, which most children never do. */
+struct region_share {
+    _Atomic uint32_t references; /* struct mm: each is charged for all the regions */
+};
+
+/* False: a child does not inherit them all, or must be seen to have maps of its own. */
+static bool share_begin(struct mm *mm)
+{
+    uint64_t charged = 0;
+
+    for (struct tree_node *node = tree_first(&mm->regions); node; node = tree_next(node)) {
+        const struct region *region = region_of(node);
+        if ((region->flags & (REGION_DONT_FORK | REGION_LOCKED)) ||
+            (region->object && region->object->ops->counts_maps))
+            return false;
+        charged += region->charged;
+    }
+    if (!(mm->share = heap_alloc(sizeof *mm->share)))
+        return false;
+    mm->share->references = 1;
+    mm->shared_charge = charged;
+    return true;
+}
+
+static int share_regions(struct mm *to, struct mm *from)
+{
+    if (!heap_charge_private((int64_t)from->shared_charge))
+        return -ENOMEM;
+    from->share->references++;
+    to->share = from->share;
+    to->shared_charge = from->shared_charge;
+    to->regions = from->regions;
+    to->peak_bytes = to->mapped_bytes;
+    return 0;
+}
+
+/* Without the charge, which whoever leaves or copies shared regions keeps or gives up as a whole. */
+static void free_records(struct tree *regions)
+{
+    struct tree_node *node;
+
+    while ((node = tree_first(regions))) {
+        tree_remove(regions, node);
+        region_of(node)->charged = 0;
+        region_free(region_of(node));
+    }
+}
+
+static void share_leave(struct region_share *share, struct tree regions)
+{
+    if (--share->references)
+        return;
+    free_records(&regions);
+    heap_free(share);
+}
+
+int mm_own(struct mm *mm)
+{
+    struct region_share *share = mm->share;
+    struct tree copies = {0};
+
+    if (!share)
+        return 0;
+    if (share->references == 1) { /* the others have left */
+        mm->share = NULL;
+        heap_free(share);
+        return 0;
+    }
+    for (struct tree_node *node = tree_first(&mm->regions); node; node = tree_next(node)) {
+        struct region *copy = heap_alloc(sizeof *copy);
+        if (!copy) {
+            free_records(&copies);
+            return -ENOMEM;
+        }
+        *copy = *region_of(node);
+        copy->node = (struct tree_node){0};
+        region_hold_object(copy);
+        (void)tree_insert(&copies, &copy->node, compare_regions);
+    }
+    struct tree shared = mm->regions;
+    mm->regions = copies;
+    mm->share = NULL;
+    share_leave(share, shared);
+    return 0;
+}
+
 /* Only the records; the address space they describe is another picoprocess's, or ends with this
  * one, or has been unmapped. */
 static void drop_regions(struct mm *mm)
 {
+    struct region_share *share = mm->share;
     struct tree_node *node;
 
+    if (share) {
+        heap_uncharge_private((int64_t)mm->shared_charge);
+        mm->share = NULL;
+        share_leave(share, mm->regions);
+        mm->regions = (struct tree){0};
+        return;
+    }
     while ((node = tree_first(&mm->regions))) {
         struct region *region = region_of(node);
         region_remove(mm, region);
         region_free(region);
     }
+}
+
+static int copy_regions(struct mm *to, struct mm *from)
+{
+    to->mapped_bytes = to->data_bytes = to->stack_bytes = to->locked_bytes = to->peak_bytes = 0;
+    to->region_count = 0;
+    for (struct tree_node *node = tree_first(&from->regions); node; node = tree_next(node)) {
+        const struct region *region = region_of(node);
+        if (region->flags & REGION_DONT_FORK)
+            continue;
+        struct region *copy = heap_alloc(sizeof *copy);
+        if (!copy)
+            return -ENOMEM;
+        *copy = *region;
+        copy->node = (struct tree_node){0};
+        copy->flags &= ~(uint32_t)REGION_LOCKED;
+        copy->charged = 0;
+        region_hold_object(copy);
+        region_insert(to, copy);
+        if (region->charged) {
+            if (!heap_charge_private((int64_t)region->charged))
+                return -ENOMEM;
+            copy->charged = region->charged;
+        }
+    }
+    return 0;
 }
 
 struct mm *mm_copy(struct mm *from)
@@ -251,41 +375,19 @@ struct mm *mm_copy(struct mm *from)
     if (!to)
         return NULL;
     assert(mutex_held(&from->mutex));
+    bool shared = from->share || share_begin(from);
     *to = *from;
     to->mutex = (struct mutex){0};
     to->references = 1;
     to->regions = (struct tree){0};
-    to->mapped_bytes = to->data_bytes = to->stack_bytes = to->locked_bytes = to->peak_bytes = 0;
-    to->region_count = 0;
+    to->share = NULL;
     to->lock_future = 0; /* mlock(2): locks are not inherited by a child */
     to->patches = NULL;
     to->aio = NULL;
     to->executable = NULL;
     to->executable_dentry = NULL;
-    for (struct tree_node *node = tree_first(&from->regions); node; node = tree_next(node)) {
-        const struct region *region = region_of(node);
-        if (region->flags & REGION_DONT_FORK)
-            continue;
-        struct region *copy = heap_alloc(sizeof *copy);
-        if (!copy) {
-            mm_unref(to);
-            return NULL;
-        }
-        *copy = *region;
-        copy->node = (struct tree_node){0};
-        copy->flags &= ~(uint32_t)REGION_LOCKED;
-        copy->charged = 0;
-        region_hold_object(copy);
-        region_insert(to, copy);
-        if (region->charged) {
-            if (!heap_charge_private((int64_t)region->charged)) {
-                mm_unref(to);
-                return NULL;
-            }
-            copy->charged = region->charged;
-        }
-    }
-    if (mm_copy_references(to, from) < 0) {
+    int error = shared ? share_regions(to, from) : copy_regions(to, from);
+    if (error < 0 || mm_copy_references(to, from) < 0) {
         mm_unref(to);
         return NULL;
     }

@@ -299,5 +299,5 @@ LX_SYSCALL(mremap, uint64_t old, uint64_t old_size, uint64_t new_size, uint64_t 
     if (old % PAGE || !call.new_size || old > BLY_GUEST_MAX || call.old_size > BLY_GUEST_MAX - old)
         return -EINVAL;
     scoped_mutex(&call.mm->mutex);
-    return remap(&call);
+    return mm_own(call.mm) < 0 ? -ENOMEM : remap(&call);
 }

@@ -88,8 +88,10 @@ LX_SYSCALL(mincore, uint64_t start, uint64_t size, unsigned char *out_vector)
 static int set_locked(struct mm *mm, uint64_t start, uint64_t end, bool locked)
 {
     uint64_t at = start;
-    int error = region_carve(mm, start, end);
+    int error = mm_own(mm);
 
+    if (!error)
+        error = region_carve(mm, start, end);
     if (error)
         return error;
     struct region *region = mm_find(mm, start);
@@ -209,6 +211,8 @@ LX_SYSCALL(mlockall, int flags)
     scoped_mutex(&mm->mutex);
     if ((flags & MCL_CURRENT) && !capable && mm->mapped_bytes > limit)
         return -ENOMEM;
+    if (mm_own(mm) < 0)
+        return -ENOMEM;
     mm->lock_future = flags & MCL_FUTURE;
     if (flags & MCL_CURRENT) {
         set_all_locked(mm, true);
@@ -223,6 +227,8 @@ LX_SYSCALL(munlockall, void)
     struct mm *mm = lx_process()->mm;
 
     scoped_mutex(&mm->mutex);
+    if (mm_own(mm) < 0)
+        return -ENOMEM;
     mm->lock_future = 0;
     set_all_locked(mm, false);
     return 0;

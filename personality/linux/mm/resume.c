@@ -111,7 +111,11 @@ int mm_resume(struct mm *mm, uint32_t old_id, const char **out_what)
 {
     if (!mm)
         return 0;
-    int error = map_records(mm, out_what);
+    int error = mm_own(mm); /* where pages come from is marked in the records */
+    if (error < 0)
+        *out_what = "memory";
+    else
+        error = map_records(mm, out_what);
     if (error == 0 && (error = load_extents(mm, old_id)) < 0)
         *out_what = "memory from the image";
     return error;

@@ -275,6 +275,12 @@ void process_thread_started(uint64_t argument)
 
 /* ---- fork ------------------------------------------------------------------------------------------------------ */
 
+/* Reading shared memory that is not in the page tables yet maps the sixteen pages round it, writing only one, for a third of the cost. */
+static void fault_in_one_page(void *object)
+{
+    __asm__ volatile("lock orb $0, %0" : "+m"(*(char *)object));
+}
+
 /* First steps of a forked child, in its own picoprocess. */
 static long begin_child(struct lx_process *child, struct lx_thread *thread, uint32_t host_process, struct bly_context *registers,
                         const struct clone_request *request)
@@ -284,6 +290,11 @@ static long begin_child(struct lx_process *child, struct lx_thread *thread, uint
         lx_local.threads_leaving = 0;
     child->host_process = host_process;
     thread->registers = registers;
+    /* What most children do next is to let go of these. */
+    if (child->fs) {
+        fault_in_one_page(child->fs->root);
+        fault_in_one_page(child->fs->directory);
+    }
     if (registers && request->stack)
         registers->rsp = request->stack;
     if (request->flags & CLONE_SETTLS)
