@@ -6,6 +6,7 @@
  * nothing but the interrupt, and the fast path needs neither stores nor a fence for it. */
 #include "libos/park.h"
 #include "personality/linux/entry.h"
+#include "personality/linux/process/cpuid.h"
 #include "personality/linux/process/patch.h"
 #include "personality/linux/process/process.h"
 #include "personality/linux/trace.h"
@@ -91,6 +92,15 @@ int entry_serve(struct bly_context *context)
         return LEAVE_FULL;
     context->rax = (uint64_t)result;
     return lx_is_restart((uint64_t)result) ? LEAVE_FULL : LEAVE_FAST;
+}
+
+void entry_serve_cpuid(struct bly_context *context)
+{
+    struct lx_thread *thread = lx_current();
+    thread->registers = context;
+    thread->syscall_number = ~0u;
+    thread->restore_full = 1;
+    cpuid_serve(context);
 }
 
 int entry_serve_trapped(struct bly_context *context)

@@ -12,9 +12,15 @@
     .text
     .hidden lx_entry, lx_entry_trapped, lx_entry_exception, lx_entry_interrupted
     .hidden lx_leave_window_start, lx_leave_window_end, lx_leave_again, lx_leave_from_top
-    .hidden entry_serve, entry_serve_trapped, entry_serve_exception, entry_leave_slow, entry_restore
+    .hidden entry_serve, entry_serve_cpuid, entry_serve_trapped, entry_serve_exception, entry_leave_slow, entry_restore
 
+    /* CPUID_DOOR bytes before lx_entry, which the thread block names: where patched CPUID instructions come to. */
     .p2align 6
+    .skip 56, 0xcc
+    .byte 0xe9
+    .long .Lcpuid - . - 4
+    .skip 3, 0xcc
+
     .globl lx_entry
     .type lx_entry, @function
 lx_entry:
@@ -115,6 +121,37 @@ lx_leave_window_end:
     push $2
     popfq
     call entry_serve
+    jmp lx_leave_again
+
+    /* rdx: the return address. It and rbx are the instruction's to overwrite; rax and rcx ask, and all else is the program's. */
+.Lcpuid:
+    mov %rsp, %gs:ENTRY_BLOCK_USER_STACK
+    mov %gs:ENTRY_BLOCK_STACK_TOP, %rsp
+    lea ENTRY_RFLAGS+8-ENTRY_CONTEXT_SIZE(%rsp), %rsp
+    pushfq
+    push %rdx                               /* rip */
+    push %gs:ENTRY_BLOCK_USER_STACK
+    push %rcx
+    push %rax
+    push %rdx
+    push %rbx
+    push %rbp
+    push %rsi
+    push %rdi
+    push %r15
+    push %r14
+    push %r13
+    push %r12
+    push %r11
+    push %r10
+    push %r9
+    push %r8
+    movq $0, ENTRY_VECTOR(%rsp)
+    movl $0, %gs:ENTRY_BLOCK_RESTORING
+    mov %rsp, %rdi
+    push $2
+    popfq
+    call entry_serve_cpuid
     jmp lx_leave_again
 
     .globl lx_leave_again

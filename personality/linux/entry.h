@@ -52,6 +52,7 @@ extern const char lx_leave_window_start[], lx_leave_window_end[], lx_leave_again
 
 /* Called by entry.S. */
 int entry_serve(struct bly_context *context);
+void entry_serve_cpuid(struct bly_context *context);
 int entry_serve_trapped(struct bly_context *context);
 int entry_serve_exception(struct bly_context *context, const struct bly_exception *exception);
 int entry_leave_slow(struct bly_context *context);

@@ -1,5 +1,6 @@
 /* CPUID in a static program, where its instructions are replaced: the answers, and what the instruction leaves alone. */
 #include <signal.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "guest.h"
@@ -58,6 +59,77 @@ static void all_else_stays(void)
     CHECK(after[0] == 0x4444 && after[1] == 0x5555); /* the red zone */
 }
 
+/* What follows the instruction can be moved elsewhere together with it. */
+static struct result ask_and_move(uint64_t leaf, uint64_t *out_kept, uint64_t *out_flags)
+{
+    struct result result = {0};
+    uint64_t stack_before = 0, stack_after = 0;
+    __asm__ volatile(
+        "movq $0x7777, %%r11\n movq $0x8888, %%r12\n movq %%rsp, %[before]\n movq $0x9999, -8(%%rsp)\n"
+        "movl $1, %%r9d\n subl $2, %%r9d\n" /* carry, sign */
+        "cpuid\n"
+        "movl %%ebx, %%r10d\n"
+        "movl %%eax, %%r9d\n"
+        "movq -8(%%rsp), %%rax\n"
+        "pushfq\n popq %[flags]\n movq %%rsp, %[after]\n addq %%r11, %%rax\n addq %%r12, %%rax\n movq %%rax, %[kept]\n"
+        "movq %%r10, %[b]\n movq %%rcx, %[c]\n movq %%rdx, %[d]\n movq %%r9, %[a]\n"
+        : "+a"(leaf), [before] "=&m"(stack_before), [after] "=&m"(stack_after), [kept] "=&m"(*out_kept), [flags] "=&m"(*out_flags),
+          [a] "=&m"(result.a), [b] "=&m"(result.b), [c] "=&m"(result.c), [d] "=&m"(result.d)
+        : "c"(0ul)
+        : "rbx", "rdx", "r9", "r10", "r11", "r12", "cc", "memory");
+    CHECK(stack_before == stack_after);
+    return result;
+}
+
+static void what_follows_sees_all_as_it_was(void)
+{
+    struct result expected = ask(0, 0);
+    uint64_t kept, flags;
+    for (int i = 0; i < 100; i++) {
+        struct result moved = ask_and_move(0, &kept, &flags);
+        CHECK(!memcmp(&moved, &expected, sizeof moved));
+        CHECK_EQUAL(kept, 0x7777 + 0x8888 + 0x9999);
+        CHECK_EQUAL(flags & 0x8d5, 0x95); /* carry, parity, auxiliary, sign; neither zero nor overflow */
+    }
+}
+
+static void what_follows_can_be_jumped_to(void)
+{
+    uint64_t seen = 0;
+    __asm__ volatile(
+        "movl $0x1234, %%eax\n jmp 1f\n"
+        "cpuid\n"
+        "1: movl %%eax, %%r10d\n"
+        "movq %%r10, %0\n"
+        : "=m"(seen) : : "rax", "rbx", "rcx", "rdx", "r10", "memory");
+    CHECK_EQUAL(seen, 0x1234);
+}
+
+static struct result in_handler;
+static volatile sig_atomic_t alarms;
+
+static void on_alarm(int signal)
+{
+    uint64_t kept, flags;
+    in_handler = ask_and_move(0x80000000u, &kept, &flags);
+    alarms++;
+}
+
+static void signals_come_between(void)
+{
+    struct result zero = ask(0, 0), top = ask(0x80000000u, 0);
+    struct itimerval often = {{0, 300}, {0, 300}}, never = {{0, 0}, {0, 0}};
+    uint64_t kept, flags;
+    signal(SIGALRM, on_alarm);
+    CHECK(setitimer(ITIMER_REAL, &often, NULL) == 0);
+    for (int i = 0; i < 1000000 && alarms < 50; i++) {
+        struct result moved = ask_and_move(0, &kept, &flags);
+        CHECK(!memcmp(&moved, &zero, sizeof moved) && kept == 0x7777 + 0x8888 + 0x9999);
+    }
+    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+    CHECK(alarms >= 1 && !memcmp(&in_handler, &top, sizeof top));
+}
+
 static volatile sig_atomic_t traps;
 
 static void on_trap(int signal)
@@ -78,6 +150,9 @@ static const struct guest_case cases[] = {
     GUEST_CASE(answers_are_those_of_the_processor),
     GUEST_CASE(upper_halves_become_zero),
     GUEST_CASE(all_else_stays),
+    GUEST_CASE(what_follows_sees_all_as_it_was),
+    GUEST_CASE(what_follows_can_be_jumped_to),
+    GUEST_CASE(signals_come_between),
     GUEST_CASE(breakpoints_of_the_program_reach_it),
 };
 GUEST_MAIN(cases)

@@ -67,14 +67,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct patch_load load;
     struct bly_context registers;
     memset(&registers, 0, sizeof registers);
-    patch_plan_site(page, call, NULL, &plan);
+    struct patch_targets targets = {0};
+    patch_plan_site(page, call, NULL, &targets, &plan);
     check_plan(&plan, page, at / 2);
     if (call >= PATCH_SIZE + 1) {
         uint32_t constant;
         memcpy(&constant, page + call - 4, sizeof constant);
         registers.rax = registers.rdx = registers.rsi = registers.rdi = constant;
         bool found = patch_find_load(page + call - PATCH_SIZE - 1, &registers, &load);
-        patch_plan_site(page, call, found ? &load : NULL, &plan);
+        patch_plan_site(page, call, found ? &load : NULL, &targets, &plan);
         REQUIRE(!found || plan.kind == PATCH_LOAD);
         check_plan(&plan, page, at / 2);
     }

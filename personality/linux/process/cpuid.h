@@ -1,7 +1,7 @@
 /* CPUID: what the processor says, remembered for the sandbox, since the instruction traps in virtual machines and takes microseconds there.
  *
  * A C library asks dozens of times while it starts: most of what starting a program costs on such a machine. The instructions of program loaders and
- * static programs are therefore replaced by breakpoints (patch.c), which cost a quarter, and are answered here from memory. Programs' own
+ * static programs are therefore replaced by jumps, or breakpoints, which cost a quarter (patch.c), and are answered here from memory. Programs' own
  * CPUID instructions elsewhere go to the processor as ever.
  *
  * With --migratable programs see the processor that the monitor describes (BLY_START_CPUID_LIMITED). Where the host can, the instruction

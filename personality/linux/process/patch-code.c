@@ -11,7 +11,9 @@ enum {
     CALL_SIZE = 2,
     HEAD_LOAD = 20, /* lea, mov, jmp */
     HEAD_TAIL = 15,   /* lea, jmp */
+    HEAD_CPUID = 22,  /* lea, mov, lea, jmp */
     ENTRY_OFFSET = 0x10, /* bly_thread_block.entry */
+    CPUID_DOOR = 8,   /* before that: entry.S */
     INT3 = 0xcc,
 };
 
@@ -139,13 +141,9 @@ bool patch_find_load(const uint8_t before[PATCH_SIZE + 1], const struct bly_cont
     return (out->opcode & 0xf8) == 0xb8 && values[out->opcode & 7] == out->constant && (before[0] & 0xf0) != 0x40 && before[0] != 0x66;
 }
 
-static bool plan_cpuid(const uint8_t *page, unsigned at, struct patch_plan *plan)
+void patch_plan_breakpoint(unsigned at, struct patch_plan *plan)
 {
-    if (at + CALL_SIZE > PAGE_BYTES || page[at] != 0x0f || page[at + 1] != 0xa2)
-        return false;
-    plan->kind = PATCH_CPUID;
-    plan->start = (uint16_t)at;
-    return true;
+    *plan = (struct patch_plan){.kind = PATCH_CPUID, .start = (uint16_t)at};
 }
 
 static bool plan_load(const uint8_t *page, unsigned call, const struct patch_load *load, struct patch_plan *plan)
@@ -159,8 +157,8 @@ static bool plan_load(const uint8_t *page, unsigned call, const struct patch_loa
     return true;
 }
 
-/* Whether any bytes of the page, read as a jump, lead to between `from` and `to`: bytes that are no jump at all count as well. */
-static bool jumped_to(const uint8_t *page, unsigned from, unsigned to)
+/* Where any bytes of the page, read as a jump, lead to: bytes that are no jump at all count as well. */
+static void find_targets(const uint8_t *page, struct patch_targets *targets)
 {
     for (unsigned at = 0; at + 2 <= PAGE_BYTES; at++) {
         long target = -1;
@@ -170,15 +168,25 @@ static bool jumped_to(const uint8_t *page, unsigned from, unsigned to)
             target = (long)at + 5 + read_signed(page + at + 1, 4);
         else if (page[at] == 0x0f && (page[at + 1] & 0xf0) == 0x80 && at + 6 <= PAGE_BYTES)
             target = (long)at + 6 + read_signed(page + at + 2, 4);
-        if (target >= (long)from && target < (long)to)
-            return true;
+        if (target >= 0 && target < PAGE_BYTES)
+            targets->bits[target / 8] |= (uint8_t)(1u << target % 8);
     }
+    targets->known = true;
+}
+
+static bool jumped_to(const uint8_t *page, struct patch_targets *targets, unsigned from, unsigned to)
+{
+    if (!targets->known)
+        find_targets(page, targets);
+    for (unsigned at = from; at < to && at < PAGE_BYTES; at++)
+        if (targets->bits[at / 8] >> at % 8 & 1)
+            return true;
     return false;
 }
 
-static bool plan_tail(const uint8_t *page, unsigned call, struct patch_plan *plan)
+static bool plan_tail(const uint8_t *page, unsigned call, unsigned head, struct patch_targets *targets, struct patch_plan *plan)
 {
-    unsigned size = 0, trampoline = HEAD_TAIL, count = 0;
+    unsigned size = 0, trampoline = head, count = 0;
     bool ended = false;
     if (call + PATCH_SIZE > PAGE_BYTES)
         return false;
@@ -199,7 +207,7 @@ static bool plan_tail(const uint8_t *page, unsigned call, struct patch_plan *pla
         size += instruction.size;
         ended |= instruction.ends;
     }
-    if (count > 1 && jumped_to(page, call + CALL_SIZE + 1, call + PATCH_SIZE))
+    if (count > 1 && jumped_to(page, targets, call + CALL_SIZE + 1, call + PATCH_SIZE))
         return false;
     plan->instructions[count] = (struct patch_instruction){(uint8_t)size, (uint8_t)trampoline};
     if (trampoline + PATCH_SIZE > PATCH_TRAMPOLINE_MAX)
@@ -212,15 +220,20 @@ static bool plan_tail(const uint8_t *page, unsigned call, struct patch_plan *pla
     return true;
 }
 
-void patch_plan_site(const uint8_t page[PAGE_BYTES], unsigned call, const struct patch_load *load, struct patch_plan *plan)
+void patch_plan_site(const uint8_t page[PAGE_BYTES], unsigned call, const struct patch_load *load, struct patch_targets *targets, struct patch_plan *plan)
 {
     memset(plan, 0, sizeof *plan);
-    if (plan_cpuid(page, call, plan))
+    if (call + CALL_SIZE <= PAGE_BYTES && page[call] == 0x0f && page[call + 1] == 0xa2) {
+        if (plan_tail(page, call, HEAD_CPUID, targets, plan))
+            plan->is_cpuid = true;
+        else
+            patch_plan_breakpoint(call, plan);
         return;
+    }
     /* The call itself may lie on the border of the page, or just behind it. */
     if ((call < PAGE_BYTES && page[call] != 0x0f) || (call + 1 < PAGE_BYTES && page[call + 1] != 0x05))
         return;
-    if (plan_load(page, call, load, plan) || plan_tail(page, call, plan))
+    if (plan_load(page, call, load, plan) || plan_tail(page, call, HEAD_TAIL, targets, plan))
         return;
     memset(plan, 0, sizeof *plan);
 }
@@ -244,6 +257,13 @@ unsigned patch_extent(const struct patch_plan *plan)
     return plan->kind == PATCH_TAIL ? (unsigned)CALL_SIZE + plan->tail_size : plan->kind == PATCH_CPUID ? (unsigned)CALL_SIZE : PATCH_SIZE + (unsigned)CALL_SIZE;
 }
 
+int64_t patch_first_slot(const struct patch_plan *plan, int64_t patch_position, int64_t distance)
+{
+    if (plan->kind != PATCH_TAIL)
+        return 0;
+    return (((int64_t)INT3 << 8) - (distance - (patch_position + PATCH_SIZE))) & 0xffff;
+}
+
 bool patch_slot_fits(const struct patch_plan *plan, int64_t patch_position, int64_t at)
 {
     uint8_t jump[PATCH_SIZE];
@@ -253,10 +273,10 @@ bool patch_slot_fits(const struct patch_plan *plan, int64_t patch_position, int6
     return jump[2] == INT3;
 }
 
-/* lea distance(%rip),%rcx */
-static size_t emit_return_address(uint8_t *out, int64_t at, int64_t address)
+/* lea distance(%rip),%rcx, or %rdx */
+static size_t emit_return_address(uint8_t *out, int64_t at, int64_t address, bool in_rdx)
 {
-    memcpy(out, "\x48\x8d\x0d", 3);
+    memcpy(out, in_rdx ? "\x48\x8d\x15" : "\x48\x8d\x0d", 3);
     write_distance(out + 3, address - (at + 7));
     return 7;
 }
@@ -267,6 +287,16 @@ static size_t emit_enter(uint8_t *out)
     memcpy(out, "\x65\xff\x24\x25", 4);
     write_distance(out + 4, ENTRY_OFFSET);
     return 8;
+}
+
+/* mov %gs:entry,%rbx; lea -CPUID_DOOR(%rbx),%rbx; jmp *%rbx: nothing that changes flags */
+static void emit_enter_cpuid(uint8_t *out)
+{
+    memcpy(out, "\x65\x48\x8b\x1c\x25", 5);
+    write_distance(out + 5, ENTRY_OFFSET);
+    memcpy(out + 9, "\x48\x8d\x5b", 3);
+    out[12] = (uint8_t)-CPUID_DOOR;
+    memcpy(out + 13, "\xff\xe3", 2);
 }
 
 static void emit_tail(const struct patch_plan *plan, const uint8_t *page, int64_t page_position, int64_t at, uint8_t *out)
@@ -297,14 +327,17 @@ void patch_emit_trampoline(struct patch_plan *plan, const uint8_t page[PAGE_BYTE
 {
     size_t size;
     if (plan->kind == PATCH_LOAD) {
-        size = emit_return_address(out, at, page_position + plan->start + PATCH_SIZE + CALL_SIZE);
+        size = emit_return_address(out, at, page_position + plan->start + PATCH_SIZE + CALL_SIZE, /*in_rdx=*/false);
         out[size] = plan->load.opcode;
         memcpy(out + size + 1, &plan->load.constant, sizeof plan->load.constant);
         size += PATCH_SIZE;
         (void)emit_enter(out + size);
         return;
     }
-    size = emit_return_address(out, at, at + HEAD_TAIL);
-    (void)emit_enter(out + size);
+    size = emit_return_address(out, at, at + plan->instructions[0].to, plan->is_cpuid);
+    if (plan->is_cpuid)
+        emit_enter_cpuid(out + size);
+    else
+        (void)emit_enter(out + size);
     emit_tail(plan, page, page_position, at, out);
 }

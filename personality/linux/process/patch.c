@@ -345,8 +345,13 @@ static bool units_free(const struct patched_file *file, uint32_t slot, unsigned 
 /* A place in the area for the trampoline of `plan`. */
 static bool allocate_slot(struct patched_file *file, const struct patch_plan *plan, int64_t page_position, uint32_t *out_slot)
 {
-    for (uint32_t slot = 0; slot + plan->trampoline_size <= AREA_SIZE; slot += UNIT) {
-        if (!patch_slot_fits(plan, page_position + plan->start, file->distance + slot) || !units_free(file, slot, plan->trampoline_size))
+    _Static_assert(AREA_SIZE == 1 << 16, "one stretch of slots fits");
+    uint32_t first = (uint32_t)patch_first_slot(plan, page_position + plan->start, file->distance) / UNIT * UNIT;
+    uint32_t range = plan->kind == PATCH_TAIL ? 256 + UNIT : AREA_SIZE;
+    for (uint32_t i = 0; i < range; i += UNIT) {
+        uint32_t slot = (first + i) % AREA_SIZE;
+        if (slot + plan->trampoline_size > AREA_SIZE || !patch_slot_fits(plan, page_position + plan->start, file->distance + slot) ||
+            !units_free(file, slot, plan->trampoline_size))
             continue;
         for (uint32_t unit = slot / UNIT; unit <= (slot + plan->trampoline_size - 1) / UNIT; unit++)
             file->used[unit / 64] |= 1ull << unit % 64;
@@ -368,12 +373,14 @@ static bool overlaps_patched(const struct patched_page *page, const struct patch
     return false;
 }
 
-static bool patch_site(struct patched_file *file, struct patched_page *page, struct site *site, uint8_t *code)
+static bool patch_site(struct patched_file *file, struct patched_page *page, struct site *site, struct patch_targets *targets, uint8_t *code)
 {
     uint8_t trampoline[PATCH_TRAMPOLINE_MAX];
-    patch_plan_site(code, site->call, site->has_load ? &site->load : NULL, &site->plan);
+    patch_plan_site(code, site->call, site->has_load ? &site->load : NULL, targets, &site->plan);
+    if (site->plan.is_cpuid && (overlaps_patched(page, &site->plan) || !allocate_slot(file, &site->plan, (int64_t)page->offset, &site->slot)))
+        patch_plan_breakpoint(site->call, &site->plan);
     if (site->plan.kind == PATCH_NONE || overlaps_patched(page, &site->plan) ||
-        (site->plan.kind != PATCH_CPUID && !allocate_slot(file, &site->plan, (int64_t)page->offset, &site->slot))) {
+        (site->plan.kind != PATCH_CPUID && !site->plan.is_cpuid && !allocate_slot(file, &site->plan, (int64_t)page->offset, &site->slot))) {
         site->state = SITE_REFUSED;
         return false;
     }
@@ -403,9 +410,10 @@ static bool make_version(struct patched_file *file, struct patched_page *page, c
     uint8_t *version = (uint8_t *)bulk_address(bulk);
     memcpy(version, page->bulk != NO_PAGE ? (const uint8_t *)bulk_address(page->bulk) : code, BLY_PAGE_SIZE);
     bool changed = false;
+    struct patch_targets targets = {0}; /* of the page as it is now: the jumps made here do not stay within it */
     for (uint32_t i = 0; i < page->site_count; i++)
         if (page->sites[i].state == SITE_PROVEN)
-            changed |= patch_site(file, page, &page->sites[i], version);
+            changed |= patch_site(file, page, &page->sites[i], &targets, version);
     if (!changed) {
         bulk_free((uint64_t)bulk, 1);
         heap_free(retired);

@@ -17,7 +17,7 @@ uint64_t patch_moved_address(uint64_t address);
 /* int3: true when it was one of ours; the context then goes on behind it. */
 bool patch_breakpoint(struct bly_context *context);
 /* The code of a program that asks the processor what it is while it starts, at `start` of `mm` (whose mutex is held): its CPUID
- * instructions become breakpoints where that is quicker. */
+ * instructions become jumps or breakpoints where that is quicker. */
 void patch_cpuid(struct mm *mm, uint64_t start, uint64_t size);
 /* What is to be mapped in place of `object` (may be NULL) as private code: the same file with the pages patched so far. With a reference;
  * NULL: the object itself. */
