@@ -14,7 +14,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/fsuid.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -301,14 +300,17 @@ static int write_process(struct dump *dump, const struct process *process)
     return result < 0 ? result : write_maps(dump, maps);
 }
 
-/* Root's sandboxes run as somebody else. Without CAP_SYS_PTRACE, as in many containers, only that user may look into them: ptrace(2) goes by
- * the file-system ids, which are the thread's. */
-static void become_sandbox_user(const struct mon_sandbox *sandbox, bool on)
+void mon_image_become_user(const struct mon_sandbox *sandbox, bool on)
 {
-    if (!sandbox->confinement.by_root)
+    const struct mon_confinement *confinement = &sandbox->confinement;
+    if (!confinement->by_root)
         return;
-    setfsgid(on ? sandbox->confinement.group : 0);
-    setfsuid(on ? sandbox->confinement.user : 0);
+    /* The C library's functions would do so for all threads. */
+    if (on)
+        syscall(SYS_setresgid, -1, confinement->group, -1);
+    syscall(SYS_setresuid, -1, on ? confinement->user : 0, -1);
+    if (!on)
+        syscall(SYS_setresgid, -1, 0, -1);
 }
 
 static uint64_t memory_of(const struct process *process)
@@ -329,9 +331,9 @@ int mon_image_find_memory(const struct mon_sandbox *sandbox, const uint32_t *ids
     memory->count = count;
     for (size_t i = 0; i < count; i++)
         memory->processes[i] = (struct process){ids[i], from[i], -1};
-    become_sandbox_user(sandbox, true);
+    mon_image_become_user(sandbox, true);
     int result = find_processes(sandbox->child, memory->processes, count, error);
-    become_sandbox_user(sandbox, false);
+    mon_image_become_user(sandbox, false);
     *out_size = 0;
     for (size_t i = 0; i < count && result == 0; i++)
         *out_size += memory_of(&memory->processes[i]);
@@ -345,10 +347,10 @@ int mon_image_write_memory(const struct mon_sandbox *sandbox, const struct mon_m
     cleanup_free unsigned char *buffer = memory_new(CHUNK_PAGES * BLY_PAGE_SIZE);
     struct dump dump = {.writer = writer, .can_scan = true, .image = find_image(sandbox), .buffer = buffer, .error = error};
     int result = 0;
-    become_sandbox_user(sandbox, true);
+    mon_image_become_user(sandbox, true);
     for (size_t i = 0; i < memory->count && result == 0; i++)
         result = write_process(&dump, &memory->processes[i]);
-    become_sandbox_user(sandbox, false);
+    mon_image_become_user(sandbox, false);
     return result;
 }
 

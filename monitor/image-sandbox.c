@@ -68,7 +68,9 @@ static int running_build_id(const struct mon_sandbox *sandbox, struct mon_image_
 {
     char path[64];
     snprintf(path, sizeof(path), "/proc/%d/exe", (int)sandbox->child);
+    mon_image_become_user(sandbox, true);
     cleanup_close int image = open(path, O_RDONLY | O_CLOEXEC);
+    mon_image_become_user(sandbox, false);
     int size = image < 0 ? -errno : mon_build_id(image, record->build_id);
     record->build_id_size = size < 0 ? 0 : (uint32_t)size;
     return size < 0 ? size : 0;

@@ -29,6 +29,9 @@ bool mon_suspend_hold(struct mon_sandbox *sandbox, const struct bly_control *rec
 /* The sandbox has ended: waits for the thread, which leaves no half of a file. */
 void mon_suspend_end(struct mon_sandbox *sandbox);
 
+/* image-memory.c: Root's sandboxes run as somebody else. Without CAP_SYS_PTRACE, as in many containers, only that user may look into them.
+ * Of the calling thread alone. */
+void mon_image_become_user(const struct mon_sandbox *sandbox, bool on);
 /* image-memory.c: the private memory of picoprocesses. Those with the ids `ids`, as the sandbox gave them, are found among its processes; their
  * memory is read from those with the ids `from`: themselves, or clones, which end with mon_image_free_memory. *out_memory is set in any case;
  * *out_size is about how large it is. */
