@@ -182,4 +182,5 @@ def main():
     print(f"{len(bench.rows)} figures, {len(missed)} goals missed" + (": " + "; ".join(missed) if missed else ""))
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+#!/usr/bin/env python3
+"""Measures suspend, resume, clone and snapshots, against dd of the same bytes to the same disk, and against CRIU where that works on the host.
+
+Every figure is the median of the rounds; what a program inside notices is told by its own clock. Started by root, Bailey runs as an
+ordinary user, as in run.py."""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+from run import HERE, Bench
+
+GIB = 1 << 30
+# A program that holds so many bytes of random memory and prints, when asked by the end of its input or by SIGUSR1, the longest pauses that it saw.
+HOLDER = """
+import mmap, os, sys, time
+size = int(sys.argv[1])
+shared = sys.argv[2] == "shared"
+memory = mmap.mmap(-1, size, flags=(mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE) | mmap.MAP_ANONYMOUS)
+for at in range(0, size, 1 << 20):
+    memory[at:at + (1 << 20)] = os.urandom(1 << 20)
+log = open(sys.argv[3], "a")
+print("ready", file=log, flush=True)
+before = time.time_ns()
+while True:
+    now = time.time_ns()
+    if now - before > 2_000_000:
+        print(before, now, file=log, flush=True)
+        now = time.time_ns()
+    before = now
+"""
+
+
+class SuspendBench(Bench):
+    def bailey_run(self, *arguments):
+        return subprocess.run([self.bailey, *arguments], env=self.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
+
+    def must(self, *arguments):
+        done = self.bailey_run(*arguments)
+        if done.returncode:
+            sys.exit(f"bailey {' '.join(arguments)}: exit {done.returncode}: {done.stderr.strip()}")
+        return done.stdout
+
+    def say(self, name, value, unit, goal=None, at_least=False):
+        met = goal is None or (value >= goal if at_least else value <= goal)
+        verdict = "" if goal is None else f"goal {'at least' if at_least else 'at most'} {goal:g}" + ("" if met else "  MISSED")
+        self.rows.append({"name": name, "value": value, "unit": unit, "goal": goal, "met": met})
+        print(f"{name:64} {value:10.2f} {unit:5} {verdict}", flush=True)
+
+    def pauses(self, log):
+        """(begin, end) in ns of what the holder noticed."""
+        return [tuple(map(int, line.split())) for line in log.read_text().splitlines() if line[0].isdigit()]
+
+    def holder(self, name, size, kind):
+        folder = pathlib.Path(self.folder(name))
+        log = folder / "log"
+        log.write_text("")
+        (folder / "holder.py").write_text(HOLDER)
+        self.must("run", "-d", "--name", name, "-v", f"{folder}:{folder}", "python3", str(folder / "holder.py"), str(size), kind, str(log))
+        deadline = time.monotonic() + 120
+        while "ready" not in log.read_text():
+            if time.monotonic() > deadline:
+                sys.exit(f"{name} does not get ready")
+            time.sleep(0.05)
+        time.sleep(0.2)
+        return log
+
+    def latest_pause(self, log, since_ns, wanted=1):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            found = [pause for pause in self.pauses(log) if pause[1] > since_ns]
+            if len(found) >= wanted:
+                return max(found, key=lambda pause: pause[1] - pause[0])
+            time.sleep(0.01)
+        sys.exit("the program inside did not go on")
+
+    def suspend_and_resume(self, size, label):
+        speeds, firsts = [], []
+        for i in range(self.rounds):
+            name, image = f"bench-{label}-{i}", str(self.scratch / f"{label}.bailey")
+            log = self.holder(name, size, "private")
+            os.sync()
+            start = time.perf_counter()
+            self.must("suspend", name, "-o", image)
+            speeds.append(time.perf_counter() - start)
+            time.sleep(0.2)
+            begin = time.time_ns()
+            self.must("resume", "-d", image)
+            firsts.append((self.latest_pause(log, begin)[1] - begin) / 1e6)
+            self.bailey_run("kill", name)
+            self.bailey_run("rm", name)
+            os.unlink(image)
+        return statistics.median(speeds), statistics.median(firsts)
+
+    def dd(self, size):
+        source, target = "/dev/shm/bailey-bench-random", str(self.scratch / "dd")
+        with open(source, "wb") as file:
+            for _ in range(size >> 20):
+                file.write(os.urandom(1 << 20))
+        times = []
+        for _ in range(self.rounds):
+            os.sync()
+            start = time.perf_counter()
+            self.run(["dd", f"if={source}", f"of={target}", "bs=1M", "conv=fsync"])
+            times.append(time.perf_counter() - start)
+            os.unlink(target)
+        os.unlink(source)
+        return statistics.median(times)
+
+    def snapshots(self, kind, goal):
+        values = []
+        image = str(self.scratch / "snapshot.bailey")
+        for i in range(self.rounds):
+            name = f"bench-keep-{kind}-{i}"
+            log = self.holder(name, GIB, kind)
+            begin = time.time_ns()
+            self.must("suspend", name, "-o", image, "--keep-running")
+            time.sleep(0.3)
+            pause = self.latest_pause(log, begin)
+            values.append((pause[1] - pause[0]) / 1e6)
+            self.bailey_run("kill", name)
+            self.bailey_run("rm", name)
+            os.unlink(image)
+        self.say(f"suspend --keep-running: pause, 1 GiB {kind}", statistics.median(values), "ms", goal)
+
+    def idle_bash(self):
+        image = self.scratch / "bash.bailey"
+        self.must("run", "-d", "-i", "--name", "bench-bash", "bash", "--norc")
+        time.sleep(0.5)
+        self.must("suspend", "bench-bash", "-o", str(image))
+        self.say("image of an idle bash", image.stat().st_size / (1 << 20), "MiB", 1)
+
+    def clones(self, count):
+        """A python with libraries imported; each clone answers by writing its name to a file of a granted folder and then waits."""
+        folder = pathlib.Path(self.folder("clones"))
+        folder.chmod(0o777)
+        program = ("import json, re, decimal, argparse, os, time\n"
+                   "generation = open('/run/bailey/generation').read\n"
+                   "before = generation()\n"
+                   f"open('{folder}/ready', 'w').close()\n"
+                   "while generation() == before:\n"
+                   "    time.sleep(0.002)\n"
+                   f"open('{folder}/answer-%d' % int.from_bytes(os.urandom(6), 'big'), 'w').write(str(decimal.Decimal(2).sqrt()))\n"
+                   "time.sleep(1000)\n")
+        (folder / "program.py").write_text(program)
+        self.must("run", "-d", "--name", "bench-warm", "-v", f"{folder}:{folder}", "python3", str(folder / "program.py"))
+        while not (folder / "ready").exists():
+            time.sleep(0.01)
+        time.sleep(0.1)
+        image = str(self.scratch / "warm.bailey")
+        self.must("suspend", "bench-warm", "-o", image)
+        start = time.perf_counter()
+        clone = subprocess.Popen([self.bailey, "clone", image, "--count", str(count), "--name", "bench-clone"], env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        while len(list(folder.glob("answer-*"))) < count:
+            if time.perf_counter() - start > 60 or clone.poll() not in (None, 0):
+                sys.exit(f"clones: {len(list(folder.glob('answer-*')))} of {count} answered; {clone.communicate()[0]}")
+            time.sleep(0.005)
+        seconds = time.perf_counter() - start
+        clone.wait()
+        self.say(f"{count} clones of a warm python have answered after", seconds, "s", 1)
+        time.sleep(1)
+        self.become_root_again()
+        own = self.private_dirty([int(pid) for pid in os.listdir("/proc") if pid.isdigit() and self.is_of_bench(pid)])
+        self.become_user_again()
+        self.say("Private_Dirty of each of them, monitor and picoprocesses", own / count, "MiB", 1.5)
+        names = re.findall(r"bench-clone\S*", self.must("ps", "--json"))
+        for name in sorted({name.strip('",') for name in names}):
+            self.bailey_run("kill", name)
+            self.bailey_run("rm", name)
+
+    def is_of_bench(self, pid):
+        """Monitors and picoprocesses: nobody else of the machine runs these programs under our folder of state."""
+        try:
+            return b"bailey" in open(f"/proc/{pid}/comm", "rb").read()
+        except OSError:
+            return False
+
+    def criu(self):
+        if not shutil.which("criu"):
+            print("criu: not installed; left out")
+            return
+        check = subprocess.run(["criu", "check"], capture_output=True, text=True)
+        if check.returncode or "Looks good" not in check.stdout + check.stderr:
+            print("criu: does not work on this host, so nothing is compared: " + (check.stdout + check.stderr).strip().splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", type=pathlib.Path, default=HERE.parent / "build")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--only", nargs="+", choices=["size", "speed", "resume", "keep", "clones"], default=["size", "speed", "resume", "keep", "clones"])
+    options = parser.parse_args()
+    bench = SuspendBench(options.build, options.rounds)
+    try:
+        if "size" in options.only:
+            bench.idle_bash()
+        if "resume" in options.only:
+            _, first = bench.suspend_and_resume(16 << 20, "small")
+            bench.say("resume to the program's first instruction, 16 MiB", first, "ms", 10)
+        if "speed" in options.only or "resume" in options.only:
+            seconds, first = bench.suspend_and_resume(GIB, "large")
+            bench.say("resume to the program's first instruction, 1 GiB", first, "ms", 10)
+            bench.say("suspend of 1 GiB, speed against dd conv=fsync", bench.dd(GIB) / seconds, "x", 0.7, at_least=True)
+        if "keep" in options.only:
+            bench.snapshots("private", 25)
+            bench.snapshots("shared", None)
+        if "clones" in options.only:
+            bench.clones(100)
+        bench.criu()
+    finally:
+        bench.become_root_again()
+        shutil.rmtree(bench.scratch, ignore_errors=True)
+        shutil.rmtree(bench.runtime, ignore_errors=True)
+    if options.json:
+        options.json.write_text(json.dumps(bench.rows, indent=1) + "\n")
+    missed = [row["name"] for row in bench.rows if not row["met"]]
+    print(f"{len(bench.rows)} figures, {len(missed)} goals missed" + (": " + "; ".join(missed) if missed else ""))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
