@@ -144,15 +144,19 @@ void park_slowly(void)
         shared->park_failed = 1;
         return;
     }
-    thread->state = THREAD_PARKED;
     block = thread_block(); /* perhaps of another picoprocess */
-    for (uint32_t asked; (asked = __atomic_load_n(&shared->quiesce, __ATOMIC_SEQ_CST));) {
-        block->interrupt_pending = 0;
-        if (thread->clone_asked)
-            clone_here(thread);
-        else
-            (void)bly->wait_address((uint32_t *)&shared->quiesce, asked, BLY_FOREVER);
-    }
+    do {
+        thread->state = THREAD_PARKED;
+        for (uint32_t asked; (asked = __atomic_load_n(&shared->quiesce, __ATOMIC_SEQ_CST));) {
+            block->interrupt_pending = 0;
+            if (thread->clone_asked)
+                clone_here(thread);
+            else
+                (void)bly->wait_address((uint32_t *)&shared->quiesce, asked, BLY_FOREVER);
+        }
+        /* Who asks again at this moment sees the thread running, or is seen here. */
+        thread->state = THREAD_IN_KERNEL;
+    } while (__atomic_load_n(&shared->quiesce, __ATOMIC_SEQ_CST));
     struct parked *parked = thread->parked;
     thread->parked = NULL;
     heap_free(parked);

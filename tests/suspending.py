@@ -43,7 +43,7 @@ def main():
             suspend = subprocess.run([bailey, "suspend", name, "-o", image], stdin=subprocess.DEVNULL, capture_output=True)
             if suspend.returncode != 0:
                 # It may have ended meanwhile; a sandbox that could not be suspended runs on.
-                if ended_within(process, 0.5):
+                if ended_within(process, 3):
                     break
                 process.kill()
                 fail("suspend", suspend.stderr)
