@@ -18,12 +18,13 @@
 #define LIST_SIZE_MAX (1u << 20)
 #define LINES_MAX 4096u
 
-/* Without a home: none, and no image is one's own. */
+/* Without a home that is there: none, and no image is one's own. */
 static int open_folder(bool make)
 {
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    bool has_home = home && home[0] == '/' && access(home, X_OK) == 0; /* never made here */
     cleanup_free char *base = state && state[0] == '/' ? text_copy(state)
-                              : home && home[0] == '/' ? text_print("%s/.local/state", home)
+                              : has_home               ? text_print("%s/.local/state", home)
                                                        : NULL;
     if (!base)
         return -ENOENT;
