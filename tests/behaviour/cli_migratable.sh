@@ -50,6 +50,27 @@ grep -q '"migratable": *"x86-64-v2"' out || fail "not in the policy: $(cat out)"
 
 expect 125 "$BUILD/tests/monitor/no-cpuid-faulting" "$BAILEY" run --migratable=x86-64-v2 --no-patch true
 complains "cannot make the CPUID instruction fault"
+# A sandbox sees the same when it goes on elsewhere, whatever that host can do.
+for from in faulting no-faulting; do
+    for to in faulting no-faulting; do
+        from_host= to_host= name=$from-$to
+        [ $from = no-faulting ] && from_host="$BUILD/tests/monitor/no-cpuid-faulting"
+        [ $to = no-faulting ] && to_host="$BUILD/tests/monitor/no-cpuid-faulting"
+        rm -f stop
+        expect 0 $from_host "$BAILEY" run -d --name $name --migratable=x86-64-v2 $tests -v "$PWD:/w" -e CPU_LEVEL=2 -e CPU_UNTIL=/w/stop /tests/cpuid_features
+        sleep 0.2
+        expect 0 "$BAILEY" suspend $name -o image
+        "$BAILEY" rm -f $name >/dev/null 2>&1
+        expect 0 $to_host "$BAILEY" resume -d --name $name $tests -v "$PWD:/w" image
+        sleep 0.2
+        touch stop
+        expect 0 "$BAILEY" wait $name
+        says 0
+        "$BAILEY" rm -f $name >/dev/null 2>&1
+        rm image
+    done
+done
+
 # exec and programs that were started by others see the same.
 expect 0 "$BAILEY" run -d --name level --migratable=x86-64-v2 $tests sleep 100
 expect 0 "$BAILEY" exec -e CPU_LEVEL=2 level sh -c /tests/cpuid_features

@@ -1,6 +1,6 @@
 /* What tells a program which features the processor has agrees: the instruction wherever it stands, the compiler's and the C library's
  * view, /proc/cpuinfo, the auxiliary vector, signal frames. With CPU_LEVEL set it must also be exactly this level of x86-64 (2, 3 or 4);
- * with CPU_EVERYWHERE set in code made at run time too, which nobody can have patched. */
+ * with CPU_EVERYWHERE set in code made at run time too, which nobody can have patched; with CPU_UNTIL until that file is there. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -25,17 +25,30 @@ static struct result ask(uint32_t leaf, uint32_t subleaf)
     return result;
 }
 
+/* push %rbx; nop; cpuid; registers to (%rdi); pop %rbx; ret */
+static const unsigned char asking_code[] = {0x53, 0x90, 0x0f, 0xa2, 0x89, 0x07, 0x89, 0x5f, 0x04, 0x89, 0x4f, 0x08, 0x89, 0x57, 0x0c, 0x5b, 0xc3};
+
 /* The same by code that is no file's; the second time with a prefix that means nothing. */
 static struct result ask_by_new_code(uint32_t leaf, uint32_t subleaf, bool prefix)
 {
-    static const unsigned char code[] = {0x53, 0x90, 0x0f, 0xa2, 0x89, 0x07, 0x89, 0x5f, 0x04, 0x89, 0x4f, 0x08, 0x89, 0x57, 0x0c, 0x5b, 0xc3};
     unsigned char *place = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     struct result result;
     CHECK(place != MAP_FAILED);
-    memcpy(place, code, sizeof code);
+    memcpy(place, asking_code, sizeof asking_code);
     if (prefix)
         place[1] = 0x48;
     __asm__ volatile("call *%1" : : "D"(&result), "r"(place), "a"(leaf), "c"(subleaf) : "rdx", "memory");
+    munmap(place, 4096);
+    return result;
+}
+
+/* The same by code of a file of which only this page is mapped as code. */
+static struct result ask_by_file(int file, off_t page, uint32_t leaf)
+{
+    unsigned char *place = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, page * 4096);
+    struct result result;
+    CHECK(place != MAP_FAILED);
+    __asm__ volatile("call *%1" : : "D"(&result), "r"(place), "a"(leaf), "c"(0) : "rdx", "memory");
     munmap(place, 4096);
     return result;
 }
@@ -176,6 +189,26 @@ static void threads_and_children_see_the_same(void)
     CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
+static void every_part_of_a_files_code_sees_the_same(void)
+{
+    unsigned char page[4096];
+    char name[] = "/tmp/cpuid-XXXXXX";
+    int file = mkstemp(name);
+    struct result here = ask(1, 0);
+    CHECK(file >= 0);
+    unlink(name);
+    memset(page, 0x90, sizeof page);
+    memcpy(page + 128, asking_code, sizeof asking_code);
+    for (int i = 0; i < 12; i++)
+        CHECK_EQUAL(write(file, page, sizeof page), sizeof page);
+    for (int round = 0; round < 2; round++)
+        for (int i = 0; i < 12; i += 2) {
+            struct result there = ask_by_file(file, i, 1);
+            CHECK(there.c == here.c && there.d == here.d);
+        }
+    close(file);
+}
+
 static void faults_of_the_program_reach_it(void)
 {
     int status;
@@ -187,12 +220,8 @@ static void faults_of_the_program_reach_it(void)
     CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 }
 
-static void it_is_exactly_the_level_asked_for(void)
+static void check_level(int level, bool everywhere)
 {
-    int level = getenv("CPU_LEVEL") ? atoi(getenv("CPU_LEVEL")) : 0;
-    bool everywhere = getenv("CPU_EVERYWHERE");
-    if (!level)
-        return;
     for (size_t i = 0; i < FEATURE_COUNT; i++) {
         bool promised = features[i].level && features[i].level <= level;
         if (has(i) != promised)
@@ -213,12 +242,24 @@ static void it_is_exactly_the_level_asked_for(void)
     CHECK_EQUAL(ask(0x7fffffffu, 0).b, 0);
 }
 
+static void it_is_exactly_the_level_asked_for(void)
+{
+    const char *level = getenv("CPU_LEVEL"), *until = getenv("CPU_UNTIL");
+    if (!level)
+        return;
+    do {
+        check_level(atoi(level), getenv("CPU_EVERYWHERE"));
+        usleep(10000);
+    } while (until && access(until, F_OK) < 0);
+}
+
 static const struct guest_case cases[] = {
     GUEST_CASE(cpuinfo_shows_what_the_instruction_says),
     GUEST_CASE(the_auxiliary_vector_agrees),
     GUEST_CASE(the_compiler_agrees),
     GUEST_CASE(signal_frames_hold_the_registers_there_are),
     GUEST_CASE(threads_and_children_see_the_same),
+    GUEST_CASE(every_part_of_a_files_code_sees_the_same),
     GUEST_CASE(faults_of_the_program_reach_it),
     GUEST_CASE(it_is_exactly_the_level_asked_for),
 };

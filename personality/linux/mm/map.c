@@ -194,8 +194,7 @@ int64_t mm_map_limited(struct mm *mm, uint64_t hint, uint64_t size, unsigned pro
     if (view)
         memory_object_unref(view);
     if (result >= 0 && object && (protection & BLY_PROT_EXECUTE) &&
-        (start_info->flags & (BLY_START_CPUID_LIMITED | BLY_START_CPUID_FAULTS)) ==
-            BLY_START_CPUID_LIMITED)
+        (start_info->flags & BLY_START_CPUID_LIMITED))
         patch_cpuid(mm, (uint64_t)result, page_up(size));
     return result;
 }

@@ -4,8 +4,8 @@
  * static programs are therefore replaced by jumps, or breakpoints, which cost a quarter (patch.c), and are answered here from memory. Programs' own
  * CPUID instructions elsewhere go to the processor as ever.
  *
- * With --migratable programs see the processor that the monitor describes (BLY_START_CPUID_LIMITED). Where the host can, the instruction
- * faults and is answered here wherever it stands; elsewhere all code of files is patched as it is mapped. */
+ * With --migratable programs see the processor that the monitor describes (BLY_START_CPUID_LIMITED). All code of
+ * files is patched as it is mapped; where the host can, the instruction also faults and is answered here wherever it stands. */
 #ifndef LX_PROCESS_CPUID_H
 #define LX_PROCESS_CPUID_H
 

@@ -27,6 +27,7 @@ enum {
     AREA_SIZE = AREA_PAGES * 4096,
     UNIT = 8,
     FILE_MAX = 64,
+    SEARCH_MAX = 8,            /* remembered for each file; others are searched again */
     FILE_BUCKETS = 64,
     INT3 = 0xcc,
 };
@@ -62,7 +63,8 @@ struct patched_file {
     int64_t distance;            /* trampoline position = distance + slot */
     int64_t area;                /* offset in the bulk segment */
     struct memory_object *area_object;
-    bool searched;               /* for CPUID instructions */
+    struct search { uint64_t start, end; } searches[SEARCH_MAX]; /* offsets between which CPUID instructions have been looked for */
+    uint32_t search_count;
     uint64_t used[AREA_SIZE / UNIT / 64];
 };
 struct retired_page { struct list node; int64_t bulk; };
@@ -152,13 +154,22 @@ static int lay_over(struct patched_page *page, uint64_t address, unsigned protec
     return bly->stream_map(start_info->bulk, (void *)address, BLY_PAGE_SIZE, protection, BLY_MAP_REPLACE, (uint64_t)page->bulk);
 }
 
+static bool jumps_to_trampolines(const struct patched_page *page)
+{
+    for (uint32_t i = 0; i < page->site_count; i++)
+        if (page->sites[i].state == SITE_PATCHED && page->sites[i].plan.kind != PATCH_CPUID)
+            return true;
+    return false;
+}
+
 /* The patched pages over what is mapped of the file's own. */
 static void lay_over_range(struct patched_file *file, uint64_t address, size_t size, unsigned protection, uint64_t offset)
 {
+    bool has_area = have_area(lx_process()->mm, file, address - offset);
     scoped_mutex(&cache()->mutex);
     list_for_each(node, &file->pages) {
         struct patched_page *page = container_of(node, struct patched_page, node);
-        if (page->bulk != NO_PAGE && page->offset >= offset && page->offset < offset + size)
+        if (page->bulk != NO_PAGE && page->offset >= offset && page->offset < offset + size && (has_area || !jumps_to_trampolines(page)))
             (void)lay_over(page, address + (page->offset - offset), protection); /* else it stays the file's own */
     }
 }
@@ -166,9 +177,8 @@ static void lay_over_range(struct patched_file *file, uint64_t address, size_t s
 static int map_file(struct memory_object *object, void *address, size_t size, unsigned protection, bool shared, uint64_t offset)
 {
     struct patched_file *file = file_of(object);
-    struct mm *mm = lx_process()->mm;
     int error = file->base->ops->map(file->base, address, size, protection, shared, offset);
-    if (error < 0 || shared || !(protection & BLY_PROT_READ) || !have_area(mm, file, (uint64_t)address - offset))
+    if (error < 0 || shared || !(protection & BLY_PROT_READ))
         return error;
     lay_over_range(file, (uint64_t)address, size, protection, offset);
     return 0;
@@ -377,7 +387,9 @@ static bool patch_site(struct patched_file *file, struct patched_page *page, str
 {
     uint8_t trampoline[PATCH_TRAMPOLINE_MAX];
     patch_plan_site(code, site->call, site->has_load ? &site->load : NULL, targets, &site->plan);
-    if (site->plan.is_cpuid && (overlaps_patched(page, &site->plan) || !allocate_slot(file, &site->plan, (int64_t)page->offset, &site->slot)))
+    /* Where it is not for speed a breakpoint, which needs no trampoline: a mapping can lack room for these. */
+    bool limited = start_info->flags & BLY_START_CPUID_LIMITED;
+    if (site->plan.is_cpuid && (limited || overlaps_patched(page, &site->plan) || !allocate_slot(file, &site->plan, (int64_t)page->offset, &site->slot)))
         patch_plan_breakpoint(site->call, &site->plan);
     if (site->plan.kind == PATCH_NONE || overlaps_patched(page, &site->plan) ||
         (site->plan.kind != PATCH_CPUID && !site->plan.is_cpuid && !allocate_slot(file, &site->plan, (int64_t)page->offset, &site->slot))) {
@@ -502,6 +514,8 @@ static struct patched_file *count_trap(const struct place *place, uint64_t addre
         site->count++;
     if (site->count < HOT)
         return NULL;
+    if (!have_area(lx_process()->mm, file, place->region->start - place->region->offset))
+        return NULL;
     uint8_t code[BLY_PAGE_SIZE];
     if (page->bulk == NO_PAGE ? !read_original(place, address, code) : !is_unchanged(page, address))
         return NULL;
@@ -595,27 +609,34 @@ static bool patch_cpuid_page(const struct place *place, struct patched_file *fil
 }
 
 /* The region becomes one of the patched file's: what is the same is not mapped anew. */
-static void exchange_object(struct mm *mm, struct region *region, struct patched_file *file)
+static void exchange_object(struct region *region, struct patched_file *file)
 {
-    if (!have_area(mm, file, region->start - region->offset))
-        return;
     struct memory_object *before = region->object;
     region->object = memory_object_ref(&file->object);
     memory_object_unref(before);
     lay_over_range(file, region->start, region->end - region->start, region->protection, region->offset);
 }
 
-/* The file at `place`, with a reference, if it was not searched yet. */
-static struct patched_file *begin_search(const struct place *place)
+static bool was_searched(const struct patched_file *file, uint64_t start, uint64_t end)
+{
+    for (uint32_t i = 0; i < file->search_count; i++)
+        if (file->searches[i].start <= start && file->searches[i].end >= end)
+            return true;
+    return false;
+}
+
+/* The file at `place`, with a reference, if it was not searched yet from there on. */
+static struct patched_file *begin_search(const struct place *place, uint64_t size)
 {
     struct memory_object *object = place->region->object;
     scoped_mutex(&cache()->mutex);
     struct patched_file *file = object->ops == &file_ops ? file_of(object) : find_file(object);
     if (!file)
         file = make_file(object, place->region->start - place->region->offset);
-    if (!file || file->searched)
+    if (!file || was_searched(file, place->offset, place->offset + size))
         return NULL;
-    file->searched = true;
+    if (file->search_count < SEARCH_MAX)
+        file->searches[file->search_count++] = (struct search){place->offset, place->offset + size};
     memory_object_ref(&file->object);
     return file;
 }
@@ -628,7 +649,7 @@ void patch_cpuid(struct mm *mm, uint64_t start, uint64_t size)
     if ((start_info->flags & BLY_START_NO_PATCHING) || !(limited || start_info->cpuid_is_slow) || size > (limited ? CPUID_CODE_MAX_LIMITED : CPUID_CODE_MAX) ||
         !find_place(mm, start, &place))
         return;
-    struct patched_file *file = begin_search(&place);
+    struct patched_file *file = begin_search(&place, size);
     if (!file)
         return;
     uint8_t code[BLY_PAGE_SIZE];
@@ -638,7 +659,7 @@ void patch_cpuid(struct mm *mm, uint64_t start, uint64_t size)
         if (holds_cpuid(code, sizeof code))
             patched |= patch_cpuid_page(&place, file, at, place.offset + (at - start));
     if (patched)
-        exchange_object(mm, place.region, file);
+        exchange_object(place.region, file);
     memory_object_unref(&file->object);
 }
 
