@@ -31,9 +31,9 @@ void run_fill_standard(void)
         close(descriptor);
 }
 
-/* Makes the folder that keeps the layer and takes it for this sandbox alone: the lock ends with the
- * process. */
-static int open_layer(struct mon_policy *policy, struct error *error)
+/* Makes the folder that keeps the layer and takes it for this sandbox alone, as long as *out_folder is
+ * open. */
+static int open_layer(struct mon_policy *policy, int *out_folder, struct error *error)
 {
     char resolved[PATH_MAX];
     if (!policy->layer_path)
@@ -41,7 +41,7 @@ static int open_layer(struct mon_policy *policy, struct error *error)
     if (mkdir(policy->layer_path, 0700) < 0 && errno != EEXIST)
         return error_set_errno(error, -errno, "cannot make the layer folder %s",
                                policy->layer_path);
-    int folder = open(policy->layer_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int folder = *out_folder = open(policy->layer_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0 || !realpath(policy->layer_path, resolved))
         return error_set_errno(error, -errno, "cannot open the layer folder %s",
                                policy->layer_path);
@@ -69,6 +69,7 @@ int run_sandbox(struct launch *launch, struct error *error)
         .command = policy->arguments,
     };
     struct state_entry entry;
+    int layer = -1;
     int result = state_create(&entry, policy->name, &about, error);
     if (result < 0)
         return result;
@@ -78,7 +79,7 @@ int run_sandbox(struct launch *launch, struct error *error)
     if (!launch->resume)
         result = launch_complete(launch, error);
     if (result == 0)
-        result = open_layer(policy, error);
+        result = open_layer(policy, &layer, error);
     struct mon_result end = {0};
     if (result == 0) {
         const int standard[3] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
@@ -92,6 +93,8 @@ int run_sandbox(struct launch *launch, struct error *error)
     /* What never ran is not worth keeping; its name stays free. */
     if (!end.ended)
         about.keep = false;
+    /* Before its end is announced: who waited for it may take the folder. */
+    cleanup_close_descriptor(&layer);
     state_finish(&entry, &about, end.ended ? end.exit_status : error->exit_status);
     return result < 0 ? result : end.exit_status;
 }

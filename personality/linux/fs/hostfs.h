@@ -76,6 +76,7 @@ bool hostfs_is_named(struct inode *directory, const char *name, size_t size, str
 bool hostfs_is_current(struct inode *inode);
 /* Keeps a stream for reading open for a while after its last user, for the next open. */
 void hostfs_keep_open(struct host_open *open);
+void hostfs_close_kept(void); /* all of them */
 /* Such a stream of the file that `directory` has by that name, with a reference; NULL: none. */
 struct host_open *hostfs_kept_open(struct inode *directory, const char *name, size_t size);
 /* inode_ops.absence and is_absent. The first is what it was when the host was asked: hostfs_looking has noted it. */

@@ -256,6 +256,18 @@ void hostfs_keep_open(struct host_open *open)
     drop(&dropped);
 }
 
+void hostfs_close_kept(void)
+{
+    struct host_watch *watch = state();
+    struct list dropped;
+    list_init(&dropped);
+    mutex_acquire(&watch->mutex);
+    list_for_each_safe(link, after, &watch->kept)
+        unkeep(container_of(link, struct host_open, kept), &dropped);
+    mutex_release(&watch->mutex);
+    drop(&dropped);
+}
+
 struct host_open *hostfs_kept_open(struct inode *directory, const char *name, size_t size)
 {
     struct host_watch *watch = state();

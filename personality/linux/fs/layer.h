@@ -102,6 +102,7 @@ int layer_lower_acquire(struct inode *inode, bly_handle *out_handle); /* the low
 void layer_lower_release(struct inode *inode);
 int layer_lower_listing(struct inode *directory, struct layer_listing **out_listing); /* content_mutex held */
 void layer_lower_forget(struct inode *inode);
+void layer_lower_close_idle(void); /* streams that nobody uses just now */
 int layer_copy_up(struct inode *inode, uint64_t size); /* contents, the first `size` bytes of them; content_mutex held */
 
 /* layer_data.c; content_mutex held */

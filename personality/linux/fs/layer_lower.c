@@ -235,6 +235,11 @@ static void close_idle(uint32_t keep)
     }
 }
 
+void layer_lower_close_idle(void)
+{
+    close_idle(0);
+}
+
 static bool handle_use(struct layer_node *node)
 {
     scoped_lock(&vfs()->handle_lock);

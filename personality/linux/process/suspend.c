@@ -6,6 +6,8 @@
 
 #include "libos/abi.h"
 #include "libos/park.h"
+#include "personality/linux/fs/hostfs.h"
+#include "personality/linux/fs/layer.h"
 #include "personality/linux/init.h"
 #include "personality/linux/process/cpu_clock.h"
 #include "personality/linux/process/lifecycle.h"
@@ -129,6 +131,9 @@ int sandbox_quiesce(uint64_t patience_ns, bool clone, uint32_t *ids, size_t room
 {
     struct vector_layout layout = signal_vector_layout();
     park_set_vector_layout(layout.features, layout.size);
+    /* What no program has open is of no interest to who resumes: not to be opened again, nor compared. */
+    hostfs_close_kept();
+    layer_lower_close_idle();
     park_begin();
     int result = all_come_to_rest(patience_ns, what, what_size);
     if (result == 0 && (result = list_picoprocesses(ids, clone ? room / 2 : room)) < 0)
