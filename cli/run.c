@@ -88,8 +88,13 @@ int run_sandbox(struct launch *launch, struct error *error)
     }
     if (end.suspended)
         note("suspended to %s: bailey resume %s", end.suspended, end.suspended);
+    if (end.moved) {
+        note("moved to %s", end.moved);
+        about.keep = false; /* it is there now */
+    }
     about.suspended = end.suspended != NULL;
     free(end.suspended);
+    free(end.moved);
     /* What never ran is not worth keeping; its name stays free. */
     if (!end.ended)
         about.keep = false;

@@ -320,7 +320,7 @@ int img_writer_pages(struct img_writer *writer, uint64_t address, const void *da
 {
     if (!writer->space)
         return error_set(error, -EINVAL, "pages without a space they belong to");
-    if (!count)
+    if (!count || (writer->sink.end && !writer->sink.pages))
         return 0;
     const struct space *space = writer->space;
     const struct img_extent *last =

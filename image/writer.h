@@ -21,7 +21,8 @@ int img_writer_open(const char *path, struct img_writer **out_writer, struct err
  * negative errno with `error` set. */
 struct img_sink {
     /* `count` pages, the image's from `first` on, and the checksum of each. In rounds a page may
-     * come again; `first` is never above the number of pages so far. */
+     * come again; `first` is never above the number of pages so far. NULL: only the records are
+     * wanted, and memory is left out. */
     int (*pages)(void *context, uint64_t first, const void *data, const uint32_t *checksums,
                  size_t count, struct error *error);
     /* The last of it. */

@@ -310,6 +310,13 @@ void mon_control_progress(struct mon_control *control, uint64_t done, uint64_t e
         tell(client, CONTROL_PROGRESS, 0, &progress, sizeof(progress));
 }
 
+void mon_control_moving(struct mon_control *control, enum control_move_state state)
+{
+    struct client *client = find_suspender(control);
+    if (client)
+        tell(client, CONTROL_MOVING, (int32_t)state, NULL, 0);
+}
+
 void mon_control_suspended(struct mon_control *control, int code, const char *text,
                            const struct control_suspended *report)
 {
@@ -484,6 +491,43 @@ static void serve_suspend(struct client *client, const struct control_message *m
         client->suspends = true;
 }
 
+static void serve_move(struct client *client, const struct control_message *message,
+                       const char *payload, int descriptors[3])
+{
+    struct mon_control *control = client->control;
+    struct error error = {0};
+    int peer = take_descriptor(&descriptors[0]);
+    close_all(descriptors);
+    if (peer < 0 || client->suspends || !message->size || memchr(payload, '\0', message->size)) {
+        cleanup_close_descriptor(&peer);
+        tell_error(client, -EPROTO, "malformed request");
+        return;
+    }
+    cleanup_free char *where = text_copy_size(payload, message->size);
+    text_make_printable(where, strlen(where));
+    int result = control->operations->move(control->context, peer, where, &error);
+    if (result < 0)
+        tell_last(client, CONTROL_ERROR, result, error.message, strlen(error.message));
+    else
+        client->suspends = true;
+}
+
+static void serve_move_order(struct client *client, int32_t order)
+{
+    struct mon_control *control = client->control;
+    struct error error = {0};
+    int result = -EBUSY;
+    if (!client->suspends && (order < MOVE_STAY || find_suspender(control)))
+        error_set(&error, result, "whoever moves it is still at work");
+    else
+        result = control->operations->move_order(control->context,
+                                                 (enum control_move_order)order, &error);
+    if (result < 0)
+        tell_error(client, result, error.message);
+    else if (!client->suspends)
+        tell(client, CONTROL_DONE, 0, NULL, 0);
+}
+
 static void describe(struct mon_control *control, struct text *out)
 {
     const struct mon_policy *policy = control->policy;
@@ -508,7 +552,7 @@ static void serve(struct client *client, const struct control_message *message, 
 {
     struct mon_control *control = client->control;
     const struct mon_control_operations *operations = control->operations;
-    if (message->kind != CONTROL_EXECUTE)
+    if (message->kind != CONTROL_EXECUTE && message->kind != CONTROL_MOVE)
         close_all(descriptors);
     switch (message->kind) {
     case CONTROL_EXECUTE:
@@ -567,6 +611,12 @@ static void serve(struct client *client, const struct control_message *message, 
         tell_last(client, CONTROL_DONE, 0, NULL, 0);
         return;
     }
+    case CONTROL_MOVE:
+        serve_move(client, message, payload, descriptors);
+        return;
+    case CONTROL_MOVE_ORDER:
+        serve_move_order(client, message->value);
+        return;
     case CONTROL_SUSPEND:
         serve_suspend(client, message, payload);
         return;

@@ -2,7 +2,7 @@
  * monitor.
  *
  * A Unix socket `control` in the sandbox's state folder, SOCK_SEQPACKET: one struct control_message
- * a packet, with `size` bytes of payload; descriptors come with CONTROL_EXECUTE only. Both sides
+ * a packet, with `size` bytes of payload; descriptors come with CONTROL_EXECUTE and CONTROL_MOVE only. Both sides
  * check that the other is the same user (or root). A client that misbehaves loses its connection
  * and nothing else. All is served in the monitor's loop; nothing here blocks.
  *
@@ -29,6 +29,22 @@ struct mon_execute {
     uint16_t rows, columns;
     int standard[3]; /* -1: not given */
 };
+/* A move of the sandbox to another machine (monitor/migrate.h): how far it is, and what its client
+ * orders. */
+enum control_move_state {
+    MOVE_BEGUN,
+    MOVE_OFFERED,  /* the offer is written */
+    MOVE_STOPPING, /* the last round begins */
+    MOVE_WRITTEN,  /* the image is written; it stands still */
+    MOVE_COMMITTED /* it stands still until STAY or LEAVE, whatever happens */
+};
+enum control_move_order {
+    MOVE_NO_ORDER,
+    MOVE_GO,     /* when OFFERED: write the image */
+    MOVE_COMMIT, /* when WRITTEN: from now on it may go on elsewhere */
+    MOVE_STAY,   /* when COMMITTED: it does not, and goes on here */
+    MOVE_LEAVE   /* when COMMITTED: it does, and ends here */
+};
 struct mon_control_operations {
     /* Starts the program under `token` (never 0). Later the monitor calls mon_control_started or
      * mon_control_failed, and mon_control_ended. A negative errno refuses at once. */
@@ -39,6 +55,10 @@ struct mon_control_operations {
     void (*stop)(void *context, uint32_t grace_ms); /* SIGTERM to all, then SIGKILL */
     void (*trace)(void *context, uint32_t flags);   /* BLY_START_TRACE_*; 0: off */
     void (*list)(void *context);                    /* answered by mon_control_listing */
+    /* Whoever asked the monitor to move the sandbox gets mon_control_moving, and at the end
+     * mon_control_suspended. `peer` is the callee's. */
+    int (*move)(void *context, int peer, const char *where, struct error *error);
+    int (*move_order)(void *context, enum control_move_order order, struct error *error);
     /* Answered by mon_control_suspended, unless a negative errno refuses at once. */
     int (*suspend)(void *context, const char *path, bool keep_running, struct error *error);
     void (*cancel_suspension)(void *context);
@@ -66,6 +86,7 @@ void mon_control_listing(struct mon_control *control, const char *text, size_t s
  * `text`. */
 struct control_suspended;
 void mon_control_progress(struct mon_control *control, uint64_t done, uint64_t expected);
+void mon_control_moving(struct mon_control *control, enum control_move_state state);
 void mon_control_suspended(struct mon_control *control, int code, const char *text,
                            const struct control_suspended *report);
 /* True while a `bailey trace` listens: then trace lines come here. */
@@ -102,6 +123,11 @@ enum control_kind {
     CONTROL_SUSPEND, /* value 1: keep it running; payload: the image's absolute path, without a NUL.
                         Answers: PROGRESS..., then DONE with a struct control_suspended, or ERROR.
                         When the connection ends before, it runs on */
+    CONTROL_MOVE,       /* one descriptor: a stream socket for the frames of the image
+                           (image/frame.h); payload: whereto, without a NUL. Answers: MOVING and
+                           PROGRESS..., then DONE or ERROR as after SUSPEND */
+    CONTROL_MOVE_ORDER, /* value: enum control_move_order. Refused by ERROR; from another connection
+                           than MOVE's STAY and LEAVE only, answered by DONE */
     /* monitor to client */
     CONTROL_DONE = 64,
     CONTROL_ERROR,   /* value: negative errno; payload: text */
@@ -109,7 +135,8 @@ enum control_kind {
     CONTROL_ENDED,   /* value: wait status */
     CONTROL_OUTPUT,  /* value: 1 or 2; payload: bytes */
     CONTROL_LINES,   /* payload: text */
-    CONTROL_PROGRESS /* payload: struct control_progress */
+    CONTROL_PROGRESS, /* payload: struct control_progress */
+    CONTROL_MOVING    /* value: enum control_move_state */
 };
 struct control_message {
     uint32_t version;

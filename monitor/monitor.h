@@ -9,6 +9,7 @@
 struct mon_result {
     int exit_status; /* what `bailey run` ends with: the program's own, 128 + signal, 126, 127, 125 */
     int wait_status; /* of the main program, as wait(2) encodes it */
+    char *moved;     /* whereto the sandbox has gone; NULL: it did not. Allocated */
     char *suspended; /* the image that the sandbox became; NULL: it did not. Allocated */
     bool ended;      /* the main program ran and ended; else exit_status says why not and error is set */
 };

@@ -2,6 +2,7 @@
  * socket; the RPC workers run beside it. Invariants: whatever happens the terminal is restored, every process of the sandbox is
  * dead and all it had written is delivered before mon_run returns; and the user is never stuck. */
 #include "monitor/sandbox.h"
+#include "monitor/migrate.h"
 #include "monitor/suspend.h"
 
 #include "base/cleanup.h"
@@ -210,6 +211,16 @@ static void cancel_suspension(void *context)
     mon_suspend_cancel(context, "whoever asked for it went away");
 }
 
+static int begin_move(void *context, int peer, const char *where, struct error *error)
+{
+    return mon_migrate_begin(context, peer, where, error);
+}
+
+static int order_move(void *context, enum control_move_order order, struct error *error)
+{
+    return mon_migrate_order(context, order, error);
+}
+
 static const struct mon_control_operations control_operations = {
     .execute = execute,
     .signal = signal_program,
@@ -218,6 +229,8 @@ static const struct mon_control_operations control_operations = {
     .trace = trace,
     .list = list,
     .suspend = begin_suspension,
+    .move = begin_move,
+    .move_order = order_move,
     .cancel_suspension = cancel_suspension,
     .inspect = mon_counters_write,
 };
@@ -589,8 +602,8 @@ static void decide_result(struct mon_sandbox *sandbox)
     struct mon_result *result = sandbox->result;
     struct error *error = sandbox->error;
     int status = sandbox->main_status;
-    if (result->suspended) {
-        *result = (struct mon_result){.suspended = result->suspended, .ended = true};
+    if (result->suspended || result->moved) {
+        *result = (struct mon_result){.suspended = result->suspended, .moved = result->moved, .ended = true};
         return;
     }
     if (sandbox->main_ended) {

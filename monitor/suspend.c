@@ -5,10 +5,9 @@
 
 #include "base/cleanup.h"
 #include "base/path.h"
-#include "monitor/sandbox.h"
+#include "monitor/suspension.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -21,37 +20,6 @@
 #define ENDING_MS 10000 /* a thread that a file system holds up longer than this is left alone */
 #define HELD_MAX (4u << 20)
 
-struct mon_suspension {
-    struct mon_sandbox *sandbox;
-    char *path;
-    bool keep_running;
-    pthread_t thread;
-    _Atomic uint64_t written, expected;
-    int event; /* eventfd: the thread has news */
-
-    pthread_mutex_t lock; /* guards until the next blank line */
-    pthread_cond_t changed;
-    const char *cancelled; /* why */
-    bool quiet;            /* asked to be quiet and not told to go on */
-    bool committed, is_through;
-    bool has_answer, no_answer; /* no_answer: none is waited for any more */
-    int answer;
-    uint32_t *ids;
-    size_t id_count;
-    char text[512];
-
-    /* The main thread's. */
-    struct mon_watch watch;
-    struct mon_timer timer; /* tells the client how far it is */
-    bool holds;             /* what is for the sandbox waits here: */
-    struct text held;
-
-    /* The thread's until it is through. */
-    int result;
-    struct error error;
-    struct control_suspended report;
-};
-
 /* ---- The thread ---- */
 
 static int refuse_cancelled(const char *why, struct error *error)
@@ -59,7 +27,12 @@ static int refuse_cancelled(const char *why, struct error *error)
     return error_set(error, -ECANCELED, "%s meanwhile", why);
 }
 
-static int progress(void *context, uint64_t bytes, struct error *error)
+int mon_suspension_refuse(const struct mon_suspension *suspension, struct error *error)
+{
+    return refuse_cancelled(suspension->cancelled ? suspension->cancelled : "it ended", error);
+}
+
+int mon_suspension_progress(void *context, uint64_t bytes, struct error *error)
 {
     struct mon_suspension *suspension = context;
     suspension->written = bytes;
@@ -75,7 +48,7 @@ static int send_to_sandbox(const struct mon_suspension *suspension, uint32_t kin
     return send(suspension->sandbox->channel, &record, sizeof(record), MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-static void tell_main_thread(const struct mon_suspension *suspension)
+void mon_suspension_tell_main_thread(const struct mon_suspension *suspension)
 {
     const uint64_t one = 1;
     (void)!write(suspension->event, &one, sizeof(one));
@@ -95,10 +68,10 @@ static void go_on(struct mon_suspension *suspension)
     pthread_mutex_lock(&suspension->lock);
     thaw(suspension);
     pthread_mutex_unlock(&suspension->lock);
-    tell_main_thread(suspension);
+    mon_suspension_tell_main_thread(suspension);
 }
 
-static struct timespec after_ms(uint64_t ms)
+struct timespec mon_suspension_deadline(uint64_t ms)
 {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
@@ -109,7 +82,7 @@ static struct timespec after_ms(uint64_t ms)
 /* Caller holds the lock. Also one that was cancelled gets its answer, which tells of clones. */
 static int wait_for_answer(struct mon_suspension *suspension, struct error *error)
 {
-    struct timespec deadline = after_ms(QUIESCE_MS + ANSWER_MS);
+    struct timespec deadline = mon_suspension_deadline(QUIESCE_MS + ANSWER_MS);
     int result = 0;
     while (!suspension->has_answer && !suspension->no_answer && result == 0)
         result = pthread_cond_timedwait(&suspension->changed, &suspension->lock, &deadline);
@@ -124,11 +97,12 @@ static int wait_for_answer(struct mon_suspension *suspension, struct error *erro
     return error_set(error, suspension->answer, "%s", *suspension->text ? suspension->text : "it does not come to rest");
 }
 
-static int quiesce(struct mon_suspension *suspension, struct error *error)
+int mon_suspension_quiesce(struct mon_suspension *suspension, struct error *error)
 {
     pthread_mutex_lock(&suspension->lock);
     int result = suspension->cancelled ? -ECANCELED : send_to_sandbox(suspension, BLY_CONTROL_QUIESCE, QUIESCE_MS, suspension->keep_running ? BLY_QUIESCE_CLONE : 0);
     suspension->quiet = result == 0;
+    suspension->quiet_ns = mon_now_ns();
     if (suspension->cancelled)
         refuse_cancelled(suspension->cancelled, error);
     else if (result < 0)
@@ -140,7 +114,7 @@ static int quiesce(struct mon_suspension *suspension, struct error *error)
 }
 
 /* From here on there is no way back. */
-static int commit(struct mon_suspension *suspension, struct error *error)
+int mon_suspension_commit(struct mon_suspension *suspension, struct error *error)
 {
     pthread_mutex_lock(&suspension->lock);
     int result = suspension->cancelled ? refuse_cancelled(suspension->cancelled, error) : 0;
@@ -156,7 +130,7 @@ static uint64_t segment_size(int descriptor)
 }
 
 /* With clones their ids follow the others: 0 where there is none, so that the memory must be read from the process itself. */
-static int find_memory(struct mon_suspension *suspension, struct mon_memory **out_memory, bool *out_has_clones, struct error *error)
+int mon_suspension_find_memory(struct mon_suspension *suspension, struct mon_memory **out_memory, bool *out_has_clones, struct error *error)
 {
     const struct mon_sandbox *sandbox = suspension->sandbox;
     size_t count = suspension->id_count;
@@ -176,7 +150,7 @@ static int find_memory(struct mon_suspension *suspension, struct mon_memory **ou
 }
 
 /* What cannot be carried is found out before anything large is written. */
-static int write_shared(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
+int mon_suspension_write_shared(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
 {
     struct mon_sandbox *sandbox = suspension->sandbox;
     int result = mon_image_sandbox(sandbox, writer, error);
@@ -196,14 +170,14 @@ static int write_memory(struct mon_suspension *suspension, struct img_writer *wr
     struct mon_memory *memory = NULL;
     bool has_clones = false;
     uint64_t begin = mon_now_ns();
-    int result = quiesce(suspension, error);
+    int result = mon_suspension_quiesce(suspension, error);
     if (suspension->has_answer && suspension->answer == 0) {
         struct error *of_finding = result < 0 ? &(struct error){0} : error;
-        int found = find_memory(suspension, &memory, &has_clones, of_finding);
+        int found = mon_suspension_find_memory(suspension, &memory, &has_clones, of_finding);
         result = result < 0 ? result : found;
     }
     if (result == 0)
-        result = write_shared(suspension, writer, error);
+        result = mon_suspension_write_shared(suspension, writer, error);
     if (result == 0 && has_clones) {
         go_on(suspension);
         suspension->report.pause_ns = mon_now_ns() - begin;
@@ -224,11 +198,11 @@ static int write_image(struct mon_suspension *suspension, struct error *error)
     int result = img_writer_open(suspension->path, &writer, error);
     if (result < 0)
         return result;
-    img_writer_on_progress(writer, progress, suspension);
+    img_writer_on_progress(writer, mon_suspension_progress, suspension);
     uint64_t begin = mon_now_ns();
     result = write_memory(suspension, writer, error);
     if (result == 0)
-        result = commit(suspension, error);
+        result = mon_suspension_commit(suspension, error);
     if (result < 0) {
         img_writer_abandon(writer);
         return result;
@@ -244,14 +218,14 @@ static int write_image(struct mon_suspension *suspension, struct error *error)
 static void *run(void *context)
 {
     struct mon_suspension *suspension = context;
-    suspension->result = write_image(suspension, &suspension->error);
+    suspension->result = suspension->peer < 0 ? write_image(suspension, &suspension->error) : mon_migrate(suspension, &suspension->error);
     pthread_mutex_lock(&suspension->lock);
     if (suspension->result < 0)
         thaw(suspension);
     suspension->is_through = true;
     pthread_cond_signal(&suspension->changed);
     pthread_mutex_unlock(&suspension->lock);
-    tell_main_thread(suspension);
+    mon_suspension_tell_main_thread(suspension);
     return NULL;
 }
 
@@ -260,10 +234,12 @@ static void *run(void *context)
 static void release(struct mon_suspension *suspension)
 {
     struct mon_sandbox *sandbox = suspension->sandbox;
-    sandbox->suspension = NULL;
+    if (sandbox->suspension == suspension)
+        sandbox->suspension = NULL;
     mon_timer_stop(&sandbox->loop, &suspension->timer);
     mon_watch_remove(&sandbox->loop, &suspension->watch);
     cleanup_close_descriptor(&suspension->event);
+    cleanup_close_descriptor(&suspension->peer);
     pthread_cond_destroy(&suspension->changed);
     pthread_mutex_destroy(&suspension->lock);
     text_free(&suspension->held);
@@ -293,9 +269,10 @@ static void end(struct mon_suspension *suspension)
     struct mon_sandbox *sandbox = suspension->sandbox;
     const int result = suspension->result;
     pthread_join(suspension->thread, NULL);
-    mon_audit_event(sandbox->audit, "suspend", suspension->path, result);
+    mon_audit_event(sandbox->audit, suspension->peer < 0 ? "suspend" : "migrate", suspension->path, result);
     if (result == 0 && !suspension->keep_running) {
-        sandbox->result->suspended = take_pointer(suspension->path);
+        char **place = suspension->peer < 0 ? &sandbox->result->suspended : &sandbox->result->moved;
+        *place = take_pointer(suspension->path);
         mon_kill(sandbox);
     }
     struct mon_control *control = sandbox->control;
@@ -315,6 +292,7 @@ static void hear_thread(struct mon_watch *watch, uint32_t events)
     pthread_mutex_unlock(&suspension->lock);
     if (!quiet)
         send_held(suspension);
+    mon_migrate_tell(suspension);
     if (is_through)
         end(suspension);
 }
@@ -327,33 +305,36 @@ static void tell_progress(struct mon_timer *timer)
         mon_timer_start(&suspension->sandbox->loop, timer, PROGRESS_NS);
 }
 
-int mon_suspend_begin(struct mon_sandbox *sandbox, const char *path, bool keep_running, struct error *error)
+static int refuse_now(const struct mon_sandbox *sandbox, struct error *error)
 {
     if (sandbox->suspension)
-        return error_set(error, -EBUSY, "it is being suspended already");
+        return error_set(error, -EBUSY, sandbox->suspension->peer < 0 ? "it is being suspended already" : "it is being moved already");
     if (sandbox->main_ended || sandbox->main_failed || sandbox->killed)
         return error_set(error, -ESRCH, "it is ending");
-    if (sandbox->executions) {
-        error_set(error, -EBUSY, "a program started by bailey exec runs in it, whose streams cannot be carried");
-        return error_hint(error, "suspend it when that has ended");
-    }
-    struct mon_suspension *suspension = memory_new(sizeof(*suspension));
-    *suspension = (struct mon_suspension){
-        .sandbox = sandbox,
-        .path = text_copy(path),
-        .keep_running = keep_running,
-        .event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-        .holds = true,
-        .watch = {.events = EPOLLIN, .function = hear_thread, .context = suspension},
-        .timer = {.function = tell_progress, .context = suspension}};
+    if (!sandbox->executions)
+        return 0;
+    error_set(error, -EBUSY, "a program started by bailey exec runs in it, whose streams cannot be carried");
+    return error_hint(error, "try again when that has ended");
+}
+
+int mon_suspension_begin(struct mon_sandbox *sandbox, struct mon_suspension *suspension, struct error *error)
+{
+    suspension->sandbox = sandbox;
+    suspension->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    suspension->watch = (struct mon_watch){.descriptor = suspension->event, .events = EPOLLIN, .function = hear_thread, .context = suspension};
+    suspension->timer = (struct mon_timer){.function = tell_progress, .context = suspension};
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&suspension->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&suspension->lock, NULL);
-    suspension->watch.descriptor = suspension->event;
-    int result = suspension->event < 0 ? -errno : mon_watch_add(&sandbox->loop, &suspension->watch);
+    int result = refuse_now(sandbox, error);
+    if (result < 0) {
+        release(suspension);
+        return result;
+    }
+    result = suspension->event < 0 ? -errno : mon_watch_add(&sandbox->loop, &suspension->watch);
     if (result == 0)
         result = -pthread_create(&suspension->thread, NULL, run, suspension);
     sandbox->suspension = suspension;
@@ -363,6 +344,13 @@ int mon_suspend_begin(struct mon_sandbox *sandbox, const char *path, bool keep_r
     }
     mon_timer_start(&sandbox->loop, &suspension->timer, PROGRESS_NS);
     return 0;
+}
+
+int mon_suspend_begin(struct mon_sandbox *sandbox, const char *path, bool keep_running, struct error *error)
+{
+    struct mon_suspension *suspension = memory_new(sizeof(*suspension));
+    *suspension = (struct mon_suspension){.path = text_copy(path), .keep_running = keep_running, .peer = -1, .holds = true};
+    return mon_suspension_begin(sandbox, suspension, error);
 }
 
 void mon_suspend_answered(struct mon_sandbox *sandbox, int value, const void *data, size_t size)
@@ -395,6 +383,7 @@ void mon_suspend_cancel(struct mon_sandbox *sandbox, const char *why)
     if (goes_on) {
         suspension->cancelled = why;
         thaw(suspension);
+        pthread_cond_signal(&suspension->changed);
     }
     pthread_mutex_unlock(&suspension->lock);
     if (goes_on)
@@ -426,11 +415,11 @@ void mon_suspend_end(struct mon_sandbox *sandbox)
     struct mon_suspension *suspension = sandbox->suspension;
     if (!suspension)
         return;
-    struct timespec deadline = after_ms(ENDING_MS);
+    struct timespec deadline = mon_suspension_deadline(ENDING_MS);
     int result = 0;
     mon_suspend_cancel(sandbox, "it ended");
     pthread_mutex_lock(&suspension->lock);
-    suspension->no_answer = true;
+    suspension->no_answer = suspension->ending = true;
     pthread_cond_signal(&suspension->changed);
     while (!suspension->is_through && result == 0)
         result = pthread_cond_timedwait(&suspension->changed, &suspension->lock, &deadline);

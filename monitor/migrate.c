@@ -1,0 +1,185 @@
+/* See migrate.h. The suspension's thread gives first the offer (records without pages, of the running sandbox), then the image, and then waits
+ * for the outcome, the sandbox standing still; docs/migration.md has the protocol. Invariant: from MOVE_COMMITTED on nothing but an
+ * order, or the sandbox's end, takes it out of its stillness. */
+#include "monitor/migrate.h"
+
+#include "monitor/suspension.h"
+
+#include <errno.h>
+#include <image/departure.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#define CLIENT_MS 120000 /* a client that says nothing for so long is given up */
+#define SEND_S 30
+
+/* ---- The thread ---- */
+
+/* Waits until the client has given the order. Nobody can cancel any more after the commit, and nobody waits in vain before. */
+static int wait_for_order(struct mon_suspension *suspension, enum control_move_order wanted, struct error *error)
+{
+    struct timespec deadline = mon_suspension_deadline(CLIENT_MS);
+    int result = 0;
+    pthread_mutex_lock(&suspension->lock);
+    while (suspension->order < wanted && !suspension->ending && (!suspension->cancelled || suspension->committed) && result == 0)
+        result = suspension->committed ? pthread_cond_wait(&suspension->changed, &suspension->lock)
+                                       : pthread_cond_timedwait(&suspension->changed, &suspension->lock, &deadline);
+    if (suspension->order >= wanted)
+        result = 0;
+    else if (suspension->ending || (suspension->cancelled && !suspension->committed))
+        result = mon_suspension_refuse(suspension, error);
+    else
+        result = error_set(error, -ETIMEDOUT, "whoever moves it gives no orders");
+    pthread_mutex_unlock(&suspension->lock);
+    return result;
+}
+
+static void reach(struct mon_suspension *suspension, enum control_move_state state)
+{
+    pthread_mutex_lock(&suspension->lock);
+    suspension->state = state;
+    pthread_mutex_unlock(&suspension->lock);
+    mon_suspension_tell_main_thread(suspension);
+}
+
+/* What the other side decides by, and finds out what cannot be carried before anything moves. */
+static int write_offer(struct mon_suspension *suspension, struct error *error)
+{
+    struct img_writer *writer;
+    struct img_sink sink = img_departure(&suspension->peer);
+    sink.pages = NULL;
+    img_writer_open_sink(&sink, &writer);
+    int result = mon_image_sandbox(suspension->sandbox, writer, error);
+    if (result == 0)
+        result = mon_image_handles(suspension->sandbox, writer, error);
+    if (result == 0)
+        return img_writer_finish(writer, error);
+    img_writer_abandon(writer);
+    return result;
+}
+
+/* The main thread keeps from now on what is for the sandbox. */
+static int stop(struct mon_suspension *suspension, struct error *error)
+{
+    reach(suspension, MOVE_STOPPING);
+    pthread_mutex_lock(&suspension->lock);
+    while (!suspension->may_stop && !suspension->cancelled)
+        pthread_cond_wait(&suspension->changed, &suspension->lock);
+    pthread_mutex_unlock(&suspension->lock);
+    return mon_suspension_quiesce(suspension, error);
+}
+
+static int write_still(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
+{
+    struct mon_memory *memory = NULL;
+    bool has_clones = false;
+    int result = stop(suspension, error);
+    if (result == 0)
+        result = mon_suspension_find_memory(suspension, &memory, &has_clones, error);
+    if (result == 0)
+        result = mon_suspension_write_shared(suspension, writer, error);
+    if (result == 0)
+        result = mon_image_write_memory(suspension->sandbox, memory, writer, error);
+    mon_image_free_memory(memory);
+    return result;
+}
+
+static int write_image(struct mon_suspension *suspension, struct error *error)
+{
+    struct img_writer *writer;
+    struct img_sink sink = img_departure(&suspension->peer);
+    img_writer_open_sink(&sink, &writer);
+    img_writer_on_progress(writer, mon_suspension_progress, suspension);
+    img_writer_begin_round(writer);
+    int result = write_still(suspension, writer, error);
+    if (result < 0) {
+        img_writer_abandon(writer);
+        return result;
+    }
+    suspension->report.memory_size = img_writer_bytes(writer);
+    result = img_writer_finish(writer, error);
+    shutdown(suspension->peer, SHUT_WR);
+    return result;
+}
+
+/* The client asks for it before it tells the other side that it may go on there. */
+static int settle(struct mon_suspension *suspension, struct error *error)
+{
+    int result = mon_suspension_commit(suspension, error);
+    if (result < 0)
+        return result;
+    reach(suspension, MOVE_COMMITTED);
+    result = wait_for_order(suspension, MOVE_STAY, error);
+    if (result == 0 && suspension->order == MOVE_STAY)
+        result = error_set(error, -ECANCELED, "it stays here");
+    return result;
+}
+
+int mon_migrate(struct mon_suspension *suspension, struct error *error)
+{
+    struct timeval limit = {.tv_sec = SEND_S};
+    setsockopt(suspension->peer, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+    uint64_t begin = mon_now_ns();
+    int result = write_offer(suspension, error);
+    if (result < 0)
+        return result;
+    reach(suspension, MOVE_OFFERED);
+    result = wait_for_order(suspension, MOVE_GO, error);
+    if (result == 0)
+        result = write_image(suspension, error);
+    if (result < 0)
+        return result;
+    suspension->report.total_ns = mon_now_ns() - begin;
+    reach(suspension, MOVE_WRITTEN);
+    result = wait_for_order(suspension, MOVE_COMMIT, error);
+    if (result == 0)
+        result = settle(suspension, error);
+    suspension->report.total_ns = mon_now_ns() - begin;
+    suspension->report.pause_ns = mon_now_ns() - suspension->quiet_ns;
+    return result;
+}
+
+/* ---- The main thread ---- */
+
+int mon_migrate_begin(struct mon_sandbox *sandbox, int peer, const char *where, struct error *error)
+{
+    struct mon_suspension *suspension = memory_new(sizeof(*suspension));
+    *suspension = (struct mon_suspension){.path = text_copy(where), .peer = peer};
+    return mon_suspension_begin(sandbox, suspension, error);
+}
+
+int mon_migrate_order(struct mon_sandbox *sandbox, enum control_move_order order, struct error *error)
+{
+    static const enum control_move_state when[] = {
+        [MOVE_GO] = MOVE_OFFERED, [MOVE_COMMIT] = MOVE_WRITTEN, [MOVE_STAY] = MOVE_COMMITTED, [MOVE_LEAVE] = MOVE_COMMITTED};
+    struct mon_suspension *suspension = sandbox->suspension;
+    if (!suspension || suspension->peer < 0)
+        return error_set(error, -ESRCH, "it is not being moved");
+    if (order < MOVE_GO || order > MOVE_LEAVE)
+        return error_set(error, -EINVAL, "malformed request");
+    pthread_mutex_lock(&suspension->lock);
+    bool timely = suspension->state == when[order] && suspension->order < MOVE_STAY;
+    if (timely) {
+        suspension->order = order;
+        pthread_cond_signal(&suspension->changed);
+    }
+    pthread_mutex_unlock(&suspension->lock);
+    return timely ? 0 : error_set(error, -EBUSY, "its move is not so far, or already over");
+}
+
+void mon_migrate_tell(struct mon_suspension *suspension)
+{
+    if (suspension->peer < 0)
+        return;
+    pthread_mutex_lock(&suspension->lock);
+    enum control_move_state state = suspension->state;
+    if (state == MOVE_STOPPING && !suspension->may_stop) {
+        suspension->holds = suspension->may_stop = true;
+        pthread_cond_signal(&suspension->changed);
+    }
+    pthread_mutex_unlock(&suspension->lock);
+    if (state == suspension->told)
+        return;
+    suspension->told = state;
+    mon_control_moving(suspension->sandbox->control, state);
+}

@@ -1,0 +1,78 @@
+/* A suspension that is under way, for the files that carry it out: suspend.c into a file, migrate.c to another machine. See suspend.h and
+ * the invariants in suspend.c. */
+#ifndef MONITOR_SUSPENSION_H
+#define MONITOR_SUSPENSION_H
+
+#include "monitor/sandbox.h"
+#include "monitor/suspend.h"
+
+#include <pthread.h>
+
+struct mon_suspension {
+    struct mon_sandbox *sandbox;
+    char *path; /* the image; or whereto it moves */
+    bool keep_running;
+    int peer; /* of a migration (migrate.c): where its image is sent; -1: none */
+    pthread_t thread;
+    _Atomic uint64_t written, expected;
+    int event; /* eventfd: the thread has news */
+
+    pthread_mutex_t lock; /* guards until the next blank line */
+    pthread_cond_t changed;
+    const char *cancelled; /* why */
+    bool quiet;            /* asked to be quiet and not told to go on */
+    bool committed, is_through;
+    bool may_stop;                 /* what is for the sandbox is held now: it may be asked to be quiet */
+    bool ending;                   /* of the sandbox: nothing is waited for any more */
+    enum control_move_order order; /* the last one of a migration's client */
+    enum control_move_state state; /* how far it is: raised by the thread, */
+    enum control_move_state told;  /* and told by the main thread */
+    bool has_answer, no_answer; /* no_answer: none is waited for any more */
+    int answer;
+    uint32_t *ids;
+    size_t id_count;
+    char text[512];
+
+    /* The main thread's. */
+    struct mon_watch watch;
+    struct mon_timer timer; /* tells the client how far it is */
+    bool holds;             /* what is for the sandbox waits here: */
+    struct text held;
+
+    /* The thread's until it is through. */
+    uint64_t quiet_ns; /* when it was asked to be quiet */
+    int result;
+    struct error error;
+    struct control_suspended report;
+};
+
+/* ---- Steps of the thread; each returns 0, or a negative errno with `error` set. ---- */
+
+int mon_suspension_progress(void *context, uint64_t bytes, struct error *error) __attribute__((warn_unused_result));
+/* Asks for quiet and waits for the answer. */
+int mon_suspension_quiesce(struct mon_suspension *suspension, struct error *error) __attribute__((warn_unused_result));
+/* Whose memory it is, after the answer. */
+int mon_suspension_find_memory(struct mon_suspension *suspension, struct mon_memory **out_memory, bool *out_has_clones, struct error *error)
+    __attribute__((warn_unused_result));
+/* The records and the two segments. */
+int mon_suspension_write_shared(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
+    __attribute__((warn_unused_result));
+/* From here on no cancellation counts. -ECANCELED: one came before. */
+int mon_suspension_commit(struct mon_suspension *suspension, struct error *error) __attribute__((warn_unused_result));
+void mon_suspension_tell_main_thread(const struct mon_suspension *suspension);
+struct timespec mon_suspension_deadline(uint64_t ms);
+/* What a cancelled one ends with. Caller holds the lock. */
+int mon_suspension_refuse(const struct mon_suspension *suspension, struct error *error);
+
+/* ---- In the main thread ---- */
+
+/* Fills in the rest of what is zero, and starts the thread. Takes what `suspension` points to over, also when it fails. */
+int mon_suspension_begin(struct mon_sandbox *sandbox, struct mon_suspension *suspension, struct error *error)
+    __attribute__((warn_unused_result));
+
+/* migrate.c: the thread's work. */
+int mon_migrate(struct mon_suspension *suspension, struct error *error) __attribute__((warn_unused_result));
+/* Tells the client how far it is. */
+void mon_migrate_tell(struct mon_suspension *suspension);
+
+#endif
