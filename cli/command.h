@@ -71,6 +71,6 @@ void command_print_json_lines(FILE *out, const char *key, const char *lines, siz
 extern const struct command command_run, command_ps, command_exec, command_attach, command_wait,
     command_stop, command_kill, command_rm, command_logs, command_cp, command_inspect,
     command_trace, command_suspend, command_resume, command_clone, command_image, command_policy,
-    command_version, command_check, command_help;
+    command_version, command_check, command_help, command_migrate, command_receive;
 
 #endif

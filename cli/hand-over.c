@@ -11,7 +11,7 @@ int hand_over(char **argv, struct error *error)
     cleanup_free char *path = NULL;
     cleanup_close int program = mon_open_installed("bailey-full", &path, error);
     if (program < 0)
-        return error_wrap(error, "cannot read policy files");
+        return error_wrap(error, "a part of Bailey is missing");
     execv(path, argv);
-    return error_set_errno(error, -errno, "cannot execute %s, which reads policy files", path);
+    return error_set_errno(error, -errno, "cannot execute %s, the full program", path);
 }

@@ -10,10 +10,11 @@
 #include <string.h>
 
 const struct command *const commands[] = {
-    &command_run,     &command_ps,      &command_exec,   &command_attach,  &command_wait,
-    &command_stop,    &command_kill,    &command_rm,     &command_logs,    &command_cp,
-    &command_inspect, &command_suspend, &command_resume, &command_clone,   &command_image,
-    &command_trace,   &command_policy,  &command_check,  &command_version, &command_help,
+    &command_run,     &command_ps,      &command_exec,   &command_attach, &command_wait,
+    &command_stop,    &command_kill,    &command_rm,     &command_logs,   &command_cp,
+    &command_inspect, &command_suspend, &command_resume, &command_clone,  &command_migrate,
+    &command_receive, &command_image,   &command_trace,  &command_policy, &command_check,
+    &command_version, &command_help,
 };
 const size_t command_count = sizeof(commands) / sizeof(commands[0]);
 

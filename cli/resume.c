@@ -113,16 +113,12 @@ static int resolve_granted(struct mon_policy *granted, struct error *error)
     return 0;
 }
 
-int resumption_open(struct resumption *resumption, const char *path, bool own, struct error *error)
+int resumption_take(struct resumption *resumption, int descriptor, const char *path, bool own,
+                    bool is_offer, struct error *error)
 {
     struct mon_image *image = &resumption->image;
     struct mon_policy *granted = &resumption->granted;
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (descriptor < 0)
-        return error_set_errno(error, -errno, "cannot open the image %s", path);
-    /* Asked before it is read: what is written to it from here on has no part in its being one's
-     * own. */
-    own = own || own_image_is(descriptor);
+    image->is_offer = is_offer;
     int result = mon_image_open(image, descriptor, path, own, error);
     if (result == 0)
         result = mon_image_fits(image, resumption->force, error);
@@ -141,6 +137,17 @@ int resumption_open(struct resumption *resumption, const char *path, bool own, s
     resumption->launch.resume = &resumption->resume;
     result = mon_policy_grant(&resumption->launch.policy, granted, own, path, error);
     return result < 0 ? result : launch_check_name(resumption->launch.policy.name, error);
+}
+
+int resumption_open(struct resumption *resumption, const char *path, bool own, struct error *error)
+{
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (descriptor < 0)
+        return error_set_errno(error, -errno, "cannot open the image %s", path);
+    /* Asked before it is read: what is written to it from here on has no part in its being one's
+     * own. */
+    own = own || own_image_is(descriptor);
+    return resumption_take(resumption, descriptor, path, own, /*is_offer=*/false, error);
 }
 
 /* ---- The command ---- */

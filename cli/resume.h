@@ -35,5 +35,9 @@ bool resumption_option(struct resumption *resumption, const struct option_help *
  * it was just made by us. */
 int resumption_open(struct resumption *resumption, const char *path, bool own, struct error *error)
     __attribute__((warn_unused_result));
+/* The same of an image that is open already, and is taken over; `name` is for messages. An offer
+ * (image/frame.h) is only checked: there is nothing to go on with. */
+int resumption_take(struct resumption *resumption, int descriptor, const char *name, bool own,
+                    bool is_offer, struct error *error) __attribute__((warn_unused_result));
 
 #endif

@@ -29,7 +29,7 @@ static bool segment_fits(const struct mon_image *image, uint32_t kind, uint64_t 
     if (size < MEMORY_MIN || size > most || size % BLY_PAGE_SIZE)
         return false;
     if (!space || space->extent_count == 0)
-        return kind != IMG_SPACE_HEAP;
+        return kind != IMG_SPACE_HEAP || image->is_offer;
     const struct img_extent *last = &space->extents[space->extent_count - 1];
     return last->address + last->count * BLY_PAGE_SIZE - start <= size;
 }
@@ -152,7 +152,7 @@ static int read_records(struct mon_image *image, struct error *error)
 
 int mon_image_open(struct mon_image *image, int descriptor, const char *name, bool own, struct error *error)
 {
-    *image = (struct mon_image){.name = text_copy(name), .descriptor = descriptor};
+    *image = (struct mon_image){.name = text_copy(name), .descriptor = descriptor, .is_offer = image->is_offer};
     int result = own ? img_reader_open(descriptor, name, &image->reader, error) : img_reader_open_confined(descriptor, name, &image->reader, error);
     return result < 0 ? result : read_records(image, error);
 }

@@ -6,6 +6,7 @@
 #include <image/reader.h>
 #include <monitor/image.h>
 #include <monitor/policy.h>
+#include <stdbool.h>
 
 struct mon_image_entry {
     struct mon_image_handle record;
@@ -13,6 +14,7 @@ struct mon_image_entry {
 };
 struct mon_image {
     char *name; /* for messages */
+    bool is_offer; /* records only, without memory: to be looked at before the sandbox itself comes (image/frame.h) */
     int descriptor;
     struct img_reader *reader;
     struct mon_image_sandbox sandbox;
@@ -22,7 +24,7 @@ struct mon_image {
 };
 
 /* Takes the descriptor over, also when it fails. The image must be closed in any case. One that is not `own` is read by a process without
- * rights (image/flat.h). */
+ * rights (image/flat.h). `is_offer` must have been set. */
 int mon_image_open(struct mon_image *image, int descriptor, const char *name, bool own, struct error *error) __attribute__((warn_unused_result));
 void mon_image_close(struct mon_image *image);
 #define cleanup_image __attribute__((cleanup(mon_image_close)))

@@ -1,0 +1,298 @@
+/* bailey migrate, the work: between the sandbox's monitor, which gives the image and keeps the
+ * original still, and the carrier, which talks to the other side (image/carrier.h).
+ *
+ * Invariant: the monitor is told to commit before the other side is, and the original may go on or
+ * end only after the other side's answer. Before that every failure, our own death included, lets
+ * the original go on. docs/migration.md has the protocol. */
+#include <cli/move.h>
+
+#include <base/cleanup.h>
+#include <base/json.h>
+#include <cli/address.h>
+#include <cli/client.h>
+#include <cli/progress.h>
+#include <errno.h>
+#include <image/carrier.h>
+#include <monitor/loop.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct move {
+    const struct migrate_request *request;
+    struct client client;
+    struct img_carrier carrier;
+    struct progress progress;
+    enum control_move_state state; /* as the monitor told */
+    bool accepted, ready;          /* as the other side told */
+    bool committed;                /* the other side was told, or may have been */
+    bool left;                     /* the other side said that it runs there: its last word */
+    bool over;
+    uint64_t expected, sent;
+    struct control_suspended report;
+};
+
+static int order(struct move *move, enum control_move_order what, struct error *error)
+{
+    return client_ask(&move->client, CONTROL_MOVE_ORDER, what, error);
+}
+
+/* ---- The outcome ---- */
+
+/* Nothing but the other side knows whether it goes on there. */
+static int undecided(const struct move *move, const char *why, struct error *error)
+{
+    const struct migrate_request *request = move->request;
+    error_set(
+        error, -EREMOTEIO,
+        "%s: at the very moment in which %s was to go on there. Whether it does is not known; "
+        "here it stands still. Look with bailey ps on the other side; then, here: bailey "
+        "migrate --settle there %s, if it runs there; --settle here, if not",
+        why, request->name, request->name);
+    return error_wrap(error, "%s", request->where);
+}
+
+static int stays(struct move *move, int code, const char *why, struct error *error)
+{
+    error_set(error, code, "%s: %s", move->request->where, why);
+    if (!move->request->dry_run)
+        error_hint(error, "%s runs on here", move->request->name);
+    return error->code;
+}
+
+/* The other side ends the move, for this reason. */
+static int refused(struct move *move, const char *why, struct error *error)
+{
+    if (!move->committed)
+        return stays(move, -ECONNREFUSED, why, error);
+    struct error of_order = {0};
+    int result = order(move, MOVE_STAY, &of_order);
+    while (result == 0) /* its last word is that it stays */
+        result = client_receive(&move->client, &of_order);
+    return stays(move, -ECONNREFUSED, why, error);
+}
+
+/* ---- What comes in ---- */
+
+static int go_on(struct move *move, struct error *error)
+{
+    if (move->state == MOVE_OFFERED && move->accepted && !move->request->dry_run) {
+        move->accepted = false;
+        return order(move, MOVE_GO, error);
+    }
+    if (move->state == MOVE_WRITTEN && move->ready) {
+        move->ready = false;
+        return order(move, MOVE_COMMIT, error);
+    }
+    return 0;
+}
+
+static int hear_state(struct move *move, struct error *error)
+{
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
+    move->state = (enum control_move_state)move->client.answer.value;
+    if (move->state != MOVE_COMMITTED)
+        return go_on(move, error);
+    /* Who interrupts us now would leave the sandbox standing still. */
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+        signal(signals[i], SIG_IGN);
+    move->committed = true;
+    return img_carrier_say(&move->carrier, IMG_FRAME_COMMIT, NULL) < 0
+               ? undecided(move, "the process that talks to it died", error)
+               : 0;
+}
+
+static int hear_monitor(struct move *move, struct error *error)
+{
+    struct client *client = &move->client;
+    struct control_progress now;
+    int result = client_receive(client, error);
+    if (result < 0) {
+        /* The other side need not guess. After the commit it is not asked any more. */
+        if (!move->committed)
+            (void)!img_carrier_say(&move->carrier, IMG_FRAME_REFUSED, error->message);
+        return result;
+    }
+    switch (client->answer.kind) {
+    case CONTROL_MOVING:
+        return hear_state(move, error);
+    case CONTROL_PROGRESS:
+        if (client->answer.size == sizeof(now)) {
+            memcpy(&now, client->payload, sizeof(now));
+            move->expected = now.expected;
+        }
+        return 0;
+    case CONTROL_DONE:
+        move->over = true;
+        if (client->answer.size == sizeof(move->report))
+            memcpy(&move->report, client->payload, sizeof(move->report));
+        return 0;
+    }
+    return 0;
+}
+
+static int hear_other_side(struct move *move, struct error *error)
+{
+    struct img_event event;
+    img_carrier_next(&move->carrier, &event);
+    switch (event.kind) {
+    case IMG_EVENT_PROGRESS:
+        move->sent = event.bytes;
+        progress_show(&move->progress, event.bytes, move->expected);
+        return 0;
+    case IMG_EVENT_SENT:
+        move->sent = event.bytes;
+        return 0;
+    case IMG_FRAME_ACCEPTED:
+        move->accepted = true;
+        move->over = move->request->dry_run;
+        return go_on(move, error);
+    case IMG_FRAME_READY:
+        move->ready = true;
+        return go_on(move, error);
+    case IMG_FRAME_RESUMED:
+        move->left = move->committed;
+        return move->left ? order(move, MOVE_LEAVE, error)
+                          : stays(move, -EPROTO, "it makes no sense", error);
+    case IMG_FRAME_REFUSED:
+        return refused(move, event.text, error);
+    case IMG_EVENT_BROKEN:
+        return move->committed ? undecided(move, event.text, error)
+                               : stays(move, event.code ? event.code : -EPIPE, event.text, error);
+    default:
+        return stays(move, -EPROTO, "it makes no sense", error);
+    }
+}
+
+static int carry_out(struct move *move, struct error *error)
+{
+    int result = 0;
+    move->progress = progress_begin("moving");
+    while (result == 0 && !move->over) {
+        struct pollfd waits[2] = {{.fd = move->client.socket, .events = POLLIN},
+                                  {.fd = move->left ? -1 : move->carrier.orders, .events = POLLIN}};
+        if (poll(waits, 2, -1) < 0) {
+            if (errno != EINTR)
+                result = error_set_errno(error, -errno, "cannot wait");
+            continue;
+        }
+        if (waits[0].revents)
+            result = hear_monitor(move, error);
+        if (result == 0 && waits[1].revents)
+            result = hear_other_side(move, error);
+    }
+    progress_end(&move->progress);
+    return result;
+}
+
+/* ---- The beginning ---- */
+
+/* The monitor's end of `data` goes to the monitor. */
+static int ask_monitor(struct move *move, int data, struct error *error)
+{
+    const char *where = move->request->where;
+    struct control_message message = {.kind = CONTROL_MOVE, .size = (uint32_t)strlen(where)};
+    int result = control_send(move->client.socket, &message, where, &data, 1);
+    return result < 0
+               ? error_set_errno(error, result, "cannot reach the sandbox %s", move->request->name)
+               : 0;
+}
+
+static int greet(struct move *move, struct error *error)
+{
+    struct img_event event;
+    do {
+        img_carrier_next(&move->carrier, &event);
+    } while (event.kind == IMG_EVENT_PROGRESS);
+    if (event.kind == IMG_FRAME_HELLO)
+        return 0;
+    return stays(move, event.code ? event.code : -EPROTO,
+                 event.kind == IMG_EVENT_BROKEN || event.kind == IMG_FRAME_REFUSED
+                     ? event.text
+                     : "it makes no sense",
+                 error);
+}
+
+static int start(struct move *move, struct error *error)
+{
+    const struct migrate_request *request = move->request;
+    struct img_carrier_job job = {.offer = -1, .image = -1, .patience_ms = request->patience_ms};
+    int ends[2];
+    int result = img_key_read(request->key, job.key, error);
+    if (result == 0)
+        result = client_open(&move->client, request->name, error);
+    if (result < 0)
+        return result;
+    cleanup_close int socket = address_connect(request->where, request->patience_ms, error);
+    if (socket < 0)
+        return error->code;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+        return error_set_errno(error, -errno, "cannot make a channel to the monitor");
+    cleanup_close int monitors = ends[0], carriers = ends[1];
+    job.socket = socket;
+    job.data = carriers;
+    job.hello = (struct img_hello){.magic = IMG_MOVE_MAGIC,
+                                   .version = IMG_MOVE_VERSION,
+                                   .abi_version = BLY_ABI_VERSION,
+                                   .flags = request->dry_run ? IMG_HELLO_DRY_RUN : 0};
+    snprintf(job.hello.name, sizeof(job.hello.name), "%s", request->name);
+    result = img_carrier_start(&job, &move->carrier, error);
+    explicit_bzero(job.key, sizeof(job.key));
+    if (result == 0)
+        result = greet(move, error);
+    return result < 0 ? result : ask_monitor(move, monitors, error);
+}
+
+/* ---- The end ---- */
+
+static void print(const struct move *move)
+{
+    const struct migrate_request *request = move->request;
+    char size[SIZE_TEXT_SIZE];
+    if (!request->as_json && request->dry_run) {
+        printf("%s: %s would be taken\n", request->where, request->name);
+        return;
+    }
+    if (!request->as_json) {
+        printf("%s: %s runs there; %s in %.2f s, it stood still for %.1f ms\n", request->where,
+               request->name, size_text(move->sent, size), (double)move->report.total_ns / 1e9,
+               (double)move->report.pause_ns / 1e6);
+        return;
+    }
+    cleanup_text struct text text = {0};
+    struct json json = json_to(&text);
+    json_object(&json);
+    json_key_string(&json, "name", request->name);
+    json_key_string(&json, "to", request->where);
+    json_key_boolean(&json, "dry_run", request->dry_run);
+    if (!request->dry_run) {
+        json_key_number(&json, "memory", (int64_t)move->report.memory_size);
+        json_key_number(&json, "sent", (int64_t)move->sent);
+        json_key_number(&json, "pause_us", (int64_t)(move->report.pause_ns / 1000));
+        json_key_number(&json, "total_us", (int64_t)(move->report.total_ns / 1000));
+    }
+    json_object_end(&json);
+    printf("%s\n", text.data);
+}
+
+int migrate_run(const struct migrate_request *request, struct error *error)
+{
+    struct move move = {.request = request, .client = {.socket = -1}, .carrier = {.orders = -1}};
+    signal(SIGPIPE, SIG_IGN);
+    int result = start(&move, error);
+    if (result == 0)
+        result = carry_out(&move, error);
+    /* Before the carrier says good-bye, which may take a moment: unless it is committed, the
+     * sandbox goes on with this. */
+    client_close(&move.client);
+    img_carrier_end(&move.carrier);
+    if (result < 0)
+        return result;
+    if (!request->dry_run)
+        client_wait_until_over(request->name);
+    print(&move);
+    return 0;
+}
