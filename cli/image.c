@@ -203,7 +203,7 @@ static void print_all(const struct mon_image *image, const struct totals *totals
 
 static int inspect(const struct option_reader *reader, bool as_json, struct error *error)
 {
-    struct mon_image image;
+    struct mon_image image = {.is_offer = false};
     struct error unfit = {0};
     int result = open_image(&image, reader->words[0], error);
     if (result == 0) {
@@ -235,7 +235,7 @@ static int show_progress(void *context, uint64_t done)
 
 static int verify(const struct option_reader *reader, bool as_json, struct error *error)
 {
-    struct mon_image image;
+    struct mon_image image = {.is_offer = false};
     char size[SIZE_TEXT_SIZE];
     int result = open_image(&image, reader->words[0], error);
     if (result == 0) {

@@ -105,17 +105,29 @@ static int hear_state(struct move *move, struct error *error)
                : 0;
 }
 
+/* The monitor's channel breaks when the carrier ends, which has told why. */
+static int hear_reason(struct move *move, struct error *error)
+{
+    struct img_event event;
+    struct pollfd wait = {.fd = move->carrier.orders, .events = POLLIN};
+    while (!move->committed && poll(&wait, 1, 0) > 0) {
+        img_carrier_next(&move->carrier, &event);
+        if (event.kind == IMG_FRAME_REFUSED || event.kind == IMG_EVENT_BROKEN)
+            return stays(move, event.code ? event.code : -ECONNREFUSED, event.text, error);
+    }
+    /* The other side need not guess. After the commit it is not asked any more. */
+    if (!move->committed)
+        (void)!img_carrier_say(&move->carrier, IMG_FRAME_REFUSED, error->message);
+    return error->code;
+}
+
 static int hear_monitor(struct move *move, struct error *error)
 {
     struct client *client = &move->client;
     struct control_progress now;
     int result = client_receive(client, error);
-    if (result < 0) {
-        /* The other side need not guess. After the commit it is not asked any more. */
-        if (!move->committed)
-            (void)!img_carrier_say(&move->carrier, IMG_FRAME_REFUSED, error->message);
-        return result;
-    }
+    if (result < 0)
+        return hear_reason(move, error);
     switch (client->answer.kind) {
     case CONTROL_MOVING:
         return hear_state(move, error);
