@@ -79,7 +79,7 @@ mkdir parts
 ln -s "$(dirname "$(realpath "$BAILEY")")/../personality/linux/bailey-linux" parts/
 expect 0 env BAILEY_LIBEXEC="$PWD/parts" "$BAILEY" run true
 expect 125 env BAILEY_LIBEXEC="$PWD/parts" "$BAILEY" run --policy policy.yaml true
-complains "cannot read policy files: cannot open $PWD/parts/bailey-full, named by BAILEY_LIBEXEC: No such file or directory"
+complains "a part of Bailey is missing: cannot open $PWD/parts/bailey-full, named by BAILEY_LIBEXEC: No such file or directory"
 
 # Learned from one run, enough for the next, and no more.
 expect 0 "$BAILEY" policy learn -o learned.yaml -v "$PWD/granted:/w" -- python3 -c 'import json; print(open("/w/in").read().strip())'
