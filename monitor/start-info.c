@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -99,6 +101,19 @@ static uint32_t start_flags(const struct mon_sandbox *sandbox)
            (policy->migratable && mon_processor_can_fault() ? BLY_START_CPUID_FAULTS : 0);
 }
 
+/* For tests: BAILEY_FAULT=CALL:NUMBER:ERROR makes the NUMBERth use of the ABI's CALL in a picoprocess (those of the one that it was cloned from
+ * count too) fail with the error number ERROR. */
+static void put_fault(struct block *block, struct bly_start_info *info)
+{
+    const char *fault = secure_getenv("BAILEY_FAULT");
+    char call[64];
+    int error;
+    if (!fault || sscanf(fault, "%63[a-z_]:%u:%d", call, &info->fault_number, &error) != 3)
+        return;
+    info->fault_call = put_string(block, call);
+    info->fault_error = -error;
+}
+
 static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handles *handles, struct block *block)
 {
     const struct mon_policy *policy = sandbox->policy;
@@ -151,6 +166,7 @@ static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handl
         .cpuid_is_slow = cpuid_is_slow,
         .vector_features = policy->migratable ? shown.vector : UINT64_MAX,
     };
+    put_fault(block, &info);
     info.total_size = block->size;
     if (getrandom(info.random_seed, sizeof(info.random_seed), 0) != sizeof(info.random_seed))
         block->failed = true;

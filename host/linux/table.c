@@ -91,6 +91,16 @@ static void put_arguments(struct line *line, const char *format, const uint64_t 
     }
 }
 
+static void trace_injected(const char *name)
+{
+    struct line line = {.size = 0};
+    put_text(&line, "fault injected: ", 16);
+    put_text(&line, name, host_length(name));
+    put_text(&line, " fails with ", 12);
+    put_signed(&line, host.fault_error);
+    host_log(BLY_LOG_TRACE, line.text, line.size);
+}
+
 /* True: the call is not made and answers *out_injected. Calls that cannot fail pass NULL. */
 static bool trace_begin(struct trace *trace, uint32_t index, const char *name, const char *format,
                         const uint64_t *words, int64_t *out_injected)
@@ -100,8 +110,10 @@ static bool trace_begin(struct trace *trace, uint32_t index, const char *name, c
                   __atomic_sub_fetch((uint32_t *)&host.fault_count, 1, __ATOMIC_RELAXED) == 0;
     if (host_info->flags & BLY_START_TRACE_ABI)
         trace->start_ns = host_now_ns();
-    if (inject)
+    if (inject) {
         *out_injected = host.fault_error;
+        trace_injected(name);
+    }
     return inject;
 }
 

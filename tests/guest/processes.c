@@ -265,6 +265,8 @@ static void clone_flags_do_what_they_say(void)
     CHECK(syscall(SYS_clone, CLONE_THREAD, 0, 0, 0, 0) == -1 && errno == EINVAL);
     CHECK(syscall(SYS_clone, CLONE_SIGHAND, 0, 0, 0, 0) == -1 && errno == EINVAL);
     CHECK(syscall(SYS_clone3, NULL, 8) == -1 && errno == EINVAL);
+    CHECK_ERROR(syscall(SYS_clone, CLONE_SETTLS | SIGCHLD, 0, 0, 0, 0x7ffffffff000ul), EPERM);
+    CHECK_ERROR(syscall(SYS_clone, CLONE_SETTLS | CLONE_VM | CLONE_VFORK | SIGCHLD, 0, 0, 0, 1ul << 63), EPERM);
 }
 
 static void clone3_makes_processes_and_pidfds(void)

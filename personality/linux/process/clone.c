@@ -50,6 +50,8 @@ static int check_request(const struct clone_request *request)
         return -EINVAL;
     if ((flags & CLONE_THREAD) && lx_current()->vfork_parent)
         return -EINVAL; /* the host thread that plays a vfork child must stay the only one */
+    if ((flags & CLONE_SETTLS) && request->tls >= BLY_GUEST_MAX)
+        return -EPERM; /* as arch_prctl(2) with ARCH_SET_FS, before anything is made */
     return 0;
 }
 

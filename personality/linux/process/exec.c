@@ -409,12 +409,14 @@ static int build_stack(struct mm *mm, const struct request *request, const struc
     uint64_t string_start = (STACK_TOP - strings) & ~15ull;
     uint64_t stack_pointer = (string_start - words * sizeof(uint64_t)) & ~15ull;
     size_t size = STACK_TOP - stack_pointer;
+    unsigned char random[16];
+    int error = bly->random_read(random, sizeof random); /* what stack protectors and the like rest on */
+    if (error < 0)
+        return error;
     char *buffer = heap_alloc(size);
     if (!buffer)
         return -ENOMEM;
 
-    unsigned char random[16];
-    bly->random_read(random, sizeof random);
     struct stack_builder builder = {.buffer = buffer, .address = stack_pointer, .at = string_start - stack_pointer};
     uint64_t random_address = push_bytes(&builder, random, sizeof random);
     uint64_t platform_address = push_bytes(&builder, platform, sizeof platform);
@@ -431,7 +433,7 @@ static int build_stack(struct mm *mm, const struct request *request, const struc
     push_pointers(&builder, environment, mm->environment_start);
     (void)push_bytes(&builder, mm->auxv, mm->auxv_count * sizeof mm->auxv[0]);
     mm->stack_start = stack_pointer;
-    int error = guest_write((void *)stack_pointer, buffer, size);
+    error = guest_write((void *)stack_pointer, buffer, size);
     heap_free(buffer);
     *out_stack_pointer = stack_pointer;
     return error;
