@@ -125,6 +125,13 @@ int client_wait_for_end(const char *name, enum control_kind kind, int32_t value,
         }
         if (result < 0)
             return result;
+        if (sandbox.status == SANDBOX_SUSPENDED && kind == CONTROL_WAIT) {
+            if (asked == -ECANCELED)
+                *error = refused;
+            else
+                error_set(error, -ECANCELED, "sandbox %s: it was suspended", name);
+            return -ECANCELED;
+        }
         if (sandbox.status != SANDBOX_RUNNING) {
             *out_exit_status = sandbox.exit_status;
             return 0;

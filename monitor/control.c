@@ -726,7 +726,7 @@ int mon_control_open(struct mon_control **out_control, struct mon_loop *loop,
                               error);
     }
     if (result < 0) {
-        mon_control_close(control, 0);
+        mon_control_close(control, 0, NULL);
         return result;
     }
     *out_control = control;
@@ -754,10 +754,11 @@ static void flush_all(struct mon_control *control)
     }
 }
 
-void mon_control_close(struct mon_control *control, int status)
+void mon_control_close(struct mon_control *control, int status, const char *suspended)
 {
     if (!control)
         return;
+    cleanup_free char *became = text_print("it was suspended to %s", suspended ? suspended : "");
     if (control->has_console)
         console_close(&control->console);
     control->has_console = false;
@@ -765,7 +766,9 @@ void mon_control_close(struct mon_control *control, int status)
         next = client->next;
         client->trace_flags = 0;
         client->token = 0;
-        if (client->awaits_end)
+        if (client->awaits_end && suspended) /* it has no exit status, and may end yet */
+            tell_last(client, CONTROL_ERROR, -ECANCELED, became, strlen(became));
+        else if (client->awaits_end)
             tell_last(client, CONTROL_ENDED, control->main_ended ? control->main_status : status,
                       NULL, 0);
         else

@@ -646,7 +646,7 @@ static void finish(struct mon_sandbox *sandbox)
     while (sandbox->executions)
         end_execution(sandbox, sandbox->executions->token);
     if (sandbox->control)
-        mon_control_close(sandbox->control, sandbox->result->wait_status);
+        mon_control_close(sandbox->control, sandbox->result->wait_status, sandbox->result->suspended);
     mon_stdio_close(&sandbox->stdio, &sandbox->handles);
     mon_audit_event(sandbox->audit, "end", NULL, sandbox->result->exit_status);
     mon_audit_flush(sandbox->audit);

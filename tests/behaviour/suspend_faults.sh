@@ -84,6 +84,41 @@ expect 0 "$BAILEY" image verify images/image
 [ "$(ls -A images)" = image ] || fail "beside the image: $(ls -A images)"
 rm images/image
 
+# Who waits for its exit status is told that there is none; who is attached, where it went.
+expect 125 "$BAILEY" wait box
+complains "it was suspended"
+start
+"$BAILEY" wait box >wait.out 2>wait.err &
+waiting=$!
+"$BAILEY" attach --no-stdin box >attach.out 2>attach.err </dev/null &
+attached=$!
+sleep 0.3
+expect 0 "$BAILEY" suspend box -o images/image
+wait $waiting
+[ $? = 125 ] && grep -q "it was suspended to $PWD/images/image" wait.err || fail "wait: $(cat wait.out wait.err)"
+wait $attached
+[ $? = 125 ] && grep -q "it was suspended to $PWD/images/image" attach.err || fail "attach: $(cat attach.out attach.err)"
+expect 0 "$BAILEY" stop box
+rm images/image
+
+# What another program in it has for streams cannot be carried.
+start
+"$BAILEY" exec box sleep 50 >/dev/null 2>&1 &
+program=$!
+sleep 0.3
+expect 125 "$BAILEY" suspend box -o images/image
+complains "bailey exec"
+nothing_left "bailey exec"
+runs_on "bailey exec"
+kill $program
+wait $program
+for i in 1 2 3 4 5; do
+    "$BAILEY" suspend box -o images/image >out 2>err && break
+    sleep 0.2
+done
+[ -s images/image ] || fail "after bailey exec: $(cat err)"
+rm images/image
+
 # In the foreground.
 "$BAILEY" run --name front sleep 50 >front.out 2>front.err &
 front=$!
