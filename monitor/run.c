@@ -25,6 +25,7 @@
 
 #define INIT_GRACE_NS 2000000000ull  /* from the main program's end to the sandbox's own */
 #define KEEPING_NS 60000000000ull    /* more of it where the layer must be written first */
+#define RESUME_NS 60000000000ull     /* until what goes on from an image says so */
 #define IMPATIENCE_NS 2000000000ull  /* three interrupts in this time end the sandbox */
 #define INTERRUPT_BYTE 3             /* Ctrl-C */
 #define LAST_WORDS_MS 1000           /* for output that nobody takes, of a sandbox that was told to end */
@@ -262,6 +263,7 @@ static void sandbox_resumed(struct mon_sandbox *sandbox, int code, const char *t
 {
     if (!sandbox->resume || sandbox->main_ended || sandbox->main_failed)
         return;
+    mon_timer_stop(&sandbox->loop, &sandbox->resume_timer);
     if (code == 0) {
         uint16_t rows, columns;
         if (mon_stdio_window_size(&sandbox->stdio, &rows, &columns))
@@ -273,6 +275,11 @@ static void sandbox_resumed(struct mon_sandbox *sandbox, int code, const char *t
     sandbox->failure = code < 0 ? code : -EIO;
     error_set_errno(sandbox->error, sandbox->failure, "the sandbox cannot go on from its image: %s", text);
     mon_kill(sandbox);
+}
+
+static void resume_late(struct mon_timer *timer)
+{
+    sandbox_resumed(timer->context, -ETIMEDOUT, "it does not come to life");
 }
 
 static void sandbox_panicked(struct mon_sandbox *sandbox, int code, const char *text)
@@ -511,6 +518,8 @@ static int start(struct mon_sandbox *sandbox, const int standard[3])
     if (result < 0)
         return error_set_errno(error, result, "cannot watch the sandbox");
     mon_stdio_raw(&sandbox->stdio, true);
+    if (sandbox->resume)
+        mon_timer_start(&sandbox->loop, &sandbox->resume_timer, RESUME_NS);
     if (sandbox->audit)
         mon_timer_start(&sandbox->loop, &sandbox->audit_timer, AUDIT_PERIOD_NS);
     if (sandbox->rpc.watched)
@@ -629,6 +638,7 @@ static void finish(struct mon_sandbox *sandbox)
 {
     sandbox->ending = true;
     mon_timer_stop(&sandbox->loop, &sandbox->kill_timer);
+    mon_timer_stop(&sandbox->loop, &sandbox->resume_timer);
     mon_timer_stop(&sandbox->loop, &sandbox->audit_timer);
     mon_timer_stop(&sandbox->loop, &sandbox->watch_timer);
     if (sandbox->child > 0)
@@ -673,6 +683,7 @@ static int run(const struct mon_policy *policy, const struct mon_resume *resume,
     sandbox.channel = sandbox.log = sandbox.signals = -1;
     sandbox.log_level = BLY_LOG_WARNING;
     sandbox.kill_timer = (struct mon_timer){.function = kill_late, .context = &sandbox};
+    sandbox.resume_timer = (struct mon_timer){.function = resume_late, .context = &sandbox};
     sandbox.audit_timer = (struct mon_timer){.function = flush_audit, .context = &sandbox};
     sandbox.watch_timer = (struct mon_timer){.function = watch_workers, .context = &sandbox};
     sandbox.loop.epoll = -1;
