@@ -1,5 +1,6 @@
 /* The control stream: what the monitor asks of a running sandbox. A service thread of init reads it, one record a read. */
 #include "libos/abi.h"
+#include "libos/shared.h"
 #include "personality/linux/init.h"
 #include "personality/linux/process/lifecycle.h"
 #include "personality/linux/process/suspend.h"
@@ -213,6 +214,8 @@ void control_thread(void *argument)
     struct thread *self = thread_current();
     self->may_park = 0; /* it is who asks */
     control->kill_deadline = BLY_FOREVER;
+    for (uint32_t asked; (asked = libos_shared()->quiesce);) /* of a resumed sandbox: it is let go first */
+        (void)bly->wait_address((uint32_t *)&libos_shared()->quiesce, asked, BLY_FOREVER);
     for (;;) {
         self->work_pending = 0;
         if (!thread_enter_host_wait())

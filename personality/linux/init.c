@@ -397,6 +397,10 @@ void init_run(void)
 
     for (;;) {
         self->work_pending = 0;
+        if (__atomic_exchange_n(&lx_kernel->resumed, 0, __ATOMIC_SEQ_CST)) {
+            vfs_tell_generation();
+            tty_tell_resumed();
+        }
         report_ended_programs();
         struct bly_process_end end;
         if (!thread_enter_host_wait())

@@ -134,6 +134,7 @@ struct lx_kernel {
     void *vfs, *mounts, *pipes, *wake_pool, *epoll, *tty, *net, *ipc, *futexes, *timers, *patches, *dentry_cache, *inotify, *anonymous, *flocks, *memfd, *cpuid, *host_watch; /* each set by its subsystem's init */
     struct list services;             /* init's threads beside its leader: struct service (init.c); process_table.lock */
     _Atomic uint32_t leaving;         /* threads and processes that are out of the table and not quite gone (process/exit.c) */
+    _Atomic uint32_t resumed;         /* programs are still to be told: by init's leader */
     char host_name[65], domain_name[65];
     struct vector_layout vector_layout;
     _Atomic uint32_t trace_flags;     /* BLY_START_TRACE_* */

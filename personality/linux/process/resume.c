@@ -7,12 +7,10 @@
 #include "libos/heap.h"
 #include "libos/park.h"
 #include "personality/linux/fs/hostfs.h"
-#include "personality/linux/fs/vfs.h"
 #include "personality/linux/init.h"
 #include "personality/linux/process/cpuid.h"
 #include "personality/linux/process/lifecycle.h"
 #include "personality/linux/process/suspend.h"
-#include "personality/linux/tty/tty.h"
 
 enum { WHAT_SIZE = 256 };
 
@@ -192,6 +190,10 @@ void sandbox_resume(void)
     struct lx_process *init = process_table()->init;
     struct lx_thread *leader = container_of(init->threads.next, struct lx_thread, process_node);
     lx_become_boot_thread(init);
+    /* Who asks for rest anew while this thread is not the leader yet waits for it. */
+    leader->base.state = THREAD_IN_KERNEL;
+    leader->base.process_id = thread_block()->process_id;
+    leader->base.thread_id = thread_block()->thread_id;
     refresh();
     struct resume *state = list_picoprocesses();
     for (uint32_t i = 0; i < state->count; i++) {
@@ -215,8 +217,8 @@ void sandbox_resume(void)
     heap_free(state);
     resume_services();
     init_report(BLY_CONTROL_RESUMED, 0, 0, NULL, 0);
+    lx_kernel->resumed = 1;
+    leader->base.work_pending |= THREAD_WORK;
     park_end();
-    vfs_tell_generation();
-    tty_tell_resumed();
     park_resume(&leader->base);
 }
