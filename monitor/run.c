@@ -564,10 +564,10 @@ static int serve_alone(struct mon_sandbox *sandbox)
         if (now > last + AWAKE_NS) {
             result = mon_rpc_eager_sleeps(rpc) ? mon_loop_once(&sandbox->loop, -1) : 0;
             mon_rpc_eager_wakes(rpc);
-        } else if (looks++ % LOOKS == 0) {
-            result = mon_loop_once(&sandbox->loop, 0);
         } else {
-            given += give_way(now);
+            if (looks++ % LOOKS == 0 || !rpc->eager)
+                result = mon_loop_once(&sandbox->loop, 0);
+            given += give_way(mon_now_ns());
             if (rpc->eager && given > CROWDED_NS)
                 break;
         }
