@@ -496,11 +496,16 @@ static void catch_crashes(void)
         sigaction(crashes[i], &action, NULL);
 }
 
-void mon_stdio_raw(struct mon_stdio *stdio, bool on)
+bool mon_stdio_raw(struct mon_stdio *stdio, bool on)
 {
     sigset_t stop, before;
     if (stdio->terminal_descriptor < 0 || on == stdio->raw)
-        return;
+        return true;
+    if (is_in_background(stdio->terminal_descriptor)) {
+        raw_terminal.descriptor_plus_one = 0; /* who is in the foreground has made it what it needs */
+        stdio->raw = false;
+        return !on;
+    }
     /* tcsetattr from the background would stop us. */
     sigemptyset(&stop);
     sigaddset(&stop, SIGTTOU);
@@ -518,4 +523,5 @@ void mon_stdio_raw(struct mon_stdio *stdio, bool on)
         stdio->raw = tcsetattr(stdio->terminal_descriptor, TCSADRAIN, &raw) == 0;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return true;
 }

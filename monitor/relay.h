@@ -64,8 +64,8 @@ void mon_stdio_drain(struct mon_stdio *stdio, int timeout_ms);
 void mon_stdio_close(struct mon_stdio *stdio, struct mon_handles *handles);
 /* Size of the user's terminal; false when there is none. */
 bool mon_stdio_window_size(const struct mon_stdio *stdio, uint16_t *out_rows, uint16_t *out_columns);
-/* Raw mode on and off: also around being stopped. */
-void mon_stdio_raw(struct mon_stdio *stdio, bool on);
+/* Raw mode on and off: also around being stopped. False: not on, because the terminal is another's: we are in its background. */
+bool mon_stdio_raw(struct mon_stdio *stdio, bool on);
 /* Bytes for the program that it has not taken yet. */
 size_t mon_stdio_unread(const struct mon_stdio *stdio);
 

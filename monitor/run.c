@@ -30,6 +30,7 @@
 #define INTERRUPT_BYTE 3             /* Ctrl-C */
 #define LAST_WORDS_MS 1000           /* for output that nobody takes, of a sandbox that was told to end */
 #define AUDIT_PERIOD_NS 1000000000ull
+#define FOREGROUND_LOOK_NS 250000000ull
 #define WATCH_PERIOD_NS 500000000ull
 
 /* Of the first moments. */
@@ -382,14 +383,30 @@ static void terminal_hung_up(void *context)
     send_signal(context, 0, SIGHUP);
 }
 
+static void follow_window(struct mon_sandbox *sandbox)
+{
+    uint16_t rows, columns;
+    if (mon_stdio_window_size(&sandbox->stdio, &rows, &columns))
+        resize(sandbox, 0, rows, columns);
+}
+
+/* In the background the terminal is somebody else's; nothing tells us when we get it. */
+static void take_terminal(struct mon_timer *timer)
+{
+    struct mon_sandbox *sandbox = timer->context;
+    if (mon_stdio_raw(&sandbox->stdio, true))
+        follow_window(sandbox);
+    else
+        mon_timer_start(&sandbox->loop, timer, FOREGROUND_LOOK_NS);
+}
+
 /* Ctrl-Z: the program stops, then we do, so that the shell gets its terminal back; and the other way round. */
 static void stop_and_continue(struct mon_sandbox *sandbox)
 {
-    bool raw = sandbox->stdio.raw;
     send_signal(sandbox, 0, SIGTSTP);
     mon_stdio_raw(&sandbox->stdio, false);
     raise(SIGSTOP);
-    mon_stdio_raw(&sandbox->stdio, raw);
+    take_terminal(&sandbox->terminal_timer);
     send_signal(sandbox, 0, SIGCONT);
 }
 
@@ -417,14 +434,12 @@ static void reap(struct mon_sandbox *sandbox)
 
 static void serve_signal(struct mon_sandbox *sandbox, int signal)
 {
-    uint16_t rows, columns;
     switch (signal) {
     case SIGCHLD:
         reap(sandbox);
         break;
     case SIGWINCH:
-        if (mon_stdio_window_size(&sandbox->stdio, &rows, &columns))
-            resize(sandbox, 0, rows, columns);
+        follow_window(sandbox);
         break;
     case SIGTSTP:
         stop_and_continue(sandbox);
@@ -517,9 +532,10 @@ static int start(struct mon_sandbox *sandbox, const int standard[3])
         result = mon_stdio_start(&sandbox->stdio);
     if (result < 0)
         return error_set_errno(error, result, "cannot watch the sandbox");
-    mon_stdio_raw(&sandbox->stdio, true);
     if (sandbox->resume)
         mon_timer_start(&sandbox->loop, &sandbox->resume_timer, RESUME_NS);
+    if (!mon_stdio_raw(&sandbox->stdio, true))
+        mon_timer_start(&sandbox->loop, &sandbox->terminal_timer, FOREGROUND_LOOK_NS);
     if (sandbox->audit)
         mon_timer_start(&sandbox->loop, &sandbox->audit_timer, AUDIT_PERIOD_NS);
     if (sandbox->rpc.watched)
@@ -641,6 +657,7 @@ static void finish(struct mon_sandbox *sandbox)
     mon_timer_stop(&sandbox->loop, &sandbox->resume_timer);
     mon_timer_stop(&sandbox->loop, &sandbox->audit_timer);
     mon_timer_stop(&sandbox->loop, &sandbox->watch_timer);
+    mon_timer_stop(&sandbox->loop, &sandbox->terminal_timer);
     if (sandbox->child > 0)
         end_processes(sandbox);
     mon_suspend_end(sandbox);
@@ -686,6 +703,7 @@ static int run(const struct mon_policy *policy, const struct mon_resume *resume,
     sandbox.resume_timer = (struct mon_timer){.function = resume_late, .context = &sandbox};
     sandbox.audit_timer = (struct mon_timer){.function = flush_audit, .context = &sandbox};
     sandbox.watch_timer = (struct mon_timer){.function = watch_workers, .context = &sandbox};
+    sandbox.terminal_timer = (struct mon_timer){.function = take_terminal, .context = &sandbox};
     sandbox.loop.epoll = -1;
     sandbox.rpc.memory = -1;
     sandbox.stdio.terminal_descriptor = -1;

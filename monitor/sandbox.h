@@ -85,7 +85,7 @@ struct mon_sandbox {
     int channel;                 /* our end of the control stream */
     int log;                     /* our end of the log pipe */
     struct mon_watch channel_watch, log_watch, signal_watch;
-    struct mon_timer kill_timer, resume_timer, watch_timer, audit_timer;
+    struct mon_timer kill_timer, resume_timer, watch_timer, audit_timer, terminal_timer;
     int signals;                 /* signalfd */
 
     bool main_ended, main_failed, killed, ending;
