@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <monitor/policy-value.h>
+#include <monitor/processor-features.h>
 #include <string.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
@@ -301,5 +302,11 @@ int launch_complete(struct launch *launch, struct error *error)
     if (!policy->open_file_limit)
         policy->open_file_limit = 1048576;
     result = mon_policy_add_root(policy, error);
-    return result < 0 ? result : mon_policy_check(policy, error);
+    if (result == 0)
+        result = mon_policy_check(policy, error);
+    if (result < 0 || !policy->migratable)
+        return result;
+    struct mon_features here;
+    mon_processor_features(&here);
+    return mon_policy_check_processor(policy, &here, mon_processor_can_fault(), error);
 }

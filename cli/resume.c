@@ -50,7 +50,7 @@ bool resumption_option(struct resumption *resumption, const struct option_help *
         const char *name;
         bool *place;
     } flags[] = {{"accept-changed", &resumption->resume.accept_changed},
-                 {"force", &resumption->force},
+                 {"force", &resumption->resume.force},
                  {"verify", &resumption->verify}};
     char folder[PATH_MAX];
     if (!getcwd(folder, sizeof(folder))) {
@@ -121,7 +121,7 @@ int resumption_take(struct resumption *resumption, int descriptor, const char *p
     image->is_offer = is_offer;
     int result = mon_image_open(image, descriptor, path, own, error);
     if (result == 0)
-        result = mon_image_fits(image, resumption->force, error);
+        result = mon_image_fits(image, resumption->resume.force, error);
     if (result == 0)
         result = verify(resumption, error);
     if (result == 0)

@@ -11,7 +11,7 @@ struct resumption {
     struct mon_policy granted; /* what the operator names: folders, root, layer, audit file */
     struct mon_resume resume;
     struct launch launch;
-    bool force, verify;
+    bool verify;
 };
 #define cleanup_resumption __attribute__((cleanup(resumption_free)))
 void resumption_init(struct resumption *resumption);

@@ -204,8 +204,10 @@ int mon_image_fits(const struct mon_image *image, bool force, struct error *erro
     memcpy(needed.words, image->sandbox.processor_features, sizeof(needed.words));
     mon_processor_features(&present);
     size_t count = mon_processor_missing(&needed, &present, names, sizeof(names));
-    if (count == 0)
+    if (count == 0 && !image->policy.migratable)
         return 0;
+    if (count == 0)
+        return mon_policy_check_processor(&image->policy, &present, mon_processor_can_fault(), error);
     error_set(error, -ENOEXEC, "this processor lacks what the sandbox in %s could see and may use: %s", image->name, names);
     return error_hint(error, "--force resumes it all the same; a program that uses it then dies of SIGILL");
 }

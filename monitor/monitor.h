@@ -24,6 +24,7 @@ struct mon_image;
 struct mon_resume {
     const struct mon_image *image;
     bool accept_changed; /* files that the sandbox had open may have changed meanwhile */
+    bool force;          /* whatever the processor lacks of what programs saw */
 };
 int mon_resume_run(const struct mon_policy *policy, const struct mon_resume *resume, const int standard[3], struct mon_result *out_result,
                    struct error *error);

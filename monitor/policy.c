@@ -214,13 +214,6 @@ int mon_policy_check(struct mon_policy *policy, struct error *error)
         return error_set(error, -EINVAL,
                          "a limit of %u processes is too high: at most %u are possible",
                          policy->process_limit, MON_PROCESS_LIMIT_MAX);
-    if (policy->migratable) {
-        struct mon_features here;
-        mon_processor_features(&here);
-        result = mon_policy_check_processor(policy, &here, mon_processor_can_fault(), error);
-        if (result < 0)
-            return result;
-    }
     drop_hidden_nodes(policy);
     /* A path sorts after every path it lies below. */
     if (policy->mount_count)

@@ -102,7 +102,7 @@ bool mon_policy_is_view(const struct mon_mount *mount);
  * host. */
 int mon_policy_check(struct mon_policy *policy, struct error *error);
 
-/* Whether the processor here has the level that programs are to see, and it can be shown to them. Part of mon_policy_check. */
+/* Whether the processor here has the level that programs are to see, and it can be shown to them. */
 struct mon_features;
 int mon_policy_check_processor(const struct mon_policy *policy, const struct mon_features *here,
                                bool can_fault, struct error *error);

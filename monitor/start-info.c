@@ -122,8 +122,13 @@ static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handl
     bool cpuid_is_slow;
     size_t cpuid_count = mon_processor_answers(policy->state_path, policy->migratable, answers, &cpuid_is_slow);
     const uint32_t flags = start_flags(sandbox);
-    struct mon_features shown;
-    mon_processor_level(policy->migratable, &shown);
+    struct mon_features shown = {.vector = UINT64_MAX}, here;
+    if (policy->migratable)
+        mon_processor_level(policy->migratable, &shown);
+    if (sandbox->resume && sandbox->resume->force) { /* then it must do with what is here */
+        mon_processor_features(&here);
+        shown.vector &= here.vector;
+    }
     struct bly_start_info info = {
         .magic = BLY_START_MAGIC,
         .version = BLY_ABI_VERSION,
@@ -164,7 +169,7 @@ static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handl
         .cpuid = put(block, answers, cpuid_count * sizeof(answers[0]), 8),
         .cpuid_count = (uint32_t)cpuid_count,
         .cpuid_is_slow = cpuid_is_slow,
-        .vector_features = policy->migratable ? shown.vector : UINT64_MAX,
+        .vector_features = shown.vector,
     };
     put_fault(block, &info);
     info.total_size = block->size;

@@ -71,6 +71,19 @@ for from in faulting no-faulting; do
     done
 done
 
+# Where it would see more, it goes on only by force.
+if "$BAILEY" check | grep -q 'CPUID faulting *yes'; then
+    expect 0 "$BAILEY" run -d --name bare --no-patch --migratable=x86-64-v2 sleep 100
+    expect 0 "$BAILEY" suspend bare -o image
+    "$BAILEY" rm -f bare >/dev/null 2>&1
+    expect 125 "$BUILD/tests/monitor/no-cpuid-faulting" "$BAILEY" resume -d --name bare image
+    complains "cannot make the CPUID instruction fault"
+    "$BAILEY" rm -f bare >/dev/null 2>&1
+    expect 0 "$BUILD/tests/monitor/no-cpuid-faulting" "$BAILEY" resume -d --name bare --force image
+    expect 0 "$BAILEY" rm -f bare
+    rm image
+fi
+
 # exec and programs that were started by others see the same.
 expect 0 "$BAILEY" run -d --name level --migratable=x86-64-v2 $tests sleep 100
 expect 0 "$BAILEY" exec -e CPU_LEVEL=2 level sh -c /tests/cpuid_features
