@@ -7,7 +7,7 @@
 #include <linux/mman.h>
 #include <linux/time.h>
 
-#define VVAR_PAGES_MAX 64
+#define VVAR_PAGES_MAX ((BLY_HOST_DATA - BLY_HOST_VDSO) / BLY_PAGE_SIZE / 2) /* on either side */
 
 struct gnu_hash {
     uint32_t bucket_count, first_symbol, bloom_count, bloom_shift;

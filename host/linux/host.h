@@ -70,7 +70,7 @@ struct host_area {
     uint32_t state;
 };
 #define HOST_AREA_RESERVED 0xffffffffu /* tid of an area whose thread is about to be made */
-#define HOST_AREA_COUNT 65536u
+#define HOST_AREA_COUNT 32768u
 
 static inline char *host_area_base(uint32_t area)
 {
@@ -200,11 +200,11 @@ void host_rpc_post_close(bly_handle handle); /* nobody waits for the reply */
 
 /* Private tables, behind the locks at BLY_HOST_DATA: mapped without reserve, used from the front. */
 struct host_tables {
-    struct host_area areas[HOST_AREA_COUNT];
     uint32_t
         cached[HOST_CACHE_MAX]; /* indices of the entries that hold a descriptor (flag LISTED) */
     struct host_window windows[HOST_WINDOW_COUNT];
     struct host_reread rereads[HOST_REREAD_COUNT];
+    struct host_area areas[HOST_AREA_COUNT];
     struct host_handle handles[HOST_HANDLE_COUNT];
 };
 static struct host_locks *const host_locks = (struct host_locks *)BLY_HOST_DATA;

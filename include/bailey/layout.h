@@ -20,7 +20,7 @@
  *   guard page | kernel stack ... struct bly_thread_block | guard page | signal stack
  * Guard pages are not mapped at all, as everything else in the window has its place.
  * The block lies above the kernel stack's top on the same page: one page that a clone has to copy, not two. */
-#define BLY_THREADS_START 0x640000080000ull
+#define BLY_THREADS_START 0x640200080000ull
 #define BLY_THREADS_END 0x640400080000ull
 #define BLY_THREAD_AREA_SIZE 0x40000ull      /* 256 KiB */
 #define BLY_KERNEL_STACK_OFFSET 0x1000ull
@@ -31,13 +31,14 @@
 
 /* Text and data of the picoprocess image (host layer + libos + personality), linked at this fixed address. */
 #define BLY_IMAGE_START 0x640400080000ull
-#define BLY_IMAGE_END 0x640400170000ull
+#define BLY_IMAGE_END 0x640400150000ull
 /* RPC channel: struct bly_rpc_channel, shared with the monitor. */
-#define BLY_RPC_CHANNEL 0x640400170000ull
+#define BLY_RPC_CHANNEL 0x640400150000ull
 /* The host's vDSO, moved here so that nothing stays at a kernel-chosen address. */
-#define BLY_HOST_VDSO 0x6404001c0000ull
-/* The host layer's private table of descriptors and other private data. */
-#define BLY_HOST_DATA 0x640400200000ull
+#define BLY_HOST_VDSO 0x6404001a0000ull
+/* The host layer's private table of descriptors and other private data. It reaches beyond the 2 MiB that the others share, but what is used
+ * first does not. */
+#define BLY_HOST_DATA 0x6404001b0000ull
 /* Read-only start information written by the monitor (struct bly_start_info). */
 #define BLY_START_INFO 0x640402000000ull
 

@@ -34,7 +34,7 @@ enum {
 #define CPUID_CODE_MAX (2ull << 20) /* larger programs are not searched, but for */
 #define CPUID_CODE_MAX_LIMITED (512ull << 20) /* where it is not for speed: BLY_START_CPUID_LIMITED */
 /* From code to trampolines: below the file, or above one that lies low. Room for 256 MiB of code within the reach of a jump. */
-#define DISTANCE 0x70000000ll
+#define DISTANCE 0x37000000ll
 #define PAGE_MASK (BLY_PAGE_SIZE - 1)
 #define NO_PAGE (-1ll)
 
