@@ -36,12 +36,13 @@ void park_end(void)
     bly->wake_address((uint32_t *)&libos_shared()->quiesce, 0x7fffffff);
 }
 
-void park_clone(uint32_t count)
+void park_clone(uint32_t count, void (*prepare)(struct thread *thread, bool before))
 {
     struct libos_shared *shared = libos_shared();
     uint32_t done;
 
     shared->cloned = 0;
+    shared->clone_prepare = prepare;
     __atomic_add_fetch(&shared->quiesce, 1, __ATOMIC_SEQ_CST);
     bly->wake_address((uint32_t *)&shared->quiesce, 0x7fffffff);
     while ((done = shared->cloned) < count)
@@ -54,9 +55,11 @@ static void clone_here(struct thread *thread)
     uint32_t id = 0, never = 0;
 
     thread->clone_asked = 0;
+    shared->clone_prepare(thread, /*before=*/true);
     int result = bly->process_clone(0, &id);
     while (result == 0) /* the clone: its memory is all that matters */
         (void)bly->wait_address(&never, 0, BLY_FOREVER);
+    shared->clone_prepare(thread, /*before=*/false);
     thread->clone_id = result < 0 ? 0 : id;
     shared->cloned++;
     bly->wake_address((uint32_t *)&shared->cloned, 1);

@@ -27,8 +27,9 @@ void park_kick(struct thread *thread);
 /* A thread could not: there was no memory for its copy. */
 bool park_failed(void);
 /* While all are parked: every thread whose clone_asked is set (one of each picoprocess) makes a copy-on-write clone of its picoprocess, which does nothing but
- * keep its memory as it is now, until it is killed. Returns when `count` of them have. */
-void park_clone(uint32_t count);
+ * keep its memory as it is now, until it is killed. Returns when `count` of them have.
+ * `prepare` is called by each before and, in the original, after. */
+void park_clone(uint32_t count, void (*prepare)(struct thread *thread, bool before));
 /* Lets all go on. */
 void park_end(void);
 

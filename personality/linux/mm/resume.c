@@ -107,6 +107,15 @@ static int load_extents(struct mm *mm, uint32_t old_id)
     return error;
 }
 
+void mm_show_all_to_clones(struct mm *mm, bool all)
+{
+    for (struct tree_node *node = tree_first(&mm->regions); node; node = tree_next(node)) {
+        const struct region *region = region_of(node);
+        if (region->flags & REGION_DONT_FORK)
+            bly->memory_advise((void *)region->start, region->end - region->start, all ? BLY_ADVICE_CLONE : BLY_ADVICE_DO_NOT_CLONE);
+    }
+}
+
 int mm_resume(struct mm *mm, uint32_t old_id, const char **out_what)
 {
     if (!mm)

@@ -111,6 +111,14 @@ static struct lx_thread *thread_in(uint32_t host_process)
     return NULL;
 }
 
+/* What the program would not have in its children is in the clone, which is read in its place. */
+static void prepare_clone(struct thread *base, bool before)
+{
+    const struct lx_thread *thread = container_of(base, struct lx_thread, base);
+    if (thread->process->mm)
+        mm_show_all_to_clones(thread->process->mm, before);
+}
+
 static void clone_all(const uint32_t *ids, uint32_t *clones, int count)
 {
     uint32_t asked = 0;
@@ -120,7 +128,7 @@ static void clone_all(const uint32_t *ids, uint32_t *clones, int count)
             thread->base.clone_asked = 1;
         asked += thread != NULL;
     }
-    park_clone(asked);
+    park_clone(asked, prepare_clone);
     for (int i = 0; i < count; i++) {
         const struct lx_thread *thread = thread_in(ids[i]);
         clones[i] = thread ? thread->base.clone_id : 0;

@@ -16,6 +16,8 @@ void sandbox_thaw(void);
  * again, and lets them go on. */
 _Noreturn void sandbox_resume(void);
 
+/* mm/resume.c. Whether copies of the picoprocess have also what the program keeps from its children (MADV_DONTFORK). All threads are at rest. */
+void mm_show_all_to_clones(struct mm *mm, bool all);
 /* mm/resume.c: maps again what the records say, and what the image has of the memory of picoprocess `old_id`. */
 int mm_resume(struct mm *mm, uint32_t old_id, const char **out_what);
 
