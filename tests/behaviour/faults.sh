@@ -39,3 +39,11 @@ done
 # What cannot be had fails; nothing goes on without it.
 BAILEY_FAULT=random_read:1:5 "$BAILEY" run true 2>err && fail "a program began without randomness"
 grep -q 'error 5' err || fail "no word of it: $(cat err)"
+# Patching is for speed: a program whose code cannot be mapped anew goes on with what it has.
+for number in $(seq 4 30); do
+    BAILEY_FAULT=stream_map:$number:12 "$BAILEY" run sh -c 'i=0; while [ $i -lt 60 ]; do : >/dev/null; umask >/dev/null; kill -0 $$; i=$((i + 1)); done; echo all is well' >out 2>err </dev/null
+    status=$?
+    grep -q 'fault injected' err || break
+    grep -q 'all is well' out || [ $status -lt 128 ] || grep -q 'point of no return' err || fail "stream_map:$number: exit $status: $(cat err)"
+done
+[ $number -gt 12 ] || fail "nothing was patched"

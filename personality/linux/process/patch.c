@@ -465,11 +465,23 @@ static bool find_patch_page(struct mm *mm, uint64_t call, struct place *out)
     return find_place(mm, (before & PAGE_MASK) <= BLY_PAGE_SIZE - PATCH_SIZE ? before & ~PAGE_MASK : call & ~PAGE_MASK, out);
 }
 
-/* Maps the newest version over the page at `address`; patched_file's map does the rest. */
-static void remap_page(struct mm *mm, const struct place *place, struct patched_file *file, uint64_t address)
+/* The region becomes one of the patched file's: what is the same is not mapped anew. */
+static void exchange_object(struct region *region, struct patched_file *file)
 {
-    const struct region *region = place->region;
-    (void)mm_map_limited(mm, address, BLY_PAGE_SIZE, region->protection, region->maximum_protection, region->flags, &file->object, place->offset, MM_FIXED);
+    struct memory_object *before = region->object;
+    region->object = memory_object_ref(&file->object);
+    memory_object_unref(before);
+    lay_over_range(file, region->start, region->end - region->start, region->protection, region->offset);
+}
+
+/* Lays the newest version over the page at `address`. Where that fails the program goes on with what is there. */
+static void remap_page(const struct place *place, struct patched_file *file, uint64_t address)
+{
+    struct region *region = place->region;
+    if (region->object != &file->object)
+        exchange_object(region, file);
+    else
+        lay_over_range(file, address, BLY_PAGE_SIZE, region->protection, place->offset);
 }
 
 /* The page as the file has it; false when the program's own differs (it has changed its code) or cannot be read. */
@@ -551,7 +563,7 @@ void patch_site_trapped(struct bly_context *context)
             memory_object_ref(&file->object);
         mutex_release(&cache()->mutex);
         if (file) {
-            remap_page(mm, &place, file, address);
+            remap_page(&place, file, address);
             memory_object_unref(&file->object);
         }
     }
@@ -606,15 +618,6 @@ static bool patch_cpuid_page(const struct place *place, struct patched_file *fil
     scoped_mutex(&cache()->mutex);
     struct patched_page *page = find_page(file, offset, /*make=*/true);
     return page && page->bulk == NO_PAGE && add_cpuid_sites(page, code) && make_version(file, page, code + AROUND);
-}
-
-/* The region becomes one of the patched file's: what is the same is not mapped anew. */
-static void exchange_object(struct region *region, struct patched_file *file)
-{
-    struct memory_object *before = region->object;
-    region->object = memory_object_ref(&file->object);
-    memory_object_unref(before);
-    lay_over_range(file, region->start, region->end - region->start, region->protection, region->offset);
 }
 
 static bool was_searched(const struct patched_file *file, uint64_t start, uint64_t end)
