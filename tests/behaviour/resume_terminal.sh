@@ -12,14 +12,15 @@ class Terminal:
         if self.pid == 0:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
             os.execv(BAILEY, ["bailey", *words])
+    seen = b""
     def expect(self, text, seconds=20):
-        seen, end = b"", time.time() + seconds
-        while text.encode() not in seen:
-            assert time.time() < end, f"expected {text!r}, saw {seen!r}"
+        end = time.time() + seconds
+        while text.encode() not in self.seen:
+            assert time.time() < end, f"expected {text!r}, saw {self.seen!r}"
             if select.select([self.fd], [], [], 0.1)[0]:
-                try: seen += os.read(self.fd, 65536)
-                except OSError: raise AssertionError(f"expected {text!r}, at the end {seen!r}")
-        return seen
+                try: self.seen += os.read(self.fd, 65536)
+                except OSError: raise AssertionError(f"expected {text!r}, at the end {self.seen!r}")
+        self.seen = self.seen.partition(text.encode())[2]
     def send(self, text): os.write(self.fd, text.encode())
     def wait(self, seconds=20):
         end = time.time() + seconds

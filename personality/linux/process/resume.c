@@ -11,6 +11,7 @@
 #include "personality/linux/process/cpuid.h"
 #include "personality/linux/process/lifecycle.h"
 #include "personality/linux/process/suspend.h"
+#include "personality/linux/tty/tty.h"
 
 enum { WHAT_SIZE = 256 };
 
@@ -217,6 +218,7 @@ void sandbox_resume(void)
     heap_free(state);
     resume_services();
     init_report(BLY_CONTROL_RESUMED, 0, 0, NULL, 0);
+    tty_resume_window(start_info->terminal_rows, start_info->terminal_columns);
     lx_kernel->resumed = 1;
     leader->base.work_pending |= THREAD_WORK;
     park_end();

@@ -149,6 +149,13 @@ void tty_tell_resumed(void)
     tty_unlock(tty);
 }
 
+void tty_resume_window(uint16_t rows, uint16_t columns)
+{
+    struct tty *tty = tty_roots()->main;
+    if (tty && rows && columns)
+        tty->window = (struct tty_winsize){ .rows = rows, .columns = columns };
+}
+
 /* As if the user typed Ctrl-D again and again. */
 void tty_end_input(struct tty *tty)
 {

@@ -23,6 +23,7 @@ _Noreturn void lx_tty_pump(void *argument);
 void lx_tty_window_size(uint32_t terminal, uint16_t rows, uint16_t columns);
 /* Resume: the program in the foreground of the sandbox's terminal draws its screen anew. */
 void tty_tell_resumed(void);
+void tty_resume_window(uint16_t rows, uint16_t columns); /* while all stand still: the size of the user's terminal now; 0: there is none */
 int lx_tty_init(void);
 /* Populates /dev; after vfs_mount_start. */
 int lx_dev_init(void);
