@@ -42,6 +42,17 @@ static inline void park_point(void)
         park_slowly();
 }
 
+/* Between these the caller does not park, whatever it waits for: what it does in several steps must not be seen half done. Who waits for a
+ * suspension waits for it, so what it waits for itself must be short. park_forbid returns what park_allow is to be given. */
+static inline uint32_t park_forbid(void)
+{
+    struct thread *thread = thread_current();
+    uint32_t before = thread->may_park;
+    thread->may_park = 0;
+    return before;
+}
+static inline void park_allow(uint32_t before) { thread_current()->may_park = before; }
+
 /* Goes on as `thread`, parked at the suspension, on its own area; does not return. What is on the caller's stack is lost. */
 _Noreturn void park_resume(struct thread *thread);
 

@@ -3,6 +3,7 @@
  * The personality chooses every address, so the host is always told to replace what lies there: the
  * records, not the host, know whether something does. Trampolines of patched call sites are
  * Bailey's: no request of the program touches them. */
+#include "libos/park.h"
 #include "personality/linux/mm/internal.h"
 #include "personality/linux/process/patch.h"
 
@@ -161,9 +162,14 @@ static int64_t map_object(struct mm *mm, uint64_t hint, uint64_t size, unsigned 
             return error;
         }
     }
+    /* What is mapped has a record whenever all is at rest: a resumed process has what its records tell of. */
+    uint32_t parking = park_forbid();
     if (replaced)
         region_remove_range(mm, start, start + size, /*host=*/false);
     error = host_map_region(object, start, size, protection, region_flags, offset);
+    if (error == 0)
+        region_insert(mm, region);
+    park_allow(parking);
     if (error < 0) {
         /* Whatever was mapped here before is no longer recorded: it must be gone on the host too,
          * as on Linux. */
@@ -171,7 +177,6 @@ static int64_t map_object(struct mm *mm, uint64_t hint, uint64_t size, unsigned 
         region_free(region);
         return error;
     }
-    region_insert(mm, region);
     host_apply_sticky(region, start, start + size);
     if (protection && ((mm_flags & MM_POPULATE) || (region_flags & REGION_LOCKED)))
         /* mmap(2): failing to populate is not an error. */

@@ -3,6 +3,7 @@
  * Private memory is moved by the host (page tables only). Shared maps are simply mapped again at
  * the new place, which is the same thing and works however the object is laid out. In all cases
  * growth is a fresh map behind what was moved. */
+#include "libos/park.h"
 #include "personality/linux/mm/internal.h"
 
 struct remap_call {
@@ -74,6 +75,7 @@ static int64_t move_region(struct remap_call *call, struct region *region, uint6
         if (shared && (target->maximum_protection & BLY_PROT_WRITE) && object->ops->map_writable)
             (void)object->ops->map_writable(object, 1);
     }
+    uint32_t parking = park_forbid(); /* as in map_object */
     region_remove_range(mm, to, to + call->new_size, /*host=*/false);
 
     if (shared) {
@@ -87,6 +89,7 @@ static int64_t move_region(struct remap_call *call, struct region *region, uint6
                                     object ? offset + moved : 0);
     }
     if (error) {
+        park_allow(parking);
         bly->memory_unmap((void *)to, call->new_size);
         goto fail;
     }
@@ -98,6 +101,7 @@ static int64_t move_region(struct remap_call *call, struct region *region, uint6
     host_apply_sticky(target, target->start, target->end);
     if (!keep && !second_view)
         region_remove_range(mm, call->old, call->old + call->old_size, /*host=*/true);
+    park_allow(parking);
     if (keep) {
         /* mremap(2): what stays behind is no longer locked. */
         for (struct region *rest = mm_find_next(mm, call->old);
@@ -227,10 +231,12 @@ static int64_t grow_in_place(struct remap_call *call, struct region *region)
     if (region->object)
         more->offset = region->offset + region_size(region);
     int error = region_charge(more);
+    uint32_t parking = park_forbid();
     if (!error)
         error = host_map_region(region->object, end, growth, region->protection, region->flags,
                                 more->offset);
     if (error) {
+        park_allow(parking);
         region_free(more);
         return error;
     }
@@ -241,6 +247,7 @@ static int64_t grow_in_place(struct remap_call *call, struct region *region)
             (void)region->object->ops->map_writable(region->object, 1);
     }
     region_insert(mm, more);
+    park_allow(parking);
     host_apply_sticky(more, more->start, more->end);
     if (more->flags & REGION_LOCKED)
         bly->memory_advise((void *)end, growth, BLY_ADVICE_POPULATE_READ);

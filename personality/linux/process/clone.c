@@ -458,13 +458,17 @@ long process_leave_vfork(void)
 
     /* The clone is made as the parent: from then on the child's thread object is the copy's alone. The child leaves this picoprocess
      * before that: should the parent end before the copy has run, init must not take the child for one of the ended. */
+    thread->base.state = THREAD_REPLACED; /* it may park as the parent here; after this both are waited for */
+    saved->thread->base.state = THREAD_IN_KERNEL;
     thread_become(saved->thread);
     mutex_acquire(&mm->mutex);
+    thread->base.state = THREAD_IN_KERNEL;
     advise_guest_space(BLY_ADVICE_DO_NOT_CLONE);
     lock_acquire(&process_table()->lock);
     child->references++; /* as in clone_process */
     child->host_process = 0;
     child->is_played = 0;
+    child->has_no_memory = 1;
     thread->vfork_parent = NULL;
     thread->vfork_saved = NULL;
     lock_release(&process_table()->lock);
@@ -485,6 +489,7 @@ long process_leave_vfork(void)
         child->references--;
         child->host_process = thread_block()->process_id;
         child->is_played = 1;
+        child->has_no_memory = 0;
         thread->vfork_parent = saved->thread->process;
         thread->vfork_saved = saved;
         lock_release(&process_table()->lock);

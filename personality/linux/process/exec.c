@@ -559,6 +559,7 @@ static int replace_memory(struct request *request)
     lock_acquire(&lx_kernel->table.lock);
     struct mm *old = process->mm; /* of a vfork child: its parent's, which stays */
     process->mm = mm;
+    process->has_no_memory = 0;
     lock_release(&lx_kernel->table.lock);
     mm_reset_address_space();
     if (old)

@@ -300,9 +300,10 @@ static _Noreturn void end_last_thread(struct lx_thread *thread, int wait_status)
     process_release_resources(process);
     process_cpu_times(process, &process->user_ns, &process->system_ns);
 
-    if (saved)
+    if (saved) {
+        saved->thread->base.state = THREAD_IN_KERNEL; /* before the child's thread is gone: one of them is always found */
         thread_become(saved->thread);
-    else
+    } else
         become_nobody(&nobody);
     lock_acquire(&process_table()->lock);
     lock_acquire(&process->signals.lock);

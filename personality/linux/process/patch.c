@@ -14,6 +14,7 @@
 #include "personality/linux/process/patch.h"
 
 #include "libos/abi.h"
+#include "libos/park.h"
 #include "personality/linux/fs/vfs.h"
 #include "personality/linux/mm/mm.h"
 #include "personality/linux/process/cpuid.h"
@@ -557,11 +558,13 @@ void patch_site_trapped(struct bly_context *context)
     mutex_acquire(&mm->mutex);
     if (find_patch_page(mm, call, &place)) {
         uint64_t address = place.region->start + (place.offset - place.region->offset);
+        uint32_t parking = park_forbid(); /* maps of a resumed process take this mutex: none who rests has it */
         mutex_acquire(&cache()->mutex);
         struct patched_file *file = count_trap(&place, address, call, context);
         if (file)
             memory_object_ref(&file->object);
         mutex_release(&cache()->mutex);
+        park_allow(parking);
         if (file) {
             remap_page(&place, file, address);
             memory_object_unref(&file->object);

@@ -44,6 +44,7 @@ struct lx_process {
     uint32_t stop_reported, continue_pending, stop_signal;
     uint32_t child_subreaper, dumpable, pdeath_signal;
     uint32_t is_vfork_child;          /* made with CLONE_VFORK and not yet execed or ended: the parent waits */
+    uint32_t has_no_memory;           /* has just left a parent that it shared memory with: `mm` is still that one's (process_leave_vfork) */
     uint32_t is_played;               /* has no picoprocess of its own yet: the parent's host thread plays it */
     uint32_t token;                   /* program started by the monitor: 0 main, else exec's; NO_TOKEN otherwise */
     bool has_execed, group_exit;      /* group_exit: all threads are to end with wait_status; both guarded by signals.lock until then */

@@ -80,7 +80,7 @@ static _Noreturn void resume_process(struct resume *state, uint32_t old_id)
     const char *what = "a thread";
     lx_local.threads_leaving = 0; /* those were the parent's */
     lx_become_boot_thread(process);
-    int error = mm_resume(process->mm, old_id, &what);
+    int error = process->has_no_memory ? 0 : mm_resume(process->mm, old_id, &what);
     list_for_each(node, &process_table()->processes) {
         struct lx_process *other = container_of(node, struct lx_process, all);
         if (!error && other->host_process == old_id)
