@@ -15,6 +15,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 from run import HERE, Bench
@@ -58,12 +59,11 @@ class Outcome:
 
 
 class Programs(Bench):
-    def __init__(self, build, seed):
+    def __init__(self, build, seed, folder):
         super().__init__(build, 1)
         self.seed, self.count = seed, 0
         self.env["XDG_STATE_HOME"] = self.env["XDG_RUNTIME_DIR"]
-        self.images = self.scratch / "images"
-        self.images.mkdir()
+        self.images = pathlib.Path(tempfile.mkdtemp(prefix="bailey-bench-", dir=folder or self.scratch))
 
     def call(self, *arguments):
         return subprocess.run([self.bailey, *arguments], env=self.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=WAIT)
@@ -264,11 +264,12 @@ def main():
     parser.add_argument("--copies", type=int, default=1, help="snapshots and clones of each run, at most")
     parser.add_argument("--times", type=int, default=8, help="about how often each run is interrupted")
     parser.add_argument("--source", type=pathlib.Path, help="a source tree with configure, as of zlib, for make -j2")
+    parser.add_argument("--images", type=pathlib.Path, help="folder for the images (default: with the rest in /var/tmp)")
     parser.add_argument("--cycles", type=int, help="only the mixed workload, until it has been suspended and resumed so often")
     parser.add_argument("only", nargs="*", metavar="PROGRAM")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    bench = Programs(options.build, options.seed)
+    bench = Programs(options.build, options.seed, options.images)
     try:
         if options.cycles:
             return 0 if mixed(bench, options.cycles, options.build.resolve() / "tests" / "guest") else 1
@@ -281,6 +282,7 @@ def main():
             bench.show(label, command, arguments, options.copies, options.times)
     finally:
         bench.become_root_again()
+        shutil.rmtree(bench.images, ignore_errors=True)
         shutil.rmtree(bench.scratch, ignore_errors=True)
         shutil.rmtree(bench.runtime, ignore_errors=True)
     failed = [row["name"] for row in bench.rows if not row["met"]]

@@ -191,7 +191,7 @@ def htop(t):
         t.expect("Tasks(.*\n)+.*htop")
     t.type("q")
     t.expect("ready>$")
-    t.type("exit\n")
+    t.type("exit 0\n")
     t.ends(0)
 
 
@@ -218,9 +218,11 @@ def tmux(t):
     t.type("clear; tmux ls; tmux attach\n")
     t.expect("^in the first")
     t.cycle()
-    t.type("\x02:kill-server\r")
+    t.type("\x02:")
+    t.expect("^:")
+    t.type("kill-server\r")
     t.expect("ready>$")
-    t.type("exit\n")
+    t.type("exit 0\n")
     t.ends(0)
 
 
