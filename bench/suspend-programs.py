@@ -239,10 +239,10 @@ def mixed(bench, cycles, guest):
 
 
 def programs(options):
-    redis = ["256", "3"] if options.small else ["1024", "20"]
+    redis = ["256", "3"] if options.small else ["4096", "10"]
     listed = {
         "threads": (["python3", "/programs/threads.py"], ()),
-        "redis": (["python3", "/programs/redis_client.py", "4000" if options.small else str(1 << 20), *redis], ()),
+        "redis": (["python3", "/programs/redis_client.py", "4000" if options.small else str(1 << 18), *redis], ()),
         "node": (["node", "/programs/node.js"], ()),
         "java": (["java", "-Xmx256m", "/programs/Work.java"], ()),
         "pipeline": (["sh", "/programs/pipeline.sh"], ()),

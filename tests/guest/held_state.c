@@ -290,18 +290,23 @@ static void locks_are_kept(void)
     struct flock record = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 5};
     CHECK_EQUAL(fcntl(file, F_SETLK, &record), 0);
     CHECK_EQUAL(flock(own, LOCK_EX), 0);
+    int looked[2];
+    char byte;
+    CHECK_EQUAL(pipe(looked), 0);
     pid_t pid = fork();
     if (pid == 0) {
         int other = open(name, O_RDWR);
-        pause_ms(60);
+        time_passes();
         struct flock probe = record;
         CHECK_EQUAL(fcntl(other, F_GETLK, &probe), 0);
         CHECK_EQUAL(probe.l_pid, getppid());
         CHECK_ERROR(flock(other, LOCK_EX | LOCK_NB), EWOULDBLOCK);
+        CHECK_EQUAL(write(looked[1], "x", 1), 1);
         CHECK_EQUAL(fcntl(other, F_SETLKW, &record), 0); /* until the parent lets go */
         CHECK_EQUAL(flock(other, LOCK_EX), 0);
         _exit(0);
     }
+    CHECK_EQUAL(read(looked[0], &byte, 1), 1);
     time_passes();
     record.l_type = F_UNLCK;
     CHECK_EQUAL(fcntl(file, F_SETLK, &record), 0);
@@ -310,7 +315,7 @@ static void locks_are_kept(void)
     CHECK_EQUAL(flock(own, LOCK_UN), 0);
     CHECK_EQUAL(exit_status(pid), 0);
     unlink(name);
-    close(file), close(own);
+    close(file), close(own), close(looked[0]), close(looked[1]);
 }
 
 static void terminals_keep_settings_and_data(void)
