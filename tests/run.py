@@ -15,6 +15,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,8 +62,12 @@ def run(command, timeout, cwd, env):
         try:
             out, err = process.communicate(timeout=3)
         except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
+            # Children of its hold the pipes too.
+            os.killpg(process.pid, signal.SIGKILL)
+            try:
+                out, err = process.communicate(timeout=3)
+            except subprocess.TimeoutExpired:
+                out, err = b"", b"it leaves processes behind that hold its output"
         return None, out, err
 
 
