@@ -12,8 +12,11 @@
 #include "personality/linux/process/cpu_clock.h"
 #include "personality/linux/process/lifecycle.h"
 
+/* Kicks and looks become rarer: where the processors are busy they are what keeps hundreds of threads from parking. */
 #define NAP_NS 50000u
+#define NAP_MAX_NS 1000000u
 #define KICK_AGAIN_NS 1000000u /* what was overlooked: see libos/park.c */
+#define KICK_AGAIN_MAX_NS 64000000u
 
 struct count { uint32_t awake; const struct lx_thread *example; };
 
@@ -46,11 +49,13 @@ static struct count ask_all(bool kick)
 
 static int all_come_to_rest(uint64_t patience_ns, char *what, size_t what_size)
 {
-    uint64_t now = lx_monotonic_ns(), deadline = now + patience_ns, kick_ns = 0;
+    uint64_t now = lx_monotonic_ns(), begin = now, deadline = now + patience_ns, kick_ns = 0, again_ns = KICK_AGAIN_NS;
     for (;;) {
         bool kick = now >= kick_ns;
-        if (kick)
-            kick_ns = now + KICK_AGAIN_NS;
+        if (kick) {
+            kick_ns = now + again_ns;
+            again_ns = again_ns < KICK_AGAIN_MAX_NS ? 2 * again_ns : again_ns;
+        }
         struct count count = ask_all(kick);
         if (!count.awake)
             return 0;
@@ -64,7 +69,9 @@ static int all_come_to_rest(uint64_t patience_ns, char *what, size_t what_size)
         }
         uint32_t never = 0;
         thread_block()->interrupt_pending = 0;
-        (void)bly->wait_address(&never, 0, now + NAP_NS);
+        uint64_t nap_ns = (now - begin) / 16;
+        nap_ns = nap_ns < NAP_NS ? NAP_NS : nap_ns > NAP_MAX_NS ? NAP_MAX_NS : nap_ns;
+        (void)bly->wait_address(&never, 0, now + nap_ns);
         now = lx_monotonic_ns();
     }
 }
