@@ -39,6 +39,10 @@ while True:
 
 
 class SuspendBench(Bench):
+    def __init__(self, build, rounds):
+        super().__init__(build, rounds)
+        self.env["XDG_STATE_HOME"] = str(self.runtime) # where the list of one's own images is
+
     def bailey_run(self, *arguments):
         return subprocess.run([self.bailey, *arguments], env=self.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
 
@@ -142,7 +146,7 @@ class SuspendBench(Bench):
         folder = pathlib.Path(self.folder("clones"))
         folder.chmod(0o777)
         program = ("import json, re, decimal, argparse, os, time\n"
-                   "generation = open('/run/bailey/generation').read\n"
+                   "generation = lambda: open('/run/bailey/generation').read()\n"
                    "before = generation()\n"
                    f"open('{folder}/ready', 'w').close()\n"
                    "while generation() == before:\n"
@@ -167,7 +171,7 @@ class SuspendBench(Bench):
         self.say(f"{count} clones of a warm python have answered after", seconds, "s", 1)
         time.sleep(1)
         self.become_root_again()
-        own = self.private_dirty([int(pid) for pid in os.listdir("/proc") if pid.isdigit() and self.is_of_bench(pid)])
+        own = self.private_dirty(self.processes())
         self.become_user_again()
         self.say("Private_Dirty of each of them, monitor and picoprocesses", own / count, "MiB", 1.5)
         names = re.findall(r"bench-clone\S*", self.must("ps", "--json"))
@@ -175,12 +179,23 @@ class SuspendBench(Bench):
             self.bailey_run("kill", name)
             self.bailey_run("rm", name)
 
-    def is_of_bench(self, pid):
-        """Monitors and picoprocesses: nobody else of the machine runs these programs under our folder of state."""
-        try:
-            return b"bailey" in open(f"/proc/{pid}/comm", "rb").read()
-        except OSError:
-            return False
+    def processes(self):
+        """The monitors under our folder of state, and all below them."""
+        found, queue = [], []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                if open(f"/proc/{pid}/comm").read() == "bailey\n" and str(self.runtime).encode() in open(f"/proc/{pid}/environ", "rb").read():
+                    queue.append(int(pid))
+            except OSError:
+                pass
+        while queue:
+            pid = queue.pop()
+            if pid in found:
+                continue
+            found.append(pid)
+            for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+                queue += [int(child) for child in task.read_text().split()]
+        return found
 
     def criu(self):
         if not shutil.which("criu"):
