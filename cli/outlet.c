@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LAST_MOMENT_MS 1000
+#define LAST_MOMENT_MS 300 /* less than the monitor waits for us with its last words (monitor/control.c): then we learn how the program ended */
 
 bool signal_tells_to_end(unsigned number)
 {
