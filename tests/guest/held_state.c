@@ -177,7 +177,8 @@ static void system_v_objects(void)
     }
     time_passes();
     CHECK_EQUAL(semctl(semaphores, 0, GETVAL), 3);
-    CHECK_EQUAL(semctl(semaphores, 1, GETNCNT), 1);
+    while (semctl(semaphores, 1, GETNCNT) != 1)
+        pause_ms(1);
     CHECK_EQUAL(semctl(semaphores, 1, SETVAL, 1), 0);
     CHECK_EQUAL(exit_status(pid), 0);
     CHECK_EQUAL(semctl(semaphores, 0, GETVAL), 3);

@@ -120,11 +120,17 @@ int mm_resume(struct mm *mm, uint32_t old_id, const char **out_what)
 {
     if (!mm)
         return 0;
+    /* Maps may make further ones, with the mutex held. Whoever had it rests and has it again. */
+    struct mutex before = mm->mutex;
+    mutex_init(&mm->mutex);
+    mutex_acquire(&mm->mutex);
     int error = mm_own(mm); /* where pages come from is marked in the records */
     if (error < 0)
         *out_what = "memory";
     else
         error = map_records(mm, out_what);
+    mutex_release(&mm->mutex);
+    mm->mutex = before;
     if (error == 0 && (error = load_extents(mm, old_id)) < 0)
         *out_what = "memory from the image";
     return error;
