@@ -36,33 +36,44 @@ void park_end(void)
     bly->wake_address((uint32_t *)&libos_shared()->quiesce, 0x7fffffff);
 }
 
-void park_clone(uint32_t count, void (*prepare)(struct thread *thread, bool before))
+void park_ask(uint32_t count, void (*prepare)(struct thread *thread, bool before))
 {
     struct libos_shared *shared = libos_shared();
     uint32_t done;
 
-    shared->cloned = 0;
+    shared->answered = 0;
     shared->clone_prepare = prepare;
     __atomic_add_fetch(&shared->quiesce, 1, __ATOMIC_SEQ_CST);
     bly->wake_address((uint32_t *)&shared->quiesce, 0x7fffffff);
-    while ((done = shared->cloned) < count)
-        (void)bly->wait_address((uint32_t *)&shared->cloned, done, BLY_FOREVER);
+    while ((done = shared->answered) < count)
+        (void)bly->wait_address((uint32_t *)&shared->answered, done, BLY_FOREVER);
 }
 
-static void clone_here(struct thread *thread)
+static uint32_t clone_here(struct thread *thread)
 {
-    struct libos_shared *shared = libos_shared();
     uint32_t id = 0, never = 0;
 
-    thread->clone_asked = 0;
-    shared->clone_prepare(thread, /*before=*/true);
+    libos_shared()->clone_prepare(thread, /*before=*/true);
     int result = bly->process_clone(0, &id);
     while (result == 0) /* the clone: its memory is all that matters */
         (void)bly->wait_address(&never, 0, BLY_FOREVER);
-    shared->clone_prepare(thread, /*before=*/false);
-    thread->clone_id = result < 0 ? 0 : id;
-    shared->cloned++;
-    bly->wake_address((uint32_t *)&shared->cloned, 1);
+    libos_shared()->clone_prepare(thread, /*before=*/false);
+    return result < 0 ? 0 : id;
+}
+
+static void do_asked(struct thread *thread)
+{
+    struct libos_shared *shared = libos_shared();
+    uint32_t task = thread->park_asked, number = 0;
+
+    thread->park_asked = 0;
+    if (task == PARK_CLONE)
+        number = clone_here(thread);
+    else if (bly->memory_track(&number) < 0)
+        number = 0;
+    thread->park_answer = number;
+    shared->answered++;
+    bly->wake_address((uint32_t *)&shared->answered, 1);
 }
 
 bool park_failed(void)
@@ -152,8 +163,8 @@ void park_slowly(void)
         thread->state = THREAD_PARKED;
         for (uint32_t asked; (asked = __atomic_load_n(&shared->quiesce, __ATOMIC_SEQ_CST));) {
             block->interrupt_pending = 0;
-            if (thread->clone_asked)
-                clone_here(thread);
+            if (thread->park_asked)
+                do_asked(thread);
             else
                 (void)bly->wait_address((uint32_t *)&shared->quiesce, asked, BLY_FOREVER);
         }

@@ -26,10 +26,13 @@ void park_begin(void);
 void park_kick(struct thread *thread);
 /* A thread could not: there was no memory for its copy. */
 bool park_failed(void);
-/* While all are parked: every thread whose clone_asked is set (one of each picoprocess) makes a copy-on-write clone of its picoprocess, which does nothing but
- * keep its memory as it is now, until it is killed. Returns when `count` of them have.
- * `prepare` is called by each before and, in the original, after. */
-void park_clone(uint32_t count, void (*prepare)(struct thread *thread, bool before));
+enum park_task {
+    PARK_CLONE = 1, /* makes a copy-on-write clone of its picoprocess, which does nothing but keep its memory as it is now, until it is killed; its id */
+    PARK_TRACK      /* memory_track's number */
+};
+/* While all are parked: every thread whose park_asked is set (one of each picoprocess) does that. Returns when `count` of them have.
+ * `prepare` is called by each that clones, before and, in the original, after. */
+void park_ask(uint32_t count, void (*prepare)(struct thread *thread, bool before));
 /* Lets all go on. */
 void park_end(void);
 

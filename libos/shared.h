@@ -30,7 +30,7 @@ struct libos_shared {
     uint32_t single_count;
     uint32_t singles[512];
     _Atomic uint32_t quiesce;     /* every thread is to park, until it is 0 again: park.h. Rises when parked ones are asked for something */
-    _Atomic uint32_t cloned;      /* who has done that */
+    _Atomic uint32_t answered;    /* who has done that */
     void (*clone_prepare)(struct thread *thread, bool before);
     _Atomic uint32_t park_failed; /* one could not */
     uint32_t vector_size;         /* of an XSAVE image of these: */

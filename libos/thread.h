@@ -44,8 +44,8 @@ struct thread {
     uint32_t deferred_wake_count;
     uint32_t *deferred_wakes[THREAD_WAKE_MAX];
     uint32_t may_park;     /* it is found by whoever asks for parking */
-    uint32_t clone_asked;  /* parked: to make a clone of its picoprocess: park_clone */
-    uint32_t clone_id;     /* the clone's process id; 0: it could not be made */
+    uint32_t park_asked;   /* parked: enum park_task; to be done in its picoprocess: park_ask */
+    uint32_t park_answer;  /* what came of it; 0: it could not be done */
     struct parked *parked; /* park.h */
 };
 

@@ -6,11 +6,13 @@
 #include <bailey/rpc.h>
 #include <asm/prctl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/filter.h>
 #include <linux/membarrier.h>
 #include <linux/mman.h>
 #include <linux/sched.h>
+#include <linux/userfaultfd.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stdio.h>

@@ -2,7 +2,9 @@
  * would like it. */
 
 #include "host.h"
+#include <asm/fcntl.h>
 #include <asm/mman.h>
+#include <linux/userfaultfd.h>
 #include <linux/mman.h>
 
 static bool protection_valid(unsigned protection)
@@ -54,6 +56,20 @@ int host_memory_move(void *from, size_t from_size, void *to, size_t to_size, uns
         host_flags = MREMAP_MAYMOVE | MREMAP_FIXED | (flags ? MREMAP_DONTUNMAP : 0);
     long result = sys6(__NR_mremap, from, from_size, to_size, host_flags, to, 0);
     return result < 0 ? (int)result : 0;
+}
+
+/* The descriptor is inert in our hands: all that it can do is asked for by ioctl, which the filter does not have. The monitor takes it from here
+ * (pidfd_getfd) and gives it its meaning. A clone's copy would be of its parent's memory: become_child closes it. */
+int host_memory_track(uint32_t *out_number)
+{
+    if (host.track_descriptor <= 0) {
+        long made = sys1(__NR_userfaultfd, UFFD_USER_MODE_ONLY | O_CLOEXEC | O_NONBLOCK);
+        if (made < 0)
+            return (int)made;
+        host.track_descriptor = (int)made;
+    }
+    *out_number = (uint32_t)host.track_descriptor;
+    return 0;
 }
 
 int host_memory_advise(void *address, size_t size, unsigned advice)

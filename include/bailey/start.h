@@ -149,13 +149,14 @@ enum bly_control_kind {
     BLY_CONTROL_LISTING,      /* text follows: one process a line; value 0 ends the list */
     BLY_CONTROL_REFUSED,      /* value: negative errno; text follows: the path that was not to be written */
     BLY_CONTROL_QUIESCED,     /* value 0: uint32_t[] follows, the ids of the picoprocesses that hold private memory (never the first one); with
-                               * BLY_QUIESCE_CLONE as many ids again: of their clones, 0 where one could not be made. Else a
+                               * BLY_QUIESCE_CLONE as many ids again: of their clones, or with BLY_QUIESCE_TRACK the numbers; 0 where there is none. Else a
                                * negative errno; text follows: what does not come to rest. Then everything goes on */
     BLY_CONTROL_RESUMED,      /* the resumed sandbox runs: value 0; or a negative errno; text follows: what could not be made again */
     BLY_CONTROL_PANIC         /* text follows: the personality cannot go on */
 };
 enum bly_quiesce_flags {
-    BLY_QUIESCE_CLONE = 1 /* each picoprocess with private memory is cloned, copy-on-write. The clones do nothing; the monitor kills them */
+    BLY_QUIESCE_CLONE = 1, /* each picoprocess with private memory is cloned, copy-on-write. The clones do nothing; the monitor kills them */
+    BLY_QUIESCE_TRACK = 2  /* memory_track is called in each picoprocess with private memory */
 };
 #define BLY_CONTROL_MAX 65536
 struct bly_control {

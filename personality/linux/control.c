@@ -165,7 +165,7 @@ static void serve_quiesce(struct control *control)
 {
     uint32_t token = control->record.token, *ids = (uint32_t *)control->payload;
     char what[128] = "";
-    int count = sandbox_quiesce((uint64_t)(uint32_t)control->record.value * 1000000, control->record.flags & BLY_QUIESCE_CLONE, ids,
+    int count = sandbox_quiesce((uint64_t)(uint32_t)control->record.value * 1000000, control->record.flags & (BLY_QUIESCE_CLONE | BLY_QUIESCE_TRACK), ids,
                                 sizeof control->payload / 2 / sizeof *ids, what, sizeof what);
     if (count < 0)
         init_report(BLY_CONTROL_QUIESCED, token, count, what, strlen(what));

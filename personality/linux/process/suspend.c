@@ -126,23 +126,23 @@ static void prepare_clone(struct thread *base, bool before)
         mm_show_all_to_clones(thread->process->mm, before);
 }
 
-static void clone_all(const uint32_t *ids, uint32_t *clones, int count)
+static void ask_picoprocesses(enum park_task task, const uint32_t *ids, uint32_t *answers, int count)
 {
     uint32_t asked = 0;
     for (int i = 0; i < count; i++) {
         struct lx_thread *thread = thread_in(ids[i]);
         if (thread)
-            thread->base.clone_asked = 1;
+            thread->base.park_asked = task;
         asked += thread != NULL;
     }
-    park_clone(asked, prepare_clone);
+    park_ask(asked, prepare_clone);
     for (int i = 0; i < count; i++) {
         const struct lx_thread *thread = thread_in(ids[i]);
-        clones[i] = thread ? thread->base.clone_id : 0;
+        answers[i] = thread ? thread->base.park_answer : 0;
     }
 }
 
-int sandbox_quiesce(uint64_t patience_ns, bool clone, uint32_t *ids, size_t room, char *what, size_t what_size)
+int sandbox_quiesce(uint64_t patience_ns, uint32_t flags, uint32_t *ids, size_t room, char *what, size_t what_size)
 {
     struct vector_layout layout = signal_vector_layout();
     park_set_vector_layout(layout.features, layout.size);
@@ -151,16 +151,16 @@ int sandbox_quiesce(uint64_t patience_ns, bool clone, uint32_t *ids, size_t room
     layer_lower_close_idle();
     park_begin();
     int result = all_come_to_rest(patience_ns, what, what_size);
-    if (result == 0 && (result = list_picoprocesses(ids, clone ? room / 2 : room)) < 0)
+    if (result == 0 && (result = list_picoprocesses(ids, flags ? room / 2 : room)) < 0)
         format(what, what_size, "it has too many processes");
     if (result < 0) {
         park_end();
         return result;
     }
     note_cpu_times();
-    if (!clone)
+    if (!flags)
         return result;
-    clone_all(ids, ids + result, result);
+    ask_picoprocesses(flags & BLY_QUIESCE_CLONE ? PARK_CLONE : PARK_TRACK, ids, ids + result, result);
     return 2 * result;
 }
 
