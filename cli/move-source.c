@@ -283,6 +283,9 @@ static void print(const struct move *move)
     if (!request->dry_run) {
         json_key_number(&json, "memory", (int64_t)move->report.memory_size);
         json_key_number(&json, "sent", (int64_t)move->sent);
+        json_key_number(&json, "rounds", (int64_t)move->report.rounds);
+        json_key_number(&json, "last_size", (int64_t)move->report.last_size);
+        json_key_number(&json, "last_write_us", (int64_t)(move->report.write_ns / 1000));
         json_key_number(&json, "pause_us", (int64_t)(move->report.pause_ns / 1000));
         json_key_number(&json, "total_us", (int64_t)(move->report.total_ns / 1000));
     }

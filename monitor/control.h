@@ -163,6 +163,9 @@ struct control_suspended {
     uint64_t memory_size; /* bytes of memory that the image holds */
     uint64_t pause_ns,
         total_ns; /* how long the sandbox stood still, and until the image was there */
+    /* Of a move: rounds while it ran, bytes of the last one, in which it stood still, and how long
+     * it took to give these away. */
+    uint64_t rounds, last_size, write_ns;
 };
 
 /* One packet. `descriptors` may be NULL. */

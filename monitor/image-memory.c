@@ -2,7 +2,7 @@
  * are not, and are mapped again. Read from outside through /proc/PID/pagemap and /proc/PID/mem, with nothing of the sandbox taking part.
  * Invariant: what is read belongs to a process whose parent is the sandbox's first one. The files of its folder in /proc are opened by that
  * folder's descriptor, which is bound to the process and not to its number. */
-#include "monitor/suspend.h"
+#include "monitor/image-memory.h"
 
 #include "base/cleanup.h"
 #include "base/path.h"
@@ -18,40 +18,6 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#define CHUNK_PAGES 256u
-#define GAP_PAGES 16u /* carried rather than beginning a further extent, which costs a map when resumed */
-#define MAPS_SIZE_MAX (64u << 20)
-#define RANGE_COUNT 512u
-
-struct range {
-    uint64_t start, end;
-};
-
-struct process {
-    uint32_t id;   /* as the sandbox knows it, and the image */
-    uint32_t from; /* whose memory is read: its own, or that of its clone */
-    int folder;    /* of `from`, in /proc */
-};
-struct mon_memory {
-    size_t count;
-    struct process processes[];
-};
-
-/* A file as /proc/PID/maps names it, which is not always as stat(2) does. Inode 0: none. */
-struct place {
-    unsigned major, minor;
-    unsigned long long inode;
-};
-
-struct dump {
-    struct img_writer *writer;
-    int memory, pagemap;
-    bool can_scan;
-    struct place image; /* of a resumed sandbox: its memory lies in it, as far as it was not written to since */
-    unsigned char *buffer; /* CHUNK_PAGES */
-    struct error *error;
-};
 
 /* ---- Which processes ---- */
 
@@ -121,16 +87,6 @@ static int find_processes(pid_t parent, struct process *processes, size_t count,
 
 /* ---- Which pages ---- */
 
-/* PAGEMAP_SCAN (Linux 6.7): <linux/fs.h> of older kernels does not have it. */
-struct scan_region {
-    uint64_t start, end, categories;
-};
-struct scan_arguments {
-    uint64_t size, flags, start, end, walk_end, regions, region_count, max_pages, inverted, all_of, any_of, reported;
-};
-#define SCAN _IOWR('f', 16, struct scan_arguments)
-enum { SCAN_FILE = 1 << 2, SCAN_PRESENT = 1 << 3, SCAN_SWAPPED = 1 << 4, SCAN_ZERO = 1 << 5 };
-
 /* The next ranges of [*place, end) that hold pages of the process's own; moves *place on. Returns how many, or negative errno. */
 static int scan_ranges(const struct dump *dump, uint64_t *place, uint64_t end, struct range *out_ranges)
 {
@@ -144,7 +100,7 @@ static int scan_ranges(const struct dump *dump, uint64_t *place, uint64_t end, s
                                        .all_of = SCAN_FILE | SCAN_ZERO,
                                        .any_of = SCAN_PRESENT | SCAN_SWAPPED,
                                        .reported = SCAN_PRESENT | SCAN_SWAPPED};
-    int count = ioctl(dump->pagemap, SCAN, &arguments);
+    int count = ioctl(dump->pagemap, PAGEMAP_SCAN, &arguments);
     if (count < 0)
         return -errno;
     for (int i = 0; i < count; i++)
@@ -194,7 +150,7 @@ static int next_ranges(struct dump *dump, uint64_t *place, uint64_t end, struct 
 
 /* ---- Their contents ---- */
 
-static int write_range(const struct dump *dump, struct range range, size_t zeros)
+int mon_image_write_range(const struct dump *dump, struct range range, size_t zeros)
 {
     while (range.start < range.end) {
         size_t size = range.end - range.start;
@@ -213,7 +169,7 @@ static int write_range(const struct dump *dump, struct range range, size_t zeros
 }
 
 /* One map of the process. Over a file every page of its own counts, also one of zeros, and no other may be carried along. */
-static int write_map(struct dump *dump, struct range map, bool of_file)
+int mon_image_write_map(struct dump *dump, struct range map, bool of_file)
 {
     struct range ranges[RANGE_COUNT], run = {0};
     uint64_t gap = of_file ? 0 : GAP_PAGES * BLY_PAGE_SIZE;
@@ -227,13 +183,13 @@ static int write_map(struct dump *dump, struct range map, bool of_file)
                 run.end = ranges[i].end;
                 continue;
             }
-            int result = write_range(dump, run, zeros);
+            int result = mon_image_write_range(dump, run, zeros);
             if (result < 0)
                 return result;
             run = ranges[i];
         }
     }
-    return write_range(dump, run, zeros);
+    return mon_image_write_range(dump, run, zeros);
 }
 
 static bool read_map(const char *line, struct range *out_map, bool *out_private, struct place *out_place)
@@ -247,7 +203,7 @@ static bool read_map(const char *line, struct range *out_map, bool *out_private,
 }
 
 /* What lies in the window is Bailey's own, and above it all the host's. */
-static int write_maps(struct dump *dump, char *maps)
+static int write_maps(struct dump *dump, char *maps, write_map_function *write)
 {
     for (char *rest = maps, *line; (line = strsep(&rest, "\n"));) {
         struct range map;
@@ -257,7 +213,7 @@ static int write_maps(struct dump *dump, char *maps)
             (map.end > BLY_WINDOW_START && map.start < BLY_WINDOW_END))
             continue;
         bool of_image = place.inode && place.inode == dump->image.inode && place.major == dump->image.major && place.minor == dump->image.minor;
-        int result = of_image ? write_range(dump, map, IMG_ALL_ZEROS) : write_map(dump, map, place.inode != 0);
+        int result = of_image ? mon_image_write_range(dump, map, IMG_ALL_ZEROS) : write(dump, map, place.inode != 0);
         if (result < 0)
             return result;
     }
@@ -265,7 +221,7 @@ static int write_maps(struct dump *dump, char *maps)
 }
 
 /* Asked of the kernel by a map of our own. */
-static struct place find_image(const struct mon_sandbox *sandbox)
+struct place mon_image_place(const struct mon_sandbox *sandbox)
 {
     struct place place = {0};
     cleanup_free char *maps = NULL;
@@ -286,7 +242,7 @@ static struct place find_image(const struct mon_sandbox *sandbox)
     return place;
 }
 
-static int write_process(struct dump *dump, const struct process *process)
+int mon_image_visit_maps(struct dump *dump, const struct process *process, write_map_function *write)
 {
     cleanup_free char *maps = NULL;
     cleanup_close int memory = openat(process->folder, "mem", O_RDONLY | O_CLOEXEC);
@@ -296,8 +252,13 @@ static int write_process(struct dump *dump, const struct process *process)
         return error_set_errno(dump->error, result, "this host does not let the sandbox's memory be read");
     dump->memory = memory;
     dump->pagemap = pagemap;
-    result = img_writer_space(dump->writer, IMG_SPACE_PRIVATE, process->id, dump->error);
-    return result < 0 ? result : write_maps(dump, maps);
+    return write_maps(dump, maps, write);
+}
+
+int mon_image_write_process(struct dump *dump, const struct process *process, write_map_function *write)
+{
+    int result = img_writer_space(dump->writer, IMG_SPACE_PRIVATE, process->id, dump->error);
+    return result < 0 ? result : mon_image_visit_maps(dump, process, write);
 }
 
 void mon_image_become_user(const struct mon_sandbox *sandbox, bool on)
@@ -330,7 +291,7 @@ int mon_image_find_memory(const struct mon_sandbox *sandbox, const uint32_t *ids
     struct mon_memory *memory = memory_new(sizeof(*memory) + count * sizeof(memory->processes[0]));
     memory->count = count;
     for (size_t i = 0; i < count; i++)
-        memory->processes[i] = (struct process){ids[i], from[i], -1};
+        memory->processes[i] = (struct process){ids[i], from[i], -1, -1};
     mon_image_become_user(sandbox, true);
     int result = find_processes(sandbox->child, memory->processes, count, error);
     mon_image_become_user(sandbox, false);
@@ -345,11 +306,11 @@ int mon_image_write_memory(const struct mon_sandbox *sandbox, const struct mon_m
                            struct error *error)
 {
     cleanup_free unsigned char *buffer = memory_new(CHUNK_PAGES * BLY_PAGE_SIZE);
-    struct dump dump = {.writer = writer, .can_scan = true, .image = find_image(sandbox), .buffer = buffer, .error = error};
+    struct dump dump = {.writer = writer, .can_scan = true, .image = mon_image_place(sandbox), .buffer = buffer, .error = error};
     int result = 0;
     mon_image_become_user(sandbox, true);
     for (size_t i = 0; i < memory->count && result == 0; i++)
-        result = write_process(&dump, &memory->processes[i]);
+        result = mon_image_write_process(&dump, &memory->processes[i], mon_image_write_map);
     mon_image_become_user(sandbox, false);
     return result;
 }
@@ -364,6 +325,7 @@ void mon_image_free_memory(struct mon_memory *memory)
         if (process->folder >= 0 && process->from != process->id)
             syscall(SYS_pidfd_send_signal, process->folder, SIGKILL, NULL, 0);
         cleanup_close_descriptor(&memory->processes[i].folder);
+        cleanup_close_descriptor(&memory->processes[i].tracker);
     }
     free(memory);
 }

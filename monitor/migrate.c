@@ -12,6 +12,8 @@
 
 #define CLIENT_MS 120000 /* a client that says nothing for so long is given up */
 #define SEND_S 30
+#define ROUND_MAX 12u
+#define LITTLE (4ull << 20) /* sent in some milliseconds: not worth another round */
 
 /* ---- The thread ---- */
 
@@ -58,29 +60,83 @@ static int write_offer(struct mon_suspension *suspension, struct error *error)
     return result;
 }
 
-/* The main thread keeps from now on what is for the sandbox. */
-static int stop(struct mon_suspension *suspension, struct error *error)
+/* The main thread keeps from now on what is for the sandbox, which is asked to be quiet. */
+static int stop(struct mon_suspension *suspension, uint32_t flags, struct error *error)
 {
-    reach(suspension, MOVE_STOPPING);
     pthread_mutex_lock(&suspension->lock);
+    suspension->wants_hold = true;
+    mon_suspension_tell_main_thread(suspension);
     while (!suspension->may_stop && !suspension->cancelled)
         pthread_cond_wait(&suspension->changed, &suspension->lock);
     pthread_mutex_unlock(&suspension->lock);
-    return mon_suspension_quiesce(suspension, error);
+    return mon_suspension_quiesce(suspension, flags, error);
+}
+
+/* ---- Memory ---- */
+
+/* Stops for a moment, from which on it can be told what is written. *out_memory is NULL where it cannot. */
+static int follow(struct mon_suspension *suspension, struct mon_memory **out_memory, struct error *error)
+{
+    uint64_t size;
+    *out_memory = NULL;
+    int result = stop(suspension, BLY_QUIESCE_TRACK, error);
+    if (result < 0)
+        return result;
+    size_t count = suspension->id_count / 2;
+    result = mon_image_find_memory(suspension->sandbox, suspension->ids, suspension->ids, count, out_memory, &size, error);
+    if (result == 0 && !mon_image_track(suspension->sandbox, *out_memory, suspension->ids + count)) {
+        mon_image_free_memory(*out_memory);
+        *out_memory = NULL;
+    }
+    suspension->expected = size;
+    mon_suspension_go_on(suspension);
+    return result;
+}
+
+/* Until little is left, or it is written as fast as it is sent. */
+static int write_rounds(struct mon_suspension *suspension, const struct mon_memory *memory, struct img_writer *writer, struct error *error)
+{
+    uint64_t before = UINT64_MAX;
+    for (unsigned round = 0; round < ROUND_MAX; round++) {
+        uint64_t size;
+        img_writer_begin_round(writer);
+        int result = mon_image_write_changes(suspension->sandbox, memory, writer, &size, error);
+        if (result < 0)
+            return result;
+        suspension->report.rounds++;
+        if (size <= LITTLE || size > before / 4 * 3)
+            break;
+        before = size;
+    }
+    return 0;
 }
 
 static int write_still(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
 {
     struct mon_memory *memory = NULL;
     bool has_clones = false;
-    int result = stop(suspension, error);
+    reach(suspension, MOVE_STOPPING);
+    int result = stop(suspension, 0, error);
     if (result == 0)
         result = mon_suspension_find_memory(suspension, &memory, &has_clones, error);
+    img_writer_begin_round(writer);
     if (result == 0)
         result = mon_suspension_write_shared(suspension, writer, error);
     if (result == 0)
-        result = mon_image_write_memory(suspension->sandbox, memory, writer, error);
+        result = mon_image_write_rest(suspension->sandbox, memory, writer, error);
     mon_image_free_memory(memory);
+    return result;
+}
+
+static int write_memory(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
+{
+    int result = follow(suspension, &suspension->followed, error);
+    if (result == 0 && suspension->followed)
+        result = write_rounds(suspension, suspension->followed, writer, error);
+    uint64_t before = img_writer_bytes(writer);
+    if (result == 0)
+        result = write_still(suspension, writer, error);
+    suspension->report.last_size = img_writer_bytes(writer) - before;
     return result;
 }
 
@@ -91,7 +147,7 @@ static int write_image(struct mon_suspension *suspension, struct error *error)
     img_writer_open_sink(&sink, &writer);
     img_writer_on_progress(writer, mon_suspension_progress, suspension);
     img_writer_begin_round(writer);
-    int result = write_still(suspension, writer, error);
+    int result = write_memory(suspension, writer, error);
     if (result < 0) {
         img_writer_abandon(writer);
         return result;
@@ -99,6 +155,7 @@ static int write_image(struct mon_suspension *suspension, struct error *error)
     suspension->report.memory_size = img_writer_bytes(writer);
     result = img_writer_finish(writer, error);
     shutdown(suspension->peer, SHUT_WR);
+    suspension->report.write_ns = mon_now_ns() - suspension->quiet_ns;
     return result;
 }
 
@@ -115,11 +172,8 @@ static int settle(struct mon_suspension *suspension, struct error *error)
     return result;
 }
 
-int mon_migrate(struct mon_suspension *suspension, struct error *error)
+static int move(struct mon_suspension *suspension, struct error *error)
 {
-    struct timeval limit = {.tv_sec = SEND_S};
-    setsockopt(suspension->peer, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-    uint64_t begin = mon_now_ns();
     int result = write_offer(suspension, error);
     if (result < 0)
         return result;
@@ -129,13 +183,22 @@ int mon_migrate(struct mon_suspension *suspension, struct error *error)
         result = write_image(suspension, error);
     if (result < 0)
         return result;
-    suspension->report.total_ns = mon_now_ns() - begin;
     reach(suspension, MOVE_WRITTEN);
     result = wait_for_order(suspension, MOVE_COMMIT, error);
-    if (result == 0)
-        result = settle(suspension, error);
+    return result < 0 ? result : settle(suspension, error);
+}
+
+int mon_migrate(struct mon_suspension *suspension, struct error *error)
+{
+    struct timeval limit = {.tv_sec = SEND_S};
+    setsockopt(suspension->peer, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+    uint64_t begin = mon_now_ns();
+    int result = move(suspension, error);
     suspension->report.total_ns = mon_now_ns() - begin;
     suspension->report.pause_ns = mon_now_ns() - suspension->quiet_ns;
+    if (result < 0 && suspension->followed)
+        mon_image_untrack(suspension->sandbox, suspension->followed);
+    mon_image_free_memory(suspension->followed);
     return result;
 }
 
@@ -173,7 +236,7 @@ void mon_migrate_tell(struct mon_suspension *suspension)
         return;
     pthread_mutex_lock(&suspension->lock);
     enum control_move_state state = suspension->state;
-    if (state == MOVE_STOPPING && !suspension->may_stop) {
+    if (suspension->wants_hold && !suspension->may_stop) {
         suspension->holds = suspension->may_stop = true;
         pthread_cond_signal(&suspension->changed);
     }

@@ -63,10 +63,11 @@ static void thaw(struct mon_suspension *suspension)
 }
 
 /* It need not stand still for what follows. */
-static void go_on(struct mon_suspension *suspension)
+void mon_suspension_go_on(struct mon_suspension *suspension)
 {
     pthread_mutex_lock(&suspension->lock);
     thaw(suspension);
+    suspension->wants_hold = suspension->may_stop = false;
     pthread_mutex_unlock(&suspension->lock);
     mon_suspension_tell_main_thread(suspension);
 }
@@ -97,10 +98,13 @@ static int wait_for_answer(struct mon_suspension *suspension, struct error *erro
     return error_set(error, suspension->answer, "%s", *suspension->text ? suspension->text : "it does not come to rest");
 }
 
-int mon_suspension_quiesce(struct mon_suspension *suspension, struct error *error)
+int mon_suspension_quiesce(struct mon_suspension *suspension, uint32_t flags, struct error *error)
 {
     pthread_mutex_lock(&suspension->lock);
-    int result = suspension->cancelled ? -ECANCELED : send_to_sandbox(suspension, BLY_CONTROL_QUIESCE, QUIESCE_MS, suspension->keep_running ? BLY_QUIESCE_CLONE : 0);
+    suspension->has_answer = false;
+    suspension->no_answer = suspension->ending;
+    free(take_pointer(suspension->ids));
+    int result = suspension->cancelled ? -ECANCELED : send_to_sandbox(suspension, BLY_CONTROL_QUIESCE, QUIESCE_MS, flags);
     suspension->quiet = result == 0;
     suspension->quiet_ns = mon_now_ns();
     if (suspension->cancelled)
@@ -170,7 +174,7 @@ static int write_memory(struct mon_suspension *suspension, struct img_writer *wr
     struct mon_memory *memory = NULL;
     bool has_clones = false;
     uint64_t begin = mon_now_ns();
-    int result = mon_suspension_quiesce(suspension, error);
+    int result = mon_suspension_quiesce(suspension, suspension->keep_running ? BLY_QUIESCE_CLONE : 0, error);
     if (suspension->has_answer && suspension->answer == 0) {
         struct error *of_finding = result < 0 ? &(struct error){0} : error;
         int found = mon_suspension_find_memory(suspension, &memory, &has_clones, of_finding);
@@ -179,13 +183,13 @@ static int write_memory(struct mon_suspension *suspension, struct img_writer *wr
     if (result == 0)
         result = mon_suspension_write_shared(suspension, writer, error);
     if (result == 0 && has_clones) {
-        go_on(suspension);
+        mon_suspension_go_on(suspension);
         suspension->report.pause_ns = mon_now_ns() - begin;
     }
     if (result == 0)
         result = mon_image_write_memory(suspension->sandbox, memory, writer, error);
     if (result == 0 && suspension->keep_running && !has_clones) {
-        go_on(suspension);
+        mon_suspension_go_on(suspension);
         suspension->report.pause_ns = mon_now_ns() - begin;
     }
     mon_image_free_memory(memory);

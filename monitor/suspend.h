@@ -42,6 +42,17 @@ int mon_image_find_memory(const struct mon_sandbox *sandbox, const uint32_t *ids
 int mon_image_write_memory(const struct mon_sandbox *sandbox, const struct mon_memory *memory, struct img_writer *writer,
                            struct error *error) __attribute__((warn_unused_result));
 void mon_image_free_memory(struct mon_memory *memory);
+/* image-rounds.c: the same memory while it changes. `numbers` (0: none) is what the sandbox answered to BLY_QUIESCE_TRACK. False: nothing can be
+ * followed on this host. */
+bool mon_image_track(const struct mon_sandbox *sandbox, struct mon_memory *memory, const uint32_t *numbers);
+/* A round of the writer's, while the sandbox runs: all that was written since the last. *out_size is how much that was. */
+int mon_image_write_changes(const struct mon_sandbox *sandbox, const struct mon_memory *memory, struct img_writer *writer,
+                            uint64_t *out_size, struct error *error) __attribute__((warn_unused_result));
+/* The last one, at rest: as mon_image_write_memory, but what was not written since is taken over. */
+int mon_image_write_rest(const struct mon_sandbox *sandbox, const struct mon_memory *memory, struct img_writer *writer, struct error *error)
+    __attribute__((warn_unused_result));
+/* Nothing is followed any more. */
+void mon_image_untrack(const struct mon_sandbox *sandbox, struct mon_memory *memory);
 /* image-handles.c: the record of all handles, and a space for each file that has lost its name. -EXDEV names what cannot be carried. */
 int mon_image_handles(struct mon_sandbox *sandbox, struct img_writer *writer, struct error *error) __attribute__((warn_unused_result));
 /* image-sandbox.c: the records of the sandbox itself and of its policy. */

@@ -22,7 +22,8 @@ struct mon_suspension {
     const char *cancelled; /* why */
     bool quiet;            /* asked to be quiet and not told to go on */
     bool committed, is_through;
-    bool may_stop;                 /* what is for the sandbox is held now: it may be asked to be quiet */
+    bool wants_hold;               /* a migration: what is for the sandbox is to be held, since it will be asked to be quiet; */
+    bool may_stop;                 /* it is */
     bool ending;                   /* of the sandbox: nothing is waited for any more */
     enum control_move_order order; /* the last one of a migration's client */
     enum control_move_state state; /* how far it is: raised by the thread, */
@@ -40,6 +41,7 @@ struct mon_suspension {
     struct text held;
 
     /* The thread's until it is through. */
+    struct mon_memory *followed; /* a migration's: memory of which it is known what was written since the last round; NULL: none */
     uint64_t quiet_ns; /* when it was asked to be quiet */
     int result;
     struct error error;
@@ -49,8 +51,10 @@ struct mon_suspension {
 /* ---- Steps of the thread; each returns 0, or a negative errno with `error` set. ---- */
 
 int mon_suspension_progress(void *context, uint64_t bytes, struct error *error) __attribute__((warn_unused_result));
-/* Asks for quiet and waits for the answer. */
-int mon_suspension_quiesce(struct mon_suspension *suspension, struct error *error) __attribute__((warn_unused_result));
+/* Asks for quiet (enum bly_quiesce_flags) and waits for the answer. */
+int mon_suspension_quiesce(struct mon_suspension *suspension, uint32_t flags, struct error *error) __attribute__((warn_unused_result));
+/* It need not stand still for what follows. */
+void mon_suspension_go_on(struct mon_suspension *suspension);
 /* Whose memory it is, after the answer. */
 int mon_suspension_find_memory(struct mon_suspension *suspension, struct mon_memory **out_memory, bool *out_has_clones, struct error *error)
     __attribute__((warn_unused_result));

@@ -1,0 +1,66 @@
+/* Memory of picoprocesses, for the files that write it into images: image-memory.c at rest, image-rounds.c while it changes. */
+#ifndef MONITOR_IMAGE_MEMORY_H
+#define MONITOR_IMAGE_MEMORY_H
+
+#include "monitor/sandbox.h"
+#include "monitor/suspend.h"
+
+#include <sys/ioctl.h>
+
+#define CHUNK_PAGES 256u
+#define GAP_PAGES 16u /* carried rather than beginning a further extent, which costs a map when resumed */
+#define MAPS_SIZE_MAX (64u << 20)
+#define RANGE_COUNT 512u
+
+struct range {
+    uint64_t start, end;
+};
+
+struct process {
+    uint32_t id;   /* as the sandbox knows it, and the image */
+    uint32_t from; /* whose memory is read: its own, or that of its clone */
+    int folder;    /* of `from`, in /proc */
+    int tracker;   /* userfaultfd of its memory (image-rounds.c); -1: none */
+};
+struct mon_memory {
+    size_t count;
+    struct process processes[];
+};
+
+/* A file as /proc/PID/maps names it, which is not always as stat(2) does. Inode 0: none. */
+struct place {
+    unsigned major, minor;
+    unsigned long long inode;
+};
+
+struct dump {
+    struct img_writer *writer;
+    int memory, pagemap;
+    bool can_scan;
+    struct place image; /* of a resumed sandbox: its memory lies in it, as far as it was not written to since */
+    unsigned char *buffer; /* CHUNK_PAGES */
+    struct error *error;
+};
+
+/* PAGEMAP_SCAN (Linux 6.7): <linux/fs.h> of older kernels does not have it. */
+struct scan_region {
+    uint64_t start, end, categories;
+};
+struct scan_arguments {
+    uint64_t size, flags, start, end, walk_end, regions, region_count, max_pages, inverted, all_of, any_of, reported;
+};
+#define PAGEMAP_SCAN _IOWR('f', 16, struct scan_arguments)
+enum { SCAN_WRITTEN = 1 << 1, SCAN_FILE = 1 << 2, SCAN_PRESENT = 1 << 3, SCAN_SWAPPED = 1 << 4, SCAN_ZERO = 1 << 5 };
+
+/* The maps of the process that may hold memory of its own, with `write` called for each, until one fails. */
+typedef int write_map_function(struct dump *dump, struct range map, bool of_file);
+int mon_image_visit_maps(struct dump *dump, const struct process *process, write_map_function *write) __attribute__((warn_unused_result));
+/* The same, into a space for it. */
+int mon_image_write_process(struct dump *dump, const struct process *process, write_map_function *write) __attribute__((warn_unused_result));
+int mon_image_write_range(const struct dump *dump, struct range range, size_t zeros) __attribute__((warn_unused_result));
+/* One map as it is. */
+int mon_image_write_map(struct dump *dump, struct range map, bool of_file) __attribute__((warn_unused_result));
+/* Of a resumed sandbox: where its image is. */
+struct place mon_image_place(const struct mon_sandbox *sandbox);
+
+#endif
