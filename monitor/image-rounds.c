@@ -31,7 +31,7 @@ struct changes {
 
 /* ---- What is followed ---- */
 
-/* The descriptor with that number of the process. It is believed to be what it should be only when the kernel says so: the number is the
+/* The descriptor that the number of memory_track stands for. It is believed to be what it should be only when the kernel says so: the number is the
  * sandbox's word. */
 static int take_tracker(int folder, uint32_t number)
 {
@@ -47,7 +47,7 @@ static int take_tracker(int folder, uint32_t number)
     /* The folder is that of the same process as long as the process is there. */
     if (process < 0 || faccessat(folder, "stat", F_OK, 0) < 0)
         return -ESRCH;
-    cleanup_close int tracker = (int)syscall(SYS_pidfd_getfd, process, (int)number, 0);
+    cleanup_close int tracker = (int)syscall(SYS_pidfd_getfd, process, (int)number - 1, 0);
     if (tracker < 0)
         return -errno;
     snprintf(path, sizeof(path), "/proc/self/fd/%d", tracker);
@@ -145,10 +145,11 @@ int mon_image_write_changes(const struct mon_sandbox *sandbox, const struct mon_
     for (size_t i = 0; i < memory->count && result == 0; i++) {
         const struct process *process = &memory->processes[i];
         changes.tracker = process->tracker;
-        if (process->tracker < 0 || faccessat(process->folder, "maps", R_OK, AT_EACCESS) < 0)
+        if (process->tracker < 0)
             continue;
         result = mon_image_write_process(&changes.dump, process, write_changed_map);
-        if (result == -ESRCH || result == -ENOENT) { /* it has ended meanwhile */
+        /* It has ended meanwhile, or is about to. If not, the last round tells. */
+        if (result == -ESRCH || result == -ENOENT || result == -EACCES || result == -EPERM) {
             error_clear(error);
             result = 0;
         }

@@ -218,7 +218,7 @@ struct host_state {
     bool is_first;         /* the sandbox's first picoprocess: parent of all the others */
     bool in_pid_namespace; /* ends with the first picoprocess, by the kernel's doing */
     bool has_fsgsbase;
-    int track_descriptor; /* memory_track's; 0: none */
+    uint32_t track_number; /* memory_track's: its descriptor's number and 1; 0: none */
     uint64_t vector_features; /* XCR0 */
     uint32_t mxcsr_mask;
     uint64_t vdso_start, vdso_end;

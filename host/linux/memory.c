@@ -62,13 +62,13 @@ int host_memory_move(void *from, size_t from_size, void *to, size_t to_size, uns
  * (pidfd_getfd) and gives it its meaning. A clone's copy would be of its parent's memory: become_child closes it. */
 int host_memory_track(uint32_t *out_number)
 {
-    if (host.track_descriptor <= 0) {
+    if (!host.track_number) {
         long made = sys1(__NR_userfaultfd, UFFD_USER_MODE_ONLY | O_CLOEXEC | O_NONBLOCK);
         if (made < 0)
             return (int)made;
-        host.track_descriptor = (int)made;
+        host.track_number = (uint32_t)made + 1;
     }
-    *out_number = (uint32_t)host.track_descriptor;
+    *out_number = host.track_number;
     return 0;
 }
 

@@ -62,7 +62,7 @@ enum bly_advice {
  *   then -ENOMEM means the way is blocked. Otherwise what lay at `to` is replaced.
  * memory_advise: -EINVAL for an advice that does not fit the mapping.
  * memory_track(out_number): makes it possible for the monitor to follow which pages of this picoprocess are written, for a move to another
- *   machine; out_number is for the monitor and means nothing here. Once for each picoprocess; again: the same number. -ENOSYS, -EPERM:
+ *   machine; out_number, never 0, is for the monitor and means nothing here. Once for each picoprocess; again: the same number. -ENOSYS, -EPERM:
  *   not on this host.
  * Source: Drawbridge's DkVirtualMemoryAllocate/Free/Protect, plus move and advise (mremap and madvise are what
  * allocators of today live by). */

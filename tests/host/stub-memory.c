@@ -1,6 +1,10 @@
 /* Memory calls, clocks, randomness, segment bases. */
 
 #include "stub.h"
+#include <asm/unistd.h>
+
+/* The host layer's own gate: whoever jumps there is inside the window. */
+long host_syscall(long number, long a, long b, long c, long d, long e, long f);
 
 #define BASE 0x20000000ull
 #define RW (BLY_PROT_READ | BLY_PROT_WRITE)
@@ -125,11 +129,42 @@ static void a_chosen_call_fails(void)
     EXPECT(bly->memory_map((void *)(BASE + 0x1000), 0x1000, RW, 0), 0);
 }
 
+/* What it is good for is the monitor's affair: here it can be asked for, is one for each
+ * picoprocess, and answers nothing. */
+static void written_pages_can_be_followed(void)
+{
+    uint32_t number = 0, again = 0, own = 0;
+    int result = bly->memory_track(&number);
+    if (result == -ENOSYS || result == -EPERM)
+        return; /* not on this host */
+    EXPECT(result, 0);
+    CHECK(number > 0);
+    EXPECT(bly->memory_track(&again), 0);
+    CHECK(again == number);
+    char word[8];
+    struct bly_iovec vector = {word, sizeof word};
+    EXPECT(host_syscall(__NR_preadv2, number - 1, (long)&vector, 1, -1, -1, 0), -EINVAL);
+    uint32_t child;
+    result = bly->process_clone(0, &child);
+    if (result == 0) {
+        /* The parent's was closed: the child's own has the place that became free. */
+        struct bly_iovec other = {word, sizeof word};
+        bool closed = host_syscall(__NR_preadv2, number - 1, (long)&other, 1, -1, -1, 0) == -EBADF;
+        bool made = bly->memory_track(&own) == 0;
+        bly->process_exit(closed && made ? 0 : 1);
+    }
+    EXPECT(result, 1);
+    struct bly_process_end end;
+    EXPECT(bly->process_wait(&end, BLY_FOREVER), 0);
+    EXPECT(end.exit_status, 0);
+}
+
 const struct test memory_tests[] = {
     {"a_chosen_call_fails", a_chosen_call_fails},
     {"memory_calls_check_their_arguments", memory_calls_check_their_arguments},
     {"memory_is_mapped_where_it_is_asked_for", memory_is_mapped_where_it_is_asked_for},
     {"segments_are_mapped_and_can_be_mapped_again", segments_are_mapped_and_can_be_mapped_again},
+    {"written_pages_can_be_followed", written_pages_can_be_followed},
     {"clocks_run", clocks_run},
     {"random_and_segments_and_cpu", random_and_segments_and_cpu},
     {"nothing_is_left_where_the_kernel_put_it", nothing_is_left_where_the_kernel_put_it},
