@@ -61,8 +61,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(page, data + HEADER, size - HEADER < 4096 ? size - HEADER : 4096);
     if (call < 4096)
         page[call] = 0x0f;
+    bool is_cpuid = data[5] & 1;
     if (call + 1 < 4096)
-        page[call + 1] = 0x05;
+        page[call + 1] = is_cpuid ? 0xa2 : 0x05;
     struct patch_plan plan;
     struct patch_load load;
     struct bly_context registers;
@@ -70,7 +71,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct patch_targets targets = {0};
     patch_plan_site(page, call, NULL, &targets, &plan);
     check_plan(&plan, page, at / 2);
-    if (call >= PATCH_SIZE + 1) {
+    REQUIRE(plan.is_cpuid == (is_cpuid && call + 1 < 4096 && plan.kind == PATCH_TAIL));
+    if (is_cpuid && call + 1 < 4096) {
+        REQUIRE(plan.kind == PATCH_TAIL || plan.kind == PATCH_CPUID);
+        patch_plan_breakpoint(call, &plan);
+        check_plan(&plan, page, at / 2);
+    } else if (call >= PATCH_SIZE + 1) {
         uint32_t constant;
         memcpy(&constant, page + call - 4, sizeof constant);
         registers.rax = registers.rdx = registers.rsi = registers.rdi = constant;
