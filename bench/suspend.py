@@ -174,8 +174,8 @@ class SuspendBench(Bench):
         own = self.private_dirty(self.processes())
         self.become_user_again()
         self.say("Private_Dirty of each of them, monitor and picoprocesses", own / count, "MiB", 1.5)
-        names = re.findall(r"bench-clone\S*", self.must("ps", "--json"))
-        for name in sorted({name.strip('",') for name in names}):
+        names = re.findall(r"bench-clone-\d+", self.must("ps", "--json"))
+        for name in sorted(set(names)):
             self.bailey_run("kill", name)
             self.bailey_run("rm", name)
 
