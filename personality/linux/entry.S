@@ -14,22 +14,14 @@
     .hidden lx_leave_window_start, lx_leave_window_end, lx_leave_again, lx_leave_from_top
     .hidden entry_serve, entry_serve_cpuid, entry_serve_trapped, entry_serve_exception, entry_leave_slow, entry_restore
 
-    /* CPUID_DOOR bytes before lx_entry, which the thread block names: where patched CPUID instructions come to. */
-    .p2align 6
-    .skip 56, 0xcc
-    .byte 0xe9
-    .long .Lcpuid - . - 4
-    .skip 3, 0xcc
-
-    .globl lx_entry
-    .type lx_entry, @function
-lx_entry:
+    /* The program's registers become a struct bly_context at the top of the kernel stack. `return`: the register that holds its rip. After
+     * `r11_is_flags` its r11 is what `syscall` leaves there. */
+    .macro save_registers return, r11_is_flags
     mov %rsp, %gs:ENTRY_BLOCK_USER_STACK
     mov %gs:ENTRY_BLOCK_STACK_TOP, %rsp
     lea ENTRY_RFLAGS+8-ENTRY_CONTEXT_SIZE(%rsp), %rsp
     pushfq                                  /* nothing has changed them so far: lea does not */
-    cld
-    push %rcx                               /* rip */
+    push \return                            /* rip */
     push %gs:ENTRY_BLOCK_USER_STACK
     push %rcx
     push %rax
@@ -42,12 +34,30 @@ lx_entry:
     push %r14
     push %r13
     push %r12
-    push ENTRY_RFLAGS-ENTRY_R12(%rsp)       /* r11: the flags, as the instruction leaves it */
+    .if \r11_is_flags
+    push ENTRY_RFLAGS-ENTRY_R12(%rsp)
+    .else
+    push %r11
+    .endif
     push %r10
     push %r9
     push %r8
     movq $0, ENTRY_VECTOR(%rsp)
     movl $0, %gs:ENTRY_BLOCK_RESTORING
+    .endm
+
+    /* CPUID_DOOR bytes before lx_entry, which the thread block names: where patched CPUID instructions come to. */
+    .p2align 6
+    .skip 56, 0xcc
+    .byte 0xe9
+    .long .Lcpuid - . - 4
+    .skip 3, 0xcc
+
+    .globl lx_entry
+    .type lx_entry, @function
+lx_entry:
+    save_registers %rcx, r11_is_flags=1
+    cld
     mov %rsp, %rdi
     testl $ENTRY_FLAGS_SLOW, ENTRY_RFLAGS(%rsp)
     jnz .Lentry_flags
@@ -125,29 +135,7 @@ lx_leave_window_end:
 
     /* rdx: the return address. It and rbx are the instruction's to overwrite; rax and rcx ask, and all else is the program's. */
 .Lcpuid:
-    mov %rsp, %gs:ENTRY_BLOCK_USER_STACK
-    mov %gs:ENTRY_BLOCK_STACK_TOP, %rsp
-    lea ENTRY_RFLAGS+8-ENTRY_CONTEXT_SIZE(%rsp), %rsp
-    pushfq
-    push %rdx                               /* rip */
-    push %gs:ENTRY_BLOCK_USER_STACK
-    push %rcx
-    push %rax
-    push %rdx
-    push %rbx
-    push %rbp
-    push %rsi
-    push %rdi
-    push %r15
-    push %r14
-    push %r13
-    push %r12
-    push %r11
-    push %r10
-    push %r9
-    push %r8
-    movq $0, ENTRY_VECTOR(%rsp)
-    movl $0, %gs:ENTRY_BLOCK_RESTORING
+    save_registers %rdx, r11_is_flags=0
     mov %rsp, %rdi
     push $2
     popfq

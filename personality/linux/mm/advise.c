@@ -166,6 +166,15 @@ static long advise(struct mm *mm, uint64_t start, uint64_t size, int guest_advic
     return error ? error : holes ? -ENOMEM : 0;
 }
 
+void mm_show_all_to_clones(struct mm *mm, bool all)
+{
+    for (struct tree_node *node = tree_first(&mm->regions); node; node = tree_next(node)) {
+        const struct region *region = region_of(node);
+        if (region->flags & REGION_DONT_FORK)
+            bly->memory_advise((void *)region->start, region->end - region->start, all ? BLY_ADVICE_CLONE : BLY_ADVICE_DO_NOT_CLONE);
+    }
+}
+
 LX_SYSCALL(madvise, uint64_t start, uint64_t size, int advice)
 {
     return advise(lx_process()->mm, start, size, advice);

@@ -84,6 +84,12 @@ void mm_unref(struct mm *mm);
 /* Unmaps the whole guest address space of this picoprocess and starts afresh. */
 void mm_reset_address_space(void);
 
+/* Whether clones of the picoprocess have also what the program keeps from its children (MADV_DONTFORK). The mutex is held, or all threads are
+ * at rest. */
+void mm_show_all_to_clones(struct mm *mm, bool all);
+/* Resume: maps again what the records say, and what the image has of the memory of picoprocess `old_id`. On failure *out_what is what could not be had. */
+int mm_resume(struct mm *mm, uint32_t old_id, const char **out_what);
+
 /* All with mm->mutex held, for the mm of this picoprocess. Return an address or negative errno. */
 int64_t mm_map(struct mm *mm, uint64_t hint, uint64_t size, unsigned protection, unsigned region_flags, struct memory_object *object, uint64_t offset, unsigned mm_flags);
 enum mm_map_flags { MM_FIXED = 1, MM_FIXED_NOREPLACE = 2, MM_LOW_32 = 4, MM_POPULATE = 8, MM_NEAR = 16 /* within 2 GiB of hint or fail */ };

@@ -4,7 +4,6 @@
  * which costs less than the faults. A region with mapped pieces is marked: behind its pages lies the image, so discarding them means mapping
  * it again (host_map_again). */
 #include "personality/linux/mm/internal.h"
-#include "personality/linux/process/suspend.h"
 
 #define MAPPED_FROM (32ull << 10)
 enum { EXTENT_BATCH = 512 };
@@ -105,15 +104,6 @@ static int load_extents(struct mm *mm, uint32_t old_id)
     }
     heap_free(batch);
     return error;
-}
-
-void mm_show_all_to_clones(struct mm *mm, bool all)
-{
-    for (struct tree_node *node = tree_first(&mm->regions); node; node = tree_next(node)) {
-        const struct region *region = region_of(node);
-        if (region->flags & REGION_DONT_FORK)
-            bly->memory_advise((void *)region->start, region->end - region->start, all ? BLY_ADVICE_CLONE : BLY_ADVICE_DO_NOT_CLONE);
-    }
 }
 
 int mm_resume(struct mm *mm, uint32_t old_id, const char **out_what)

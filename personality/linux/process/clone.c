@@ -424,15 +424,6 @@ static void advise_guest_space(unsigned advice)
     bly->memory_advise((void *)BLY_WINDOW_END, BLY_GUEST_MAX - BLY_WINDOW_END, advice);
 }
 
-static void advise_regions_not_forked(struct mm *mm)
-{
-    for (struct tree_node *node = tree_first(&mm->regions); node; node = tree_next(node)) {
-        struct region *region = container_of(node, struct region, node);
-        if (region->flags & REGION_DONT_FORK)
-            bly->memory_advise((void *)region->start, region->end - region->start, BLY_ADVICE_DO_NOT_CLONE);
-    }
-}
-
 /* The host thread that played a vfork child is the parent's thread again. Returns the registers that vfork was called with. */
 static struct bly_context become_parent(struct vfork_saved *saved)
 {
@@ -482,7 +473,7 @@ long process_leave_vfork(void)
         return 0;
     }
     advise_guest_space(BLY_ADVICE_CLONE);
-    advise_regions_not_forked(mm);
+    mm_show_all_to_clones(mm, /*all=*/false);
     mutex_release(&mm->mutex);
     if (result < 0) {
         lock_acquire(&process_table()->lock);

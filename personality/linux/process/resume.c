@@ -8,6 +8,7 @@
 #include "libos/park.h"
 #include "personality/linux/fs/hostfs.h"
 #include "personality/linux/init.h"
+#include "personality/linux/mm/mm.h"
 #include "personality/linux/process/cpuid.h"
 #include "personality/linux/process/lifecycle.h"
 #include "personality/linux/process/suspend.h"

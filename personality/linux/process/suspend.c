@@ -9,6 +9,7 @@
 #include "personality/linux/fs/hostfs.h"
 #include "personality/linux/fs/layer.h"
 #include "personality/linux/init.h"
+#include "personality/linux/mm/mm.h"
 #include "personality/linux/process/cpu_clock.h"
 #include "personality/linux/process/lifecycle.h"
 

@@ -4,8 +4,6 @@
 
 #include "personality/linux/lx.h"
 
-struct mm;
-
 /* Brings every thread but the caller's to rest. Returns how many ids were stored in `ids`: of the picoprocesses with private memory, and then what `flags`
  * (enum bly_quiesce_flags) ask of each (BLY_CONTROL_QUIESCED); or, when all goes on:
  * -ETIMEDOUT, -ENOMEM, -E2BIG (more than `room`), with `what` saying why. From success to sandbox_thaw nobody may touch the heap. */
@@ -15,10 +13,5 @@ void sandbox_thaw(void);
 /* In the first picoprocess, with the heap and the bulk segment as they were when all was at rest: makes the other picoprocesses and all threads
  * again, and lets them go on. */
 _Noreturn void sandbox_resume(void);
-
-/* mm/resume.c. Whether copies of the picoprocess have also what the program keeps from its children (MADV_DONTFORK). All threads are at rest. */
-void mm_show_all_to_clones(struct mm *mm, bool all);
-/* mm/resume.c: maps again what the records say, and what the image has of the memory of picoprocess `old_id`. */
-int mm_resume(struct mm *mm, uint32_t old_id, const char **out_what);
 
 #endif
