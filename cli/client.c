@@ -111,6 +111,11 @@ int client_wait_for_end(const char *name, enum control_kind kind, int32_t value,
 {
     struct error refused = {0};
     int asked = ask_and_wait(name, kind, value, out_exit_status, &refused);
+    if (asked == -ECANCELED && kind == CONTROL_WAIT) { /* it has not ended, but gone elsewhere */
+        client_wait_until_over(name);
+        *error = refused;
+        return asked;
+    }
     /* A monitor that is ending takes no more questions; its last word is in the state folder. */
     for (int attempt = 0; asked < 0; attempt++) {
         cleanup_sandbox struct sandbox sandbox = {0};
@@ -125,13 +130,8 @@ int client_wait_for_end(const char *name, enum control_kind kind, int32_t value,
         }
         if (result < 0)
             return result;
-        if (sandbox.status == SANDBOX_SUSPENDED && kind == CONTROL_WAIT) {
-            if (asked == -ECANCELED)
-                *error = refused;
-            else
-                error_set(error, -ECANCELED, "sandbox %s: it was suspended", name);
-            return -ECANCELED;
-        }
+        if (sandbox.status == SANDBOX_SUSPENDED && kind == CONTROL_WAIT)
+            return error_set(error, -ECANCELED, "sandbox %s: it was suspended", name);
         if (sandbox.status != SANDBOX_RUNNING) {
             *out_exit_status = sandbox.exit_status;
             return 0;

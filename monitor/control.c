@@ -754,11 +754,10 @@ static void flush_all(struct mon_control *control)
     }
 }
 
-void mon_control_close(struct mon_control *control, int status, const char *suspended)
+void mon_control_close(struct mon_control *control, int status, const char *became)
 {
     if (!control)
         return;
-    cleanup_free char *became = text_print("it was suspended to %s", suspended ? suspended : "");
     if (control->has_console)
         console_close(&control->console);
     control->has_console = false;
@@ -766,7 +765,7 @@ void mon_control_close(struct mon_control *control, int status, const char *susp
         next = client->next;
         client->trace_flags = 0;
         client->token = 0;
-        if (client->awaits_end && suspended) /* it has no exit status, and may end yet */
+        if (client->awaits_end && became) /* it has no exit status, and may end yet */
             tell_last(client, CONTROL_ERROR, -ECANCELED, became, strlen(became));
         else if (client->awaits_end)
             tell_last(client, CONTROL_ENDED, control->main_ended ? control->main_status : status,

@@ -94,9 +94,9 @@ bool mon_control_traced(const struct mon_control *control);
 void mon_control_trace_line(struct mon_control *control, const char *text, size_t size);
 /* Into the sandbox's log; nothing before the control was opened. */
 void mon_control_log(struct mon_control *control, const char *line, size_t size);
-/* Writes out what is left, answers those who wait with the main program's status, or with the image
- * `suspended` that the sandbox became (else NULL), takes the socket away. */
-void mon_control_close(struct mon_control *control, int status, const char *suspended);
+/* Writes out what is left, answers those who wait with the main program's status, or with `became`
+ * where it has not ended ("it was suspended to FILE"; else NULL), takes the socket away. */
+void mon_control_close(struct mon_control *control, int status, const char *became);
 
 /* ---- For both sides: the wire ---- */
 

@@ -130,12 +130,18 @@ static void end_execution(struct mon_sandbox *sandbox, uint32_t token)
     free(execution);
 }
 
+static void close_standard(const struct mon_execute *request)
+{
+    for (unsigned i = 0; i < 3; i++)
+        if (request->standard[i] >= 0)
+            close(request->standard[i]);
+}
+
 static int execute(void *context, uint32_t token, const struct mon_execute *request, struct error *error)
 {
     struct mon_sandbox *sandbox = context;
     if (sandbox->suspension) {
-        for (unsigned i = 0; i < 3; i++)
-            cleanup_close_descriptor(&(int){request->standard[i]});
+        close_standard(request);
         return error_set(error, -EBUSY, "cannot start %s: the sandbox is being suspended", request->program);
     }
     struct mon_execution *execution = memory_new(sizeof(*execution));
@@ -145,9 +151,7 @@ static int execute(void *context, uint32_t token, const struct mon_execute *requ
     sandbox->executions = execution;
     int result = mon_stdio_open(&execution->stdio, &sandbox->loop, &sandbox->handles, request->standard, request->terminal,
                                 /*keep_masters=*/true);
-    for (unsigned i = 0; i < 3; i++)
-        if (request->standard[i] >= 0)
-            close(request->standard[i]);
+    close_standard(request);
     int size = result < 0 ? result
                           : mon_execute_payload(request, *request->directory ? request->directory : sandbox->policy->directory,
                                                 execution->stdio.standard, execution->stdio.terminal_input,
@@ -173,6 +177,13 @@ static void resize(void *context, uint32_t token, uint16_t rows, uint16_t column
 {
     struct bly_control record = {.kind = BLY_CONTROL_WINDOW_SIZE, .token = token, .rows = rows, .columns = columns};
     (void)!mon_channel_send(context, &record, NULL);
+}
+
+static void follow_window(struct mon_sandbox *sandbox)
+{
+    uint16_t rows, columns;
+    if (mon_stdio_window_size(&sandbox->stdio, &rows, &columns))
+        resize(sandbox, 0, rows, columns);
 }
 
 static void stop(void *context, uint32_t grace_ms)
@@ -266,9 +277,7 @@ static void sandbox_resumed(struct mon_sandbox *sandbox, int code, const char *t
         return;
     mon_timer_stop(&sandbox->loop, &sandbox->resume_timer);
     if (code == 0) {
-        uint16_t rows, columns;
-        if (mon_stdio_window_size(&sandbox->stdio, &rows, &columns))
-            resize(sandbox, 0, rows, columns);
+        follow_window(sandbox);
         mon_control_started(sandbox->control, 0, 0);
         return;
     }
@@ -381,13 +390,6 @@ static void watch_keys(void *context, const unsigned char *data, size_t size)
 static void terminal_hung_up(void *context)
 {
     send_signal(context, 0, SIGHUP);
-}
-
-static void follow_window(struct mon_sandbox *sandbox)
-{
-    uint16_t rows, columns;
-    if (mon_stdio_window_size(&sandbox->stdio, &rows, &columns))
-        resize(sandbox, 0, rows, columns);
 }
 
 /* In the background the terminal is somebody else's; nothing tells us when we get it. */
@@ -672,8 +674,12 @@ static void finish(struct mon_sandbox *sandbox)
     mon_stdio_drain(&sandbox->stdio, sandbox->told_to_end ? LAST_WORDS_MS : INT32_MAX);
     while (sandbox->executions)
         end_execution(sandbox, sandbox->executions->token);
+    const struct mon_result *result = sandbox->result;
+    cleanup_free char *became = result->suspended ? text_print("it was suspended to %s", result->suspended)
+                                : result->moved   ? text_print("it was moved to %s", result->moved)
+                                                  : NULL;
     if (sandbox->control)
-        mon_control_close(sandbox->control, sandbox->result->wait_status, sandbox->result->suspended);
+        mon_control_close(sandbox->control, result->wait_status, became);
     mon_stdio_close(&sandbox->stdio, &sandbox->handles);
     mon_audit_event(sandbox->audit, "end", NULL, sandbox->result->exit_status);
     mon_audit_flush(sandbox->audit);

@@ -234,11 +234,16 @@ peers[1].sendall(bytes(range(256)) * 64)
 peers[2].close()
 time.sleep(3)' "$port" &
 stranger=$!
+"$BAILEY" wait box >wait.out 2>wait.err &
+waiting=$!
 sleep 0.3
 migrate 0
 received 0
 runs_there "beside strangers"
 wait $stranger
+# Who waits for its exit status is told where it is.
+wait $waiting
+[ $? = 125 ] && grep -q "it was moved to 127.0.0.1:$port" wait.err || fail "wait: $(cat wait.out wait.err)"
 
 # ---- The way ----
 # The length of an undisturbed move, to know where to break others.
