@@ -2,6 +2,7 @@
  * image may be a stranger's: what it says is printed so that a terminal obeys none of it. */
 #include <cli/command.h>
 #include <cli/progress.h>
+#include <cli/resume.h>
 
 #include <base/cleanup.h>
 #include <base/json.h>
@@ -221,32 +222,18 @@ static int inspect(const struct option_reader *reader, bool as_json, struct erro
 
 /* ---- verify ---- */
 
-struct verifying {
-    struct progress progress;
-    uint64_t size;
-};
-
-static int show_progress(void *context, uint64_t done)
-{
-    struct verifying *verifying = context;
-    progress_show(&verifying->progress, done, verifying->size);
-    return 0;
-}
-
 static int verify(const struct option_reader *reader, bool as_json, struct error *error)
 {
     struct mon_image image = {.is_offer = false};
     char size[SIZE_TEXT_SIZE];
     int result = open_image(&image, reader->words[0], error);
     if (result == 0) {
-        struct verifying verifying = {progress_begin("verifying"),
-                                      img_reader_page_count(image.reader) * BLY_PAGE_SIZE};
-        result = img_reader_verify(image.reader, show_progress, &verifying, error);
-        progress_end(&verifying.progress);
+        uint64_t memory = img_reader_page_count(image.reader) * BLY_PAGE_SIZE;
+        result = resumption_verify(image.reader, error);
         if (result == 0 && as_json)
-            command_print_json(image.name, "verified", (int64_t)verifying.size);
+            command_print_json(image.name, "verified", (int64_t)memory);
         else if (result == 0)
-            printf("%s: good, %s of memory\n", image.name, size_text(verifying.size, size));
+            printf("%s: good, %s of memory\n", image.name, size_text(memory, size));
     }
     mon_image_close(&image);
     return result;

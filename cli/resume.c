@@ -86,13 +86,10 @@ static int show_progress(void *context, uint64_t done)
     return 0;
 }
 
-static int verify(struct resumption *resumption, struct error *error)
+int resumption_verify(struct img_reader *reader, struct error *error)
 {
-    struct img_reader *reader = resumption->image.reader;
-    struct verification verification = {.progress = progress_begin("checking"),
+    struct verification verification = {.progress = progress_begin("verifying"),
                                         .size = img_reader_page_count(reader) * BLY_PAGE_SIZE};
-    if (!resumption->verify)
-        return 0;
     int result = img_reader_verify(reader, show_progress, &verification, error);
     progress_end(&verification.progress);
     return result;
@@ -122,8 +119,8 @@ int resumption_take(struct resumption *resumption, int descriptor, const char *p
     int result = mon_image_open(image, descriptor, path, own, error);
     if (result == 0)
         result = mon_image_fits(image, resumption->resume.force, error);
-    if (result == 0)
-        result = verify(resumption, error);
+    if (result == 0 && resumption->verify)
+        result = resumption_verify(image->reader, error);
     if (result == 0)
         result = resolve_granted(granted, error);
     if (result < 0)

@@ -31,6 +31,9 @@ bool resumption_option(struct resumption *resumption, const struct option_help *
         0, "verify", NULL, "read all of the image first and check it"                              \
     }
 
+/* Reads and checks all pages of an image, with a line that tells how far it is. */
+int resumption_verify(struct img_reader *reader, struct error *error)
+    __attribute__((warn_unused_result));
 /* Opens, checks and grants: then launch is complete but for its name, which is the image's. `own`:
  * it was just made by us. */
 int resumption_open(struct resumption *resumption, const char *path, bool own, struct error *error)

@@ -302,17 +302,23 @@ int mon_image_find_memory(const struct mon_sandbox *sandbox, const uint32_t *ids
     return result;
 }
 
-int mon_image_write_memory(const struct mon_sandbox *sandbox, const struct mon_memory *memory, struct img_writer *writer,
-                           struct error *error)
+int mon_image_write_processes(const struct mon_sandbox *sandbox, const struct mon_memory *memory, write_map_function *write,
+                              struct img_writer *writer, struct error *error)
 {
     cleanup_free unsigned char *buffer = memory_new(CHUNK_PAGES * BLY_PAGE_SIZE);
     struct dump dump = {.writer = writer, .can_scan = true, .image = mon_image_place(sandbox), .buffer = buffer, .error = error};
     int result = 0;
     mon_image_become_user(sandbox, true);
     for (size_t i = 0; i < memory->count && result == 0; i++)
-        result = mon_image_write_process(&dump, &memory->processes[i], mon_image_write_map);
+        result = mon_image_write_process(&dump, &memory->processes[i], write);
     mon_image_become_user(sandbox, false);
     return result;
+}
+
+int mon_image_write_memory(const struct mon_sandbox *sandbox, const struct mon_memory *memory, struct img_writer *writer,
+                           struct error *error)
+{
+    return mon_image_write_processes(sandbox, memory, mon_image_write_map, writer, error);
 }
 
 void mon_image_free_memory(struct mon_memory *memory)

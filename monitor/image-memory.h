@@ -57,6 +57,9 @@ typedef int write_map_function(struct dump *dump, struct range map, bool of_file
 int mon_image_visit_maps(struct dump *dump, const struct process *process, write_map_function *write) __attribute__((warn_unused_result));
 /* The same, into a space for it. */
 int mon_image_write_process(struct dump *dump, const struct process *process, write_map_function *write) __attribute__((warn_unused_result));
+/* All of them. */
+int mon_image_write_processes(const struct mon_sandbox *sandbox, const struct mon_memory *memory, write_map_function *write,
+                              struct img_writer *writer, struct error *error) __attribute__((warn_unused_result));
 int mon_image_write_range(const struct dump *dump, struct range range, size_t zeros) __attribute__((warn_unused_result));
 /* One map as it is. */
 int mon_image_write_map(struct dump *dump, struct range map, bool of_file) __attribute__((warn_unused_result));

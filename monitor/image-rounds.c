@@ -210,14 +210,7 @@ static int write_rest_of_map(struct dump *dump, struct range map, bool of_file)
 
 int mon_image_write_rest(const struct mon_sandbox *sandbox, const struct mon_memory *memory, struct img_writer *writer, struct error *error)
 {
-    cleanup_free unsigned char *buffer = memory_new(CHUNK_PAGES * BLY_PAGE_SIZE);
-    struct dump dump = {.writer = writer, .can_scan = true, .image = mon_image_place(sandbox), .buffer = buffer, .error = error};
-    int result = 0;
-    mon_image_become_user(sandbox, true);
-    for (size_t i = 0; i < memory->count && result == 0; i++)
-        result = mon_image_write_process(&dump, &memory->processes[i], write_rest_of_map);
-    mon_image_become_user(sandbox, false);
-    return result;
+    return mon_image_write_processes(sandbox, memory, write_rest_of_map, writer, error);
 }
 
 /* ---- Afterwards ---- */
