@@ -57,6 +57,11 @@ class Bench:
         if self.by_root:
             os.seteuid(USER)
 
+    def close(self):
+        self.become_root_again()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        shutil.rmtree(self.runtime, ignore_errors=True)
+
     def run(self, argv, **keywords):
         return subprocess.run(argv, env=self.env, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, **keywords)
 
@@ -173,9 +178,7 @@ def main():
         if options.only in (None, "memory") and not options.names:
             bench.memory()
     finally:
-        bench.become_root_again()
-        shutil.rmtree(bench.scratch, ignore_errors=True)
-        shutil.rmtree(bench.runtime, ignore_errors=True)
+        bench.close()
     if options.json:
         options.json.write_text(json.dumps(bench.rows, indent=1) + "\n")
     missed = [row["name"] for row in bench.rows if row["goal"] is not None and row["ratio"] > row["goal"]]

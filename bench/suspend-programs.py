@@ -281,10 +281,8 @@ def main():
                 continue
             bench.show(label, command, arguments, options.copies, options.times)
     finally:
-        bench.become_root_again()
+        bench.close()
         shutil.rmtree(bench.images, ignore_errors=True)
-        shutil.rmtree(bench.scratch, ignore_errors=True)
-        shutil.rmtree(bench.runtime, ignore_errors=True)
     failed = [row["name"] for row in bench.rows if not row["met"]]
     print(f"{len(bench.rows)} programs, {len(failed)} failed" + (": " + " ".join(failed) if failed else ""))
     return 1 if failed else 0

@@ -269,9 +269,7 @@ def main():
                     continue
                 bench.show(label, script, pyte)
     finally:
-        bench.become_root_again()
-        shutil.rmtree(bench.scratch, ignore_errors=True)
-        shutil.rmtree(bench.runtime, ignore_errors=True)
+        bench.close()
     failed = [row["name"] for row in bench.rows if not row["met"]]
     print(f"{len(bench.rows)} programs, {len(failed)} failed" + (": " + "; ".join(failed) if failed else ""))
     return 1 if failed else 0

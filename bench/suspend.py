@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures suspend, resume, clone and snapshots, against dd of the same bytes to the same disk, and against CRIU where that works on the host.
+"""Measures suspend, resume, clone and snapshots, and dd of the same bytes to the same disk beside. Whether CRIU works on this host is said; nothing is measured with it yet.
 
 Every figure is the median of the rounds; what a program inside notices is told by its own clock. Started by root, Bailey runs as an
 ordinary user, as in run.py."""
@@ -18,7 +18,8 @@ import time
 from run import HERE, Bench
 
 GIB = 1 << 30
-# A program that holds so many bytes of random memory and prints, when asked by the end of its input or by SIGUSR1, the longest pauses that it saw.
+# A program that holds so many bytes of random memory and writes down every pause of more than 2 ms that it notices. It keeps a CPU busy: not for a
+# real-time class.
 HOLDER = """
 import mmap, os, sys, time
 size = int(sys.argv[1])
@@ -199,11 +200,10 @@ class SuspendBench(Bench):
 
     def criu(self):
         if not shutil.which("criu"):
-            print("criu: not installed; left out")
+            print("criu: not installed")
             return
         check = subprocess.run(["criu", "check"], capture_output=True, text=True)
-        if check.returncode or "Looks good" not in check.stdout + check.stderr:
-            print("criu: does not work on this host, so nothing is compared: " + (check.stdout + check.stderr).strip().splitlines()[-1])
+        print("criu check, with which nothing is compared yet: " + (check.stdout + check.stderr).strip().splitlines()[-1])
 
 
 def main():
@@ -231,9 +231,7 @@ def main():
             bench.clones(100)
         bench.criu()
     finally:
-        bench.become_root_again()
-        shutil.rmtree(bench.scratch, ignore_errors=True)
-        shutil.rmtree(bench.runtime, ignore_errors=True)
+        bench.close()
     if options.json:
         options.json.write_text(json.dumps(bench.rows, indent=1) + "\n")
     missed = [row["name"] for row in bench.rows if not row["met"]]
