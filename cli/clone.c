@@ -9,7 +9,7 @@
 
 #include <base/cleanup.h>
 #include <errno.h>
-#include <monitor/policy-value.h>
+#include <monitor/policy/value.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>

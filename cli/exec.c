@@ -10,7 +10,7 @@
 #include <base/cleanup.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <monitor/policy-value.h>
+#include <monitor/policy/value.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>

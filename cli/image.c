@@ -8,7 +8,7 @@
 #include <base/json.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <monitor/image-read.h>
+#include <monitor/suspension/read.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>

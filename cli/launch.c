@@ -7,7 +7,7 @@
 #include <base/path.h>
 #include <errno.h>
 #include <limits.h>
-#include <monitor/policy-value.h>
+#include <monitor/policy/value.h>
 #include <monitor/processor-features.h>
 #include <string.h>
 #include <sys/sysinfo.h>

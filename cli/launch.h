@@ -4,7 +4,7 @@
 #define CLI_LAUNCH_H
 
 #include <cli/command.h>
-#include <monitor/policy.h>
+#include <monitor/policy/policy.h>
 #include <stdbool.h>
 #include <stdint.h>
 

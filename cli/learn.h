@@ -5,7 +5,7 @@
 #include <base/error.h>
 #include <base/text.h>
 #include <cli/command.h>
-#include <monitor/policy.h>
+#include <monitor/policy/policy.h>
 
 int learn_policy(int argc, char **argv, struct error *error);
 /* Reads audit lines (JSON, NUL-terminated; changed on the way) and adds to `learned` the grants

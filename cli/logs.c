@@ -6,7 +6,7 @@
 #include <base/path.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <monitor/policy-value.h>
+#include <monitor/policy/value.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
-/* In the place of monitor/policy-file.c, where the library for it is not linked. */
+/* In the place of monitor/policy/file.c, where the library for it is not linked. */
 #include <base/error.h>
 #include <errno.h>
-#include <monitor/policy.h>
+#include <monitor/policy/policy.h>
 
 int mon_policy_read_file(struct mon_policy *policy, const char *path, struct error *error)
 {

@@ -11,8 +11,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <monitor/policy-grant.h>
-#include <monitor/policy-value.h>
+#include <monitor/policy/grant.h>
+#include <monitor/policy/value.h>
 #include <string.h>
 #include <unistd.h>
 

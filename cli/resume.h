@@ -3,7 +3,7 @@
 #define CLI_RESUME_H
 
 #include <cli/launch.h>
-#include <monitor/image-read.h>
+#include <monitor/suspension/read.h>
 #include <monitor/monitor.h>
 
 struct resumption {

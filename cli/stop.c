@@ -2,7 +2,7 @@
 #include <cli/client.h>
 #include <cli/command.h>
 
-#include <monitor/policy-value.h>
+#include <monitor/policy/value.h>
 #include <stdio.h>
 
 #define STOP_GRACE_MAX 86400u /* seconds */

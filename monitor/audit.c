@@ -6,7 +6,7 @@
 #include "base/json.h"
 #include "base/names.h"
 #include "base/path.h"
-#include "monitor/policy.h"
+#include "monitor/policy/policy.h"
 #include "monitor/stream-file.h"
 
 #include <errno.h>

@@ -13,7 +13,7 @@
 #include <base/error.h>
 #include <base/text.h>
 #include <monitor/loop.h>
-#include <monitor/policy.h>
+#include <monitor/policy/policy.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,7 +29,7 @@ struct mon_execute {
     uint16_t rows, columns;
     int standard[3]; /* -1: not given */
 };
-/* A move of the sandbox to another machine (monitor/migrate.h): how far it is, and what its client
+/* A move of the sandbox to another machine (monitor/suspension/migrate.h): how far it is, and what its client
  * orders. */
 enum control_move_state {
     MOVE_BEGUN,

@@ -4,7 +4,7 @@
 
 #include "base/cleanup.h"
 #include "monitor/installed.h"
-#include "monitor/resume.h"
+#include "monitor/suspension/resume.h"
 
 #include <errno.h>
 #include <fcntl.h>

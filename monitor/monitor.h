@@ -4,7 +4,7 @@
 
 #include <base/error.h>
 #include <base/text.h>
-#include <monitor/policy.h>
+#include <monitor/policy/policy.h>
 
 struct mon_result {
     int exit_status; /* what `bailey run` ends with: the program's own, 128 + signal, 126, 127, 125 */
@@ -19,7 +19,7 @@ struct mon_result {
  * the main program ran, else a negative errno with `error` set; *out_result is filled in both cases. */
 int mon_run(const struct mon_policy *policy, const int standard[3], struct mon_result *out_result, struct error *error);
 
-/* The same with a sandbox that goes on from its image. The policy is the image's as far as it was granted (policy-grant.h). */
+/* The same with a sandbox that goes on from its image. The policy is the image's as far as it was granted (policy/grant.h). */
 struct mon_image;
 struct mon_resume {
     const struct mon_image *image;

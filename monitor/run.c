@@ -2,8 +2,8 @@
  * socket; the RPC workers run beside it. Invariants: whatever happens the terminal is restored, every process of the sandbox is
  * dead and all it had written is delivered before mon_run returns; and the user is never stuck. */
 #include "monitor/sandbox.h"
-#include "monitor/migrate.h"
-#include "monitor/suspend.h"
+#include "monitor/suspension/migrate.h"
+#include "monitor/suspension/suspend.h"
 
 #include "base/cleanup.h"
 

@@ -9,7 +9,7 @@
 #include <monitor/handles.h>
 #include <monitor/loop.h>
 #include <monitor/monitor.h>
-#include <monitor/policy.h>
+#include <monitor/policy/policy.h>
 #include <monitor/relay.h>
 #include <monitor/rpc.h>
 #include <monitor/stream-file.h>

@@ -6,7 +6,7 @@
 #include "base/cleanup.h"
 #include "base/system.h"
 #include "monitor/audit.h"
-#include "monitor/policy.h"
+#include "monitor/policy/policy.h"
 
 #include <errno.h>
 #include <fcntl.h>

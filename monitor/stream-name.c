@@ -5,7 +5,7 @@
 #include "base/cleanup.h"
 #include "monitor/audit.h"
 #include "monitor/loop.h"
-#include "monitor/policy.h"
+#include "monitor/policy/policy.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -9,7 +9,7 @@
 #include <base/text.h>
 #include <cli/learn.h>
 #include <fcntl.h>
-#include <monitor/policy.h>
+#include <monitor/policy/policy.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

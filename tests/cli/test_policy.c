@@ -3,8 +3,8 @@
 
 #include <errno.h>
 #include <monitor/processor-features.h>
-#include <monitor/policy-value.h>
-#include <monitor/policy.h>
+#include <monitor/policy/value.h>
+#include <monitor/policy/policy.h>
 
 /* ---- Values ---- */
 

@@ -1,5 +1,5 @@
 /* Fuzzes what the monitor reads of an image: the records of the sandbox, its policy and its handles. The input is the three, each after its size (32
- * bits); the image around them is made to fit. Checked, beside what the sanitizers see: what is accepted keeps what image-read.h promises.
+ * bits); the image around them is made to fit. Checked, beside what the sanitizers see: what is accepted keeps what read.h promises.
  *
  *   clang -g -O1 -fsanitize=fuzzer,address,undefined ... ; ./fuzz_image_records -max_len=65536 */
 #include "../linux/fuzz_main.h"
@@ -7,8 +7,8 @@
 #include <base/cleanup.h>
 #include <errno.h>
 #include <image/checksum.h>
-#include <monitor/image-read.h>
-#include <monitor/policy-save.h>
+#include <monitor/suspension/read.h>
+#include <monitor/policy/save.h>
 #include <monitor/sandbox.h>
 #include <string.h>
 #include <sys/mman.h>

@@ -6,7 +6,7 @@
 #include "../linux/fuzz_main.h"
 
 #include <base/cleanup.h>
-#include <monitor/policy-save.h>
+#include <monitor/policy/save.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

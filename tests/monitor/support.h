@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <monitor/policy.h>
+#include <monitor/policy/policy.h>
 #include <monitor/stream-file.h>
 #include <stdio.h>
 #include <stdlib.h>

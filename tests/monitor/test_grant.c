@@ -2,7 +2,7 @@
 #include "support.h"
 
 #include <base/cleanup.h>
-#include <monitor/policy-grant.h>
+#include <monitor/policy/grant.h>
 
 /* A policy with the default view, /usr/share at /data read-write and /usr/lib at /more read-only. */
 static struct mon_policy make_claim(void)

@@ -2,7 +2,7 @@
 #include "support.h"
 
 #include <base/cleanup.h>
-#include <monitor/policy-save.h>
+#include <monitor/policy/save.h>
 
 static struct mon_policy make_policy(void)
 {

@@ -6,13 +6,13 @@
  *   arguments, environment: count, then the texts
  *   mounts: count, then for each: flags, host path, guest path, by guest path
  *   nodes: count, then for each: kind, mode, path, content, by path */
-#include <monitor/policy-save.h>
+#include <monitor/policy/save.h>
 
 #include <base/cleanup.h>
 #include <base/path.h>
 #include <errno.h>
 #include <limits.h>
-#include <monitor/policy-value.h>
+#include <monitor/policy/value.h>
 #include <string.h>
 
 #define VERSION 2u

@@ -1,9 +1,9 @@
-/* Memory of picoprocesses, for the files that write it into images: image-memory.c at rest, image-rounds.c while it changes. */
-#ifndef MONITOR_IMAGE_MEMORY_H
-#define MONITOR_IMAGE_MEMORY_H
+/* Memory of picoprocesses, for the files that write it into images: memory.c at rest, rounds.c while it changes. */
+#ifndef MONITOR_SUSPENSION_MEMORY_H
+#define MONITOR_SUSPENSION_MEMORY_H
 
 #include "monitor/sandbox.h"
-#include "monitor/suspend.h"
+#include "monitor/suspension/suspend.h"
 
 #include <sys/ioctl.h>
 
@@ -20,7 +20,7 @@ struct process {
     uint32_t id;   /* as the sandbox knows it, and the image */
     uint32_t from; /* whose memory is read: its own, or that of its clone */
     int folder;    /* of `from`, in /proc */
-    int tracker;   /* userfaultfd of its memory (image-rounds.c); -1: none */
+    int tracker;   /* userfaultfd of its memory (rounds.c); -1: none */
 };
 struct mon_memory {
     size_t count;

@@ -1,9 +1,9 @@
 /* See migrate.h. The suspension's thread gives first the offer (records without pages, of the running sandbox), then the image, and then waits
  * for the outcome, the sandbox standing still; docs/migration.md has the protocol. Invariant: from MOVE_COMMITTED on nothing but an
  * order, or the sandbox's end, takes it out of its stillness. */
-#include "monitor/migrate.h"
+#include "monitor/suspension/migrate.h"
 
-#include "monitor/suspension.h"
+#include "monitor/suspension/suspension.h"
 
 #include <errno.h>
 #include <image/departure.h>

@@ -3,7 +3,7 @@
  * folders of the sandbox's own, and a few files made for it. What the default view may show is
  * decided twice: the world-readable rule (in the monitor) and the list below. docs/policy.md
  * describes it to users: keep the two together. */
-#include <monitor/policy.h>
+#include <monitor/policy/policy.h>
 
 #include <base/cleanup.h>
 #include <base/path.h>

@@ -1,10 +1,10 @@
 /* A suspension that is under way, for the files that carry it out: suspend.c into a file, migrate.c to another machine. See suspend.h and
  * the invariants in suspend.c. */
-#ifndef MONITOR_SUSPENSION_H
-#define MONITOR_SUSPENSION_H
+#ifndef MONITOR_SUSPENSION_SUSPENSION_H
+#define MONITOR_SUSPENSION_SUSPENSION_H
 
 #include "monitor/sandbox.h"
-#include "monitor/suspend.h"
+#include "monitor/suspension/suspend.h"
 
 #include <pthread.h>
 

@@ -4,7 +4,7 @@
  *
  * Invariant: a page counts as unchanged only where its map is known to be followed, and it is protected. What is not followed (maps of
  * files, those made since the last look, processes made since the first) is written at rest, whole. */
-#include "monitor/image-memory.h"
+#include "monitor/suspension/memory.h"
 
 #include "base/cleanup.h"
 #include "base/path.h"

@@ -1,11 +1,11 @@
-/* An image of a sandbox as its resumption needs it: the records of monitor/image.h, read and checked. All of it is a stranger's claim
- * (monitor/image.h); what is promised is that it is well-formed and that its parts agree. */
-#ifndef MONITOR_IMAGE_READ_H
-#define MONITOR_IMAGE_READ_H
+/* An image of a sandbox as its resumption needs it: the records of monitor/suspension/records.h, read and checked. All of it is a stranger's claim
+ * (monitor/suspension/records.h); what is promised is that it is well-formed and that its parts agree. */
+#ifndef MONITOR_SUSPENSION_READ_H
+#define MONITOR_SUSPENSION_READ_H
 
 #include <image/reader.h>
-#include <monitor/image.h>
-#include <monitor/policy.h>
+#include <monitor/suspension/records.h>
+#include <monitor/policy/policy.h>
 #include <stdbool.h>
 
 struct mon_image_entry {

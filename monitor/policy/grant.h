@@ -5,7 +5,7 @@
 #ifndef MONITOR_POLICY_GRANT_H
 #define MONITOR_POLICY_GRANT_H
 
-#include <monitor/policy.h>
+#include <monitor/policy/policy.h>
 
 /* `granted` has what the operator named: mounts, rootfs, layer_path, audit_path. A place that the operator names gets the operator's folder
  * instead of the claimed one, and no more rights than either says; the sandbox cannot get a place that it did not have. `claimed` becomes the

@@ -1,13 +1,13 @@
 /* Suspending the sandbox: the monitor asks it to be quiet, writes the image, and lets it go on or ends it. A thread of its own does so, so
  * that the monitor's loop goes on serving: who stops, kills or signals the sandbox meanwhile ends the suspension instead, and the sandbox
  * runs on. Nothing reaches a quiet sandbox; what is for it waits until it goes on. Whatever fails, it goes on and no file is left. */
-#ifndef MONITOR_SUSPEND_H
-#define MONITOR_SUSPEND_H
+#ifndef MONITOR_SUSPENSION_SUSPEND_H
+#define MONITOR_SUSPENSION_SUSPEND_H
 
 #include <bailey/start.h>
 #include <base/error.h>
 #include <image/writer.h>
-#include <monitor/image.h>
+#include <monitor/suspension/records.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -29,10 +29,10 @@ bool mon_suspend_hold(struct mon_sandbox *sandbox, const struct bly_control *rec
 /* The sandbox has ended: waits for the thread, which leaves no half of a file. */
 void mon_suspend_end(struct mon_sandbox *sandbox);
 
-/* image-memory.c: Root's sandboxes run as somebody else. Without CAP_SYS_PTRACE, as in many containers, only that user may look into them.
+/* memory.c: Root's sandboxes run as somebody else. Without CAP_SYS_PTRACE, as in many containers, only that user may look into them.
  * Of the calling thread alone. */
 void mon_image_become_user(const struct mon_sandbox *sandbox, bool on);
-/* image-memory.c: the private memory of picoprocesses. Those with the ids `ids`, as the sandbox gave them, are found among its processes; their
+/* memory.c: the private memory of picoprocesses. Those with the ids `ids`, as the sandbox gave them, are found among its processes; their
  * memory is read from those with the ids `from`: themselves, or clones, which end with mon_image_free_memory. *out_memory is set in any case;
  * *out_size is about how large it is. */
 struct mon_memory;
@@ -42,7 +42,7 @@ int mon_image_find_memory(const struct mon_sandbox *sandbox, const uint32_t *ids
 int mon_image_write_memory(const struct mon_sandbox *sandbox, const struct mon_memory *memory, struct img_writer *writer,
                            struct error *error) __attribute__((warn_unused_result));
 void mon_image_free_memory(struct mon_memory *memory);
-/* image-rounds.c: the same memory while it changes. `numbers` (0: none) is what the sandbox answered to BLY_QUIESCE_TRACK. False: nothing can be
+/* rounds.c: the same memory while it changes. `numbers` (0: none) is what the sandbox answered to BLY_QUIESCE_TRACK. False: nothing can be
  * followed on this host. */
 bool mon_image_track(const struct mon_sandbox *sandbox, struct mon_memory *memory, const uint32_t *numbers);
 /* A round of the writer's, while the sandbox runs: all that was written since the last. *out_size is how much that was. */
@@ -53,9 +53,9 @@ int mon_image_write_rest(const struct mon_sandbox *sandbox, const struct mon_mem
     __attribute__((warn_unused_result));
 /* Nothing is followed any more. */
 void mon_image_untrack(const struct mon_sandbox *sandbox, struct mon_memory *memory);
-/* image-handles.c: the record of all handles, and a space for each file that has lost its name. -EXDEV names what cannot be carried. */
+/* handles.c: the record of all handles, and a space for each file that has lost its name. -EXDEV names what cannot be carried. */
 int mon_image_handles(struct mon_sandbox *sandbox, struct img_writer *writer, struct error *error) __attribute__((warn_unused_result));
-/* image-sandbox.c: the records of the sandbox itself and of its policy. */
+/* sandbox.c: the records of the sandbox itself and of its policy. */
 int mon_image_sandbox(const struct mon_sandbox *sandbox, struct img_writer *writer, struct error *error)
     __attribute__((warn_unused_result));
 /* Of the ELF file behind `descriptor`: its NT_GNU_BUILD_ID into MON_BUILD_ID_MAX bytes. Returns its size, or -ENOEXEC. */

@@ -1,6 +1,6 @@
 /* Values as users write them: volumes, variables, sizes, users. Each error names the value, what is
  * wrong with it and what is expected. */
-#include <monitor/policy-value.h>
+#include <monitor/policy/value.h>
 
 #include <base/cleanup.h>
 #include <base/path.h>

@@ -3,7 +3,7 @@
 #ifndef MONITOR_POLICY_VALUE_H
 #define MONITOR_POLICY_VALUE_H
 
-#include <monitor/policy.h>
+#include <monitor/policy/policy.h>
 
 /* HOST[:GUEST][:ro|rw|O] into the policy. `base` is the folder that relative host paths start from.
  */

@@ -1,8 +1,8 @@
 /* The records of the sandbox itself for an image: which Bailey made its memory, on which processor, at what time; and what it was given. */
-#include "monitor/suspend.h"
+#include "monitor/suspension/suspend.h"
 
 #include "base/cleanup.h"
-#include "monitor/policy-save.h"
+#include "monitor/policy/save.h"
 #include "monitor/processor-features.h"
 #include "monitor/sandbox.h"
 

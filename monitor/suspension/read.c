@@ -1,14 +1,14 @@
 /* Reading the monitor's records of an image. image/reader.h has checked the file; here its records get their meaning, and every
  * field is checked once. */
-#include "monitor/image-read.h"
+#include "monitor/suspension/read.h"
 
 #include "base/cleanup.h"
 #include "image/flat.h"
 #include "monitor/installed.h"
-#include "monitor/policy-save.h"
+#include "monitor/policy/save.h"
 #include "monitor/processor-features.h"
 #include "monitor/sandbox.h"
-#include "monitor/suspend.h"
+#include "monitor/suspension/suspend.h"
 
 #include <errno.h>
 #include <string.h>

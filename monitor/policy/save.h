@@ -5,11 +5,11 @@
  *
  * What mon_policy_load accepts is well-formed and nothing more: a stranger may have written it. It
  * goes through mon_policy_check as every policy does, and what it asks for is granted by the local
- * operator or not at all (policy-grant.h). */
+ * operator or not at all (grant.h). */
 #ifndef MONITOR_POLICY_SAVE_H
 #define MONITOR_POLICY_SAVE_H
 
-#include <monitor/policy.h>
+#include <monitor/policy/policy.h>
 
 #define MON_POLICY_SAVED_MAX (8u << 20)
 

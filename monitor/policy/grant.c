@@ -1,6 +1,6 @@
 /* The intersection of what an image claims and what the operator grants. Invariant: a claimed host path reaches the host only if it is the
  * default view's, or the operator's own image claims it, or the operator named it. */
-#include "monitor/policy-grant.h"
+#include "monitor/policy/grant.h"
 
 #include "base/cleanup.h"
 #include "base/path.h"

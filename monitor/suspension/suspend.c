@@ -1,11 +1,11 @@
 /* See suspend.h. Invariants: a sandbox that was asked to be quiet is told to go on exactly when `quiet` is taken back, by either thread;
  * after `committed` the image is completed whatever happens, and before it every cancellation counts. The thread touches of the sandbox
  * only what is constant while it runs, the channel and what has locks of its own. */
-#include "monitor/suspend.h"
+#include "monitor/suspension/suspend.h"
 
 #include "base/cleanup.h"
 #include "base/path.h"
-#include "monitor/suspension.h"
+#include "monitor/suspension/suspension.h"
 
 #include <errno.h>
 #include <string.h>

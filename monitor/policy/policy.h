@@ -2,8 +2,8 @@
  * policy file, completed by the default root, checked once, and then only read: the monitor never
  * extends it. Every host path in it is absolute and resolved (no symbolic links left) when
  * mon_policy_check has passed. */
-#ifndef MONITOR_POLICY_H
-#define MONITOR_POLICY_H
+#ifndef MONITOR_POLICY_POLICY_H
+#define MONITOR_POLICY_POLICY_H
 
 #include <bailey/start.h>
 #include <base/error.h>
@@ -132,7 +132,7 @@ int mon_policy_explain_program(const struct mon_policy *policy, const char *prog
 /* As one JSON object. */
 void mon_policy_write_json(const struct mon_policy *policy, struct text *out);
 
-/* The policy file (policy-file.c). The keys are in docs/policy.md. */
+/* The policy file (file.c). The keys are in docs/policy.md. */
 int mon_policy_read_text(struct mon_policy *policy, const char *text, size_t size, const char *path,
                          const char *folder, struct error *error);
 int mon_policy_read_file(struct mon_policy *policy, const char *path, struct error *error);

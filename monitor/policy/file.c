@@ -2,7 +2,7 @@
  * docs/policy.md. What the file says is put into the policy as the options of `bailey run` would.
  * Unknown keys are refused, with the line and the nearest known key. Relative host paths start at
  * the folder of the file. */
-#include <monitor/policy.h>
+#include <monitor/policy/policy.h>
 
 #include <base/cleanup.h>
 #include <base/path.h>
@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <monitor/policy-value.h>
+#include <monitor/policy/value.h>
 #include <stdio.h>
 #include <string.h>
 

@@ -2,7 +2,7 @@
  * what it was: device, inode, size, time. One that has no name any more is carried with its contents. Anything else cannot be made again
  * elsewhere, and is a reason not to suspend. Invariant: a path is recorded only when, walked as the sandbox's own names are, it
  * leads to the file that is open. */
-#include "monitor/suspend.h"
+#include "monitor/suspension/suspend.h"
 
 #include "base/cleanup.h"
 #include "base/path.h"

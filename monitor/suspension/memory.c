@@ -2,11 +2,11 @@
  * are not, and are mapped again. Read from outside through /proc/PID/pagemap and /proc/PID/mem, with nothing of the sandbox taking part.
  * Invariant: what is read belongs to a process whose parent is the sandbox's first one. The files of its folder in /proc are opened by that
  * folder's descriptor, which is bound to the process and not to its number. */
-#include "monitor/image-memory.h"
+#include "monitor/suspension/memory.h"
 
 #include "base/cleanup.h"
 #include "base/path.h"
-#include "monitor/image-read.h"
+#include "monitor/suspension/read.h"
 #include "monitor/sandbox.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* The policy as JSON, for `bailey inspect` and `bailey policy show --json`. */
-#include <monitor/policy.h>
+#include <monitor/policy/policy.h>
 
 #include <base/json.h>
 

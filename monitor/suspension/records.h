@@ -1,8 +1,8 @@
 /* What the monitor writes into an image of its sandbox beside the memory (image/format.h), and reads from it: all that gives authority
  * or names something outside. It is made from the monitor's own books alone; nothing a picoprocess wrote is in it. When read it is a
  * stranger's claim: every field is checked, and what it asks for is granted by the local operator or not at all. */
-#ifndef MONITOR_IMAGE_H
-#define MONITOR_IMAGE_H
+#ifndef MONITOR_SUSPENSION_RECORDS_H
+#define MONITOR_SUSPENSION_RECORDS_H
 
 #include <bailey/abi.h>
 #include <image/format.h>
@@ -10,7 +10,7 @@
 
 enum mon_image_record {
     MON_IMAGE_SANDBOX = IMG_RECORD_OWN_FIRST, /* struct mon_image_sandbox */
-    MON_IMAGE_POLICY,                         /* policy-save.c: what the sandbox was given */
+    MON_IMAGE_POLICY,                         /* policy/save.c: what the sandbox was given */
     MON_IMAGE_HANDLES                         /* struct mon_image_handle, each followed by its path and filled up to 8 bytes */
 };
 

@@ -1,7 +1,7 @@
 /* Going on with a sandbox from its image: what the launch of a fresh one makes is made here out of the image. Handles have the numbers that they
  * had, since kernel heap and stacks inside hold them; what is behind them is opened anew, by the rules that hold for every name of the
- * sandbox, and compared. Invariant: nothing of the image is used before it was checked (image-read.c) and granted (policy-grant.c). */
-#include "monitor/resume.h"
+ * sandbox, and compared. Invariant: nothing of the image is used before it was checked (read.c) and granted (policy/grant.c). */
+#include "monitor/suspension/resume.h"
 
 #include "base/cleanup.h"
 #include "base/path.h"

@@ -1,8 +1,8 @@
 /* The launch of a sandbox that goes on from an image (launch.c calls these where it would make things afresh). */
-#ifndef MONITOR_RESUME_H
-#define MONITOR_RESUME_H
+#ifndef MONITOR_SUSPENSION_RESUME_H
+#define MONITOR_SUSPENSION_RESUME_H
 
-#include "monitor/image-read.h"
+#include "monitor/suspension/read.h"
 #include "monitor/sandbox.h"
 
 /* Fills the handle table, the standard streams and start_handles. -ESTALE names a file that has changed. */

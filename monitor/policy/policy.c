@@ -1,6 +1,6 @@
 /* The policy's data: adding, freeing, resolving and checking, and the questions that are answered
  * from it. */
-#include <monitor/policy.h>
+#include <monitor/policy/policy.h>
 
 #include <base/cleanup.h>
 #include <base/path.h>

@@ -1,8 +1,8 @@
 /* A sandbox that moves to another machine. Its client (`bailey migrate`) talks to the other side; the monitor gives the image and keeps the
  * original. Its invariant is that the sandbox goes on here in all cases but two: it was told that it runs there; or it was told that
  * the other side may be about to let it go on there, and not yet what came of it. */
-#ifndef MONITOR_MIGRATE_H
-#define MONITOR_MIGRATE_H
+#ifndef MONITOR_SUSPENSION_MIGRATE_H
+#define MONITOR_SUSPENSION_MIGRATE_H
 
 #include <base/error.h>
 #include <monitor/control.h>
