@@ -370,14 +370,20 @@ static int read_filled(int descriptor, unsigned char *buffer, size_t size, uint6
 int img_writer_segment(struct img_writer *writer, uint64_t address, int descriptor,
                        struct error *error)
 {
+    return img_writer_segment_part(writer, address, descriptor, 0, UINT64_MAX, error);
+}
+
+int img_writer_segment_part(struct img_writer *writer, uint64_t address, int descriptor,
+                            uint64_t from, uint64_t to, struct error *error)
+{
     struct stat status;
     if (fstat(descriptor, &status) < 0)
         return error_set_errno(error, -errno, "cannot read a segment of the sandbox");
-    const uint64_t size = (uint64_t)status.st_size;
+    const uint64_t size = (uint64_t)status.st_size < to ? (uint64_t)status.st_size : to;
     cleanup_free unsigned char *buffer = memory_new(CHUNK_PAGES * BLY_PAGE_SIZE);
-    for (uint64_t at = 0; at < size;) {
+    for (uint64_t at = from; at < size;) {
         off_t data = lseek(descriptor, (off_t)at, SEEK_DATA);
-        if (data < 0 && errno == ENXIO)
+        if ((data < 0 && errno == ENXIO) || data >= (off_t)size)
             break;
         off_t hole = data < 0 ? -1 : lseek(descriptor, data, SEEK_HOLE);
         if (hole < 0)

@@ -56,6 +56,10 @@ size_t img_writer_keep(struct img_writer *writer, uint64_t address, size_t count
  * length is that of the call's beginning: what the descriptor loses meanwhile is zero. */
 int img_writer_segment(struct img_writer *writer, uint64_t address, int descriptor,
                        struct error *error) __attribute__((warn_unused_result));
+/* Of it only [from, to), which are multiples of the page size. */
+int img_writer_segment_part(struct img_writer *writer, uint64_t address, int descriptor,
+                            uint64_t from, uint64_t to, struct error *error)
+    __attribute__((warn_unused_result));
 
 /* A record of the caller's own: `type` is IMG_RECORD_OWN_FIRST or above. Records are read in the
  * order in which they were written, after all spaces. */

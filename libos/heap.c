@@ -346,6 +346,12 @@ void bulk_free(uint64_t offset, uint64_t page_count)
     uncharge(HEAP_ACCOUNT_BULK, page_count * BLY_PAGE_SIZE);
 }
 
+int bulk_empty(uint64_t offset, uint64_t page_count)
+{
+    return pages_empty(&libos_shared()->bulk, (uint32_t)(offset / BLY_PAGE_SIZE),
+                       (uint32_t)page_count);
+}
+
 void heap_usage(struct heap_usage *out_usage)
 {
     struct libos_shared *shared = libos_shared();

@@ -23,6 +23,8 @@ char *heap_string(const char *text, size_t size) __attribute__((warn_unused_resu
  * BLY_BULK_START + offset in every picoprocess. bulk_free gives pages back to the host. */
 int64_t bulk_alloc(uint64_t page_count) __attribute__((warn_unused_result));
 void bulk_free(uint64_t offset, uint64_t page_count);
+/* Pages that stay in use are zeros from now on, and take no memory until they are written. */
+int bulk_empty(uint64_t offset, uint64_t page_count);
 
 struct heap_usage { uint64_t heap_bytes, bulk_bytes, private_bytes, limit_bytes; };
 void heap_usage(struct heap_usage *out_usage);

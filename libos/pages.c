@@ -7,6 +7,7 @@
 #include "libos/pages.h"
 
 #include "libos/abi.h"
+#include "libos/absent.h"
 #include "libos/text.h"
 
 enum {
@@ -82,6 +83,14 @@ static uint32_t run_find(struct page_area *area, uint32_t count, unsigned tries)
     return larger ? area->bins[__builtin_ctz(larger)] : 0;
 }
 
+int pages_empty(struct page_area *area, uint32_t first, uint32_t count)
+{
+    if (area->base == BLY_BULK_START)
+        absent_discard((uint64_t)first * BLY_PAGE_SIZE, (uint64_t)count * BLY_PAGE_SIZE);
+    return bly->memory_advise(page_address(area, first), (uint64_t)count * BLY_PAGE_SIZE,
+                              BLY_ADVICE_REMOVE);
+}
+
 uint32_t pages_alloc(struct page_area *area, uint32_t count, bool zeroed)
 {
     uint32_t dirty = 0;
@@ -105,7 +114,7 @@ uint32_t pages_alloc(struct page_area *area, uint32_t count, bool zeroed)
     if (first && dirty && zeroed) {
         void *address = page_address(area, first);
         if (count < REMOVE_TO_ZERO ||
-            bly->memory_advise(address, count * BLY_PAGE_SIZE, BLY_ADVICE_REMOVE) < 0)
+            pages_empty(area, first, count) < 0)
             memset(address, 0, count * BLY_PAGE_SIZE);
     }
     return first;
@@ -115,9 +124,7 @@ void pages_free(struct page_area *area, uint32_t first, uint32_t count)
 {
     uint32_t dirty = count;
 
-    if (count >= GIVE_BACK_PAGES &&
-        bly->memory_advise(page_address(area, first), count * BLY_PAGE_SIZE, BLY_ADVICE_REMOVE) ==
-            0)
+    if (count >= GIVE_BACK_PAGES && pages_empty(area, first, count) == 0)
         dirty = 0;
     for (;;) {
         lock_acquire(&area->lock);
@@ -138,10 +145,7 @@ void pages_free(struct page_area *area, uint32_t first, uint32_t count)
             break;
         /* Nobody else can find the run while it is off the lists. */
         lock_release(&area->lock);
-        dirty = bly->memory_advise(page_address(area, first), count * BLY_PAGE_SIZE,
-                                   BLY_ADVICE_REMOVE) == 0
-                    ? 0
-                    : GIVE_BACK_PAGES - 1;
+        dirty = pages_empty(area, first, count) == 0 ? 0 : GIVE_BACK_PAGES - 1;
     }
     run_link(area, first, count, dirty);
     lock_release(&area->lock);

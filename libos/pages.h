@@ -48,6 +48,8 @@ static inline uint32_t page_number(const struct page_area *area, const struct pa
 void pages_init(struct page_area *area, uint64_t base, uint32_t page_count, struct page *pages);
 /* A run of `count` pages, zeroed when `zeroed`; 0 when the segment is full. */
 uint32_t pages_alloc(struct page_area *area, uint32_t count, bool zeroed);
+/* They read as zeros from now on, and are the host's until they are written. */
+int pages_empty(struct page_area *area, uint32_t first, uint32_t count);
 /* Large free runs are given back to the host. */
 void pages_free(struct page_area *area, uint32_t first, uint32_t count);
 

@@ -5,6 +5,7 @@
 #include "libos/lock.h"
 #include "libos/pages.h"
 
+struct absent;
 struct thread;
 
 enum { SPIN_CPU_MAX = 256, HEAP_CLASS_COUNT = 24 };
@@ -35,6 +36,7 @@ struct libos_shared {
     _Atomic uint32_t park_failed; /* one could not */
     uint32_t vector_size;         /* of an XSAVE image of these: */
     uint64_t vector_features;
+    struct absent *absent; /* absent.c; NULL: none is */
 };
 enum heap_account { HEAP_ACCOUNT_HEAP, HEAP_ACCOUNT_BULK, HEAP_ACCOUNT_PRIVATE };
 

@@ -4,6 +4,7 @@
 
 #include "base/cleanup.h"
 #include "monitor/installed.h"
+#include "monitor/suspension/absent.h"
 #include "monitor/suspension/resume.h"
 
 #include <errno.h>
@@ -46,8 +47,8 @@ static int make_memory(const char *name, uint64_t size, uint64_t least, struct e
     return take_descriptor(&memory);
 }
 
-/* A resumed sandbox's is as large as it was, and filled. */
-static int make_segment(const struct mon_sandbox *sandbox, const char *name, uint32_t kind, uint64_t start, uint64_t size, struct error *error)
+/* A resumed sandbox's is as large as it was; the heap is filled, the bulk segment when it is wanted (suspension/absent.c). */
+static int make_segment(struct mon_sandbox *sandbox, const char *name, uint32_t kind, uint64_t start, uint64_t size, struct error *error)
 {
     if (!sandbox->resume)
         return make_memory(name, size, 1ull << 28, error);
@@ -55,7 +56,7 @@ static int make_segment(const struct mon_sandbox *sandbox, const char *name, uin
     cleanup_close int memory = make_memory(name, size, size, error);
     if (memory < 0)
         return memory;
-    int result = mon_resume_segment(sandbox, kind, start, memory, error);
+    int result = kind == IMG_SPACE_HEAP ? mon_resume_segment(sandbox, kind, start, memory, error) : mon_absent_begin(sandbox, memory, error);
     return result < 0 ? result : take_descriptor(&memory);
 }
 

@@ -274,6 +274,14 @@ static int64_t serve_system_query(struct mon_rpc *rpc, const struct mon_request 
     return 0;
 }
 
+static int64_t serve_load(struct mon_rpc *rpc, const struct mon_request *request, struct mon_reply *reply)
+{
+    if ((request->u[0] | request->u[1]) % BLY_LOAD_UNIT || request->u[0] >= BLY_BULK_SIZE || request->u[1] > BLY_BULK_SIZE - request->u[0] ||
+        !request->u[1] || request->u[2] & ~(uint64_t)BLY_LOAD_DISCARD)
+        return -EINVAL;
+    return rpc->load ? rpc->load(rpc->context, request->u[0], request->u[1], request->u[2] & BLY_LOAD_DISCARD) : -EINVAL;
+}
+
 static int64_t serve_process_ended(struct mon_rpc *rpc, const struct mon_request *request, struct mon_reply *reply)
 {
     if (!is_32_bit(request->u[0]))
@@ -299,6 +307,7 @@ static int64_t (*const serve[BLY_RPC_OPERATION_COUNT])(struct mon_rpc *, const s
     [BLY_RPC_SYSTEM_QUERY] = serve_system_query,
     [BLY_RPC_PROCESS_ENDED] = serve_process_ended,
     [BLY_RPC_CPU_TIME] = serve_cpu_time,
+    [BLY_RPC_LOAD] = serve_load,
 };
 
 void mon_request_serve(struct mon_rpc *rpc, const struct mon_request *request, struct mon_reply *reply)

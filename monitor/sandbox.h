@@ -77,6 +77,7 @@ struct mon_sandbox {
 
     struct mon_start_handles start_handles;
     int heap, bulk;              /* the shared segments */
+    struct mon_absent *absent;   /* what is not in the latter yet (suspension/absent.c); NULL: nothing */
     uint64_t boot_time_ns;       /* of the start information; in the sandbox's time, which is the host's and: */
     int64_t clock_offset_ns;
     uint32_t generation;         /* how often it was resumed */

@@ -58,6 +58,16 @@ int host_memory_move(void *from, size_t from_size, void *to, size_t to_size, uns
     return result < 0 ? (int)result : 0;
 }
 
+int host_memory_load(void *address, size_t size, unsigned flags)
+{
+    uint64_t offset = (uint64_t)address - BLY_BULK_START;
+    if ((offset | size) % BLY_LOAD_UNIT || offset >= BLY_BULK_SIZE ||
+        size > BLY_BULK_SIZE - offset || !size || flags & ~(unsigned)BLY_LOAD_DISCARD)
+        return -EINVAL;
+    struct host_rpc rpc = {.operation = BLY_RPC_LOAD, .u = {offset, size, flags}};
+    return (int)host_rpc_call(&rpc);
+}
+
 /* The descriptor is inert in our hands: all that it can do is asked for by ioctl, which the filter does not have. The monitor takes it from here
  * (pidfd_getfd) and gives it its meaning. A clone's copy would be of its parent's memory: become_child closes it. */
 int host_memory_track(uint32_t *out_number)

@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/path.h"
+#include "monitor/suspension/absent.h"
 #include "monitor/suspension/suspension.h"
 
 #include <errno.h>
@@ -149,7 +150,7 @@ int mon_suspension_find_memory(struct mon_suspension *suspension, struct mon_mem
     }
     uint64_t size;
     int result = mon_image_find_memory(sandbox, suspension->ids, from, count, out_memory, &size, error);
-    suspension->expected = segment_size(sandbox->heap) + segment_size(sandbox->bulk) + size;
+    suspension->expected = segment_size(sandbox->heap) + segment_size(sandbox->bulk) + mon_absent_size(sandbox->absent) + size;
     return result;
 }
 
@@ -166,7 +167,7 @@ int mon_suspension_write_shared(struct mon_suspension *suspension, struct img_wr
         result = img_writer_segment(writer, BLY_HEAP_START, sandbox->heap, error);
     if (result == 0)
         result = img_writer_space(writer, IMG_SPACE_BULK, 0, error);
-    return result < 0 ? result : img_writer_segment(writer, BLY_BULK_START, sandbox->bulk, error);
+    return result < 0 ? result : mon_absent_write(sandbox, writer, error);
 }
 
 static int write_memory(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)

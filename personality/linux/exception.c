@@ -3,6 +3,7 @@
  * fork and the building of signal frames never happen on the signal stack. The vector registers keep the program's values
  * all the while, as the personality has no instruction that touches them. */
 #include "libos/abi.h"
+#include "libos/absent.h"
 #include "personality/linux/entry.h"
 #include "personality/linux/mm/mm.h"
 #include "personality/linux/process/cpuid.h"
@@ -72,6 +73,8 @@ static void upcall_exception(struct bly_context *context, const struct bly_excep
     }
     bool leaving = in_leave_window(context->rip);
     if (in_image(context->rip) && !leaving) {
+        if (exception->kind == BLY_EXCEPTION_MEMORY && absent_fault(exception->address))
+            return;
         /* A copy to or from the program's memory: its stack grows here as it does under the program itself. */
         if (exception->kind == BLY_EXCEPTION_MEMORY ? mm_handle_fault(exception->address, context->error_code & PAGE_FAULT_WRITE)
                                                     : exception->kind == BLY_EXCEPTION_BUS && mm_handle_bus_error(exception->address))

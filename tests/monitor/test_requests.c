@@ -196,6 +196,12 @@ static void requests_are_answered(void **state)
     assert_int_equal(call(server, BLY_RPC_FETCH, handle, 0, 0, "", 0), -EBADF);
 }
 
+static int never_called(void *context, uint64_t offset, uint64_t size, bool discard)
+{
+    fail();
+    return 0;
+}
+
 static void malformed_requests_are_refused(void **state)
 {
     struct server *server = *state;
@@ -219,6 +225,17 @@ static void malformed_requests_are_refused(void **state)
     assert_int_equal(call(server, BLY_RPC_SET_NAMED, 12, 0, 100, "file:0/plainuser.x", 19), -EINVAL);
     assert_int_equal(call(server, BLY_RPC_INTERRUPT, 1, 1, 0, "", 0), -ESRCH);
     assert_int_equal(call(server, BLY_RPC_CPU_TIME, 1, 0, 0, "", 0), -ESRCH);
+    assert_int_equal(call(server, BLY_RPC_LOAD, 0, BLY_LOAD_UNIT, 0, "", 0), -EINVAL); /* not resumed */
+    server->rpc.load = never_called;
+    assert_int_equal(call(server, BLY_RPC_LOAD, 4096, BLY_LOAD_UNIT, 0, "", 0), -EINVAL);
+    assert_int_equal(call(server, BLY_RPC_LOAD, 0, BLY_LOAD_UNIT + 1, 0, "", 0), -EINVAL);
+    assert_int_equal(call(server, BLY_RPC_LOAD, 0, 0, 0, "", 0), -EINVAL);
+    assert_int_equal(call(server, BLY_RPC_LOAD, 0, BLY_BULK_SIZE + BLY_LOAD_UNIT, 0, "", 0), -EINVAL);
+    assert_int_equal(call(server, BLY_RPC_LOAD, BLY_BULK_SIZE, BLY_LOAD_UNIT, 0, "", 0), -EINVAL);
+    assert_int_equal(call(server, BLY_RPC_LOAD, -BLY_LOAD_UNIT, 2 * BLY_LOAD_UNIT, 0, "", 0), -EINVAL);
+    assert_int_equal(call(server, BLY_RPC_LOAD, 0, BLY_LOAD_UNIT, 2, "", 0), -EINVAL);
+    assert_int_equal(call(server, BLY_RPC_LOAD, 0, BLY_LOAD_UNIT, big, "", 0), -EINVAL);
+    server->rpc.load = NULL;
     assert_int_equal(call(server, BLY_RPC_SET, 5u << 20, BLY_SET_MODE, 0, (char[sizeof(struct bly_attributes)]){0},
                           sizeof(struct bly_attributes)), -EBADF);
 }

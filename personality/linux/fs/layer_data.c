@@ -149,7 +149,7 @@ void layer_punch(struct inode *inode, uint64_t first, uint64_t count)
         uint64_t bulk = extent->bulk_offset + (from - extent->page) * BLY_PAGE_SIZE, pages = to - from;
 
         if (mapped) {
-            (void)bly->memory_advise(bulk_address(bulk), pages * BLY_PAGE_SIZE, BLY_ADVICE_REMOVE);
+            (void)bulk_empty(bulk, pages);
             index++;
             continue;
         }

@@ -2,6 +2,7 @@
  *
  * The folder is taken not to change. A lower file's stream is opened at its first use and kept when nobody uses it any more, in a
  * bounded list, so that opening the file again asks nobody. vfs.handle_lock guards handles, their users and that list. */
+#include "libos/absent.h"
 #include "personality/linux/fs/layer.h"
 #include "personality/linux/fs/layer_store.h"
 #include "personality/linux/fs/lower.h"
@@ -386,6 +387,7 @@ int layer_copy_up(struct inode *inode, uint64_t size)
             void *to = layer_find(node, at, &room);
             if (room > size - at)
                 room = size - at;
+            absent_load((uint64_t)to - BLY_BULK_START, room);
             int64_t count = stream_read_fully(handle, to, room, at);
             if (count < 0)
                 error = (int)count;

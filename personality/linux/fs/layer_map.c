@@ -1,6 +1,7 @@
 /* Mapping files of the layer: the lower file's host map as long as nobody has written, else the pages in the bulk segment.
  * A file that is mapped keeps its pages at their places (layer_data.c); inode->lock guards node->object. */
 #include "personality/linux/fs/layer.h"
+#include "personality/linux/mm/bulk.h"
 
 struct layer_object {
     struct memory_object base;
@@ -24,7 +25,7 @@ static int map_memory(struct inode *inode, char *address, uint64_t size, unsigne
     file_end = pages_of(inode->size) * BLY_PAGE_SIZE;
     if (end > file_end) {
         uint64_t from = offset > file_end ? offset : file_end;
-        error = bly->stream_map(start_info->bulk, address + (from - offset), end - from, protection, flags, BLY_BULK_SIZE);
+        error = bulk_map_nothing(address + (from - offset), end - from, protection, flags & BLY_MAP_SHARED);
         if (error < 0)
             return error;
         end = from;
@@ -40,7 +41,7 @@ static int map_memory(struct inode *inode, char *address, uint64_t size, unsigne
         assert(memory);
         if (room > end - offset)
             room = end - offset;
-        error = bly->stream_map(start_info->bulk, address, room, protection, flags, (uint64_t)memory - BLY_BULK_START);
+        error = bulk_map((uint64_t)memory - BLY_BULK_START, address, room, protection, flags & BLY_MAP_SHARED);
         if (error < 0)
             return error;
         address += room;

@@ -8,6 +8,7 @@
  *
  * Runs before there is any process, and when there is none any more: nobody else is in a layer, and no lock is taken. The files come
  * from an earlier sandbox, so they are checked as anything that a program hands over. */
+#include "libos/absent.h"
 #include "personality/linux/fs/layer_store.h"
 #include "personality/linux/fs/layer.h"
 #include "personality/linux/fs/lower.h"
@@ -199,6 +200,8 @@ static int write_contents(struct layer *layer, struct inode *inode, struct write
         if (room > inode->size - at)
             room = inode->size - at;
         writer->offset = at;
+        if (memory)
+            absent_load((uint64_t)memory - BLY_BULK_START, room);
         if (memory)
             write_at(writer, memory, room);
     }

@@ -3,6 +3,7 @@
  *
  * An object lives as long as a region maps it or its maker holds it. What lies past its end is
  * mapped past the end of the segment, so that touching it is a bus error, as with a file. */
+#include "libos/absent.h"
 #include "personality/linux/mm/internal.h"
 #include "personality/linux/mm/bulk.h"
 
@@ -19,6 +20,7 @@ void memory_object_unref(struct memory_object *object)
 
 int bulk_map(uint64_t bulk_offset, void *address, size_t size, unsigned protection, bool shared)
 {
+    absent_load(bulk_offset, size);
     return bly->stream_map(start_info->bulk, address, size, protection,
                            BLY_MAP_REPLACE | (shared ? BLY_MAP_SHARED : 0), bulk_offset);
 }
@@ -72,8 +74,7 @@ static int anonymous_punch(struct memory_object *object, uint64_t offset, uint64
         return 0;
     if (size > memory->size - offset)
         size = memory->size - offset;
-    return bly->memory_advise((void *)(BLY_BULK_START + memory->bulk_offset + offset), size,
-                              BLY_ADVICE_REMOVE);
+    return bulk_empty(memory->bulk_offset + offset, size / PAGE);
 }
 
 static const struct memory_object_ops anonymous_ops = {

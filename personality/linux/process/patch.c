@@ -16,6 +16,7 @@
 #include "libos/abi.h"
 #include "libos/park.h"
 #include "personality/linux/fs/vfs.h"
+#include "personality/linux/mm/bulk.h"
 #include "personality/linux/mm/mm.h"
 #include "personality/linux/process/cpuid.h"
 #include "personality/linux/process/instruction.h"
@@ -100,7 +101,7 @@ static struct patched_file *file_of(struct memory_object *object) { return conta
 static int map_area(struct memory_object *object, void *address, size_t size, unsigned protection, bool shared, uint64_t offset)
 {
     struct area_object *area = container_of(object, struct area_object, object);
-    return bly->stream_map(start_info->bulk, address, size, protection, BLY_MAP_REPLACE | BLY_MAP_SHARED, (uint64_t)area->bulk + offset);
+    return bulk_map((uint64_t)area->bulk + offset, address, size, protection, /*shared=*/true);
 }
 
 static void destroy_area(struct memory_object *object)
@@ -152,7 +153,7 @@ static int lay_over(struct patched_page *page, uint64_t address, unsigned protec
     uint8_t code[BLY_PAGE_SIZE];
     if (guest_read(code, (void *)address, sizeof code) < 0 || !page_matches(page, code))
         return -ENOENT;
-    return bly->stream_map(start_info->bulk, (void *)address, BLY_PAGE_SIZE, protection, BLY_MAP_REPLACE, (uint64_t)page->bulk);
+    return bulk_map((uint64_t)page->bulk, (void *)address, BLY_PAGE_SIZE, protection, /*shared=*/false);
 }
 
 static bool jumps_to_trampolines(const struct patched_page *page)

@@ -4,6 +4,7 @@
  * that its process's records tell of, and makes a thread on the area of each thread that was parked in it, which goes on from its copy
  * (libos/park.h) and waits. When all are ready the ids of the host are exchanged, and everybody is let go. */
 #include "libos/abi.h"
+#include "libos/absent.h"
 #include "libos/heap.h"
 #include "libos/park.h"
 #include "personality/linux/fs/hostfs.h"
@@ -188,6 +189,8 @@ static void resume_services(void)
 
 void sandbox_resume(void)
 {
+    if (absent_begin() < 0)
+        give_up(-ENOMEM, "no memory");
     lx_kernel = heap_root();
     struct lx_process *init = process_table()->init;
     struct lx_thread *leader = container_of(init->threads.next, struct lx_thread, process_node);
