@@ -7,6 +7,8 @@ Kinds, each a folder:
              then inside Bailey; both must exit 0
   programs   tests/programs/*.sh: scripts over real programs; the standard output and exit code inside must equal the native ones
   behaviour  tests/behaviour/*.sh: what the command line does; each exits 0, or 77 to skip with the reason as its last line
+  suspended  the guest and program tests once more, suspended, destroyed and resumed at random moments (tests/suspending.py), with a
+             seed that is printed; without the tests that take minutes
 
 Run by root, Bailey is run as an ordinary user (65534) except in `behaviour` tests, which choose for themselves."""
 
@@ -23,6 +25,8 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 SKIP = 77
+# Program tests that take minutes: left out of `suspended` unless it was asked for.
+SLOW = ["python_own_tests"]
 
 
 class Results:
@@ -77,12 +81,11 @@ def tail(data, lines=3):
 
 class Suite:
     def __init__(self, build, results, pattern, without, seed):
-        self.build, self.results, self.pattern = build.resolve(), results, pattern
+        self.build, self.results, self.pattern, self.seed = build.resolve(), results, pattern, seed
         self.lesser_host = [str(self.build / "tests" / "monitor" / f"no-{wall}") for wall in without]
         self.bailey = str(self.build / "bailey")
-        self.inside = self.lesser_host + [self.bailey]
-        if seed is not None:
-            self.inside = [sys.executable, str(HERE / "suspending.py"), str(seed), self.bailey]
+        self.native = {}  # outcomes of program tests
+        self.announced = False  # the seed
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="bailey-tests-"))
         self.scratch.chmod(0o777)
         runtime = self.scratch / "runtime"
@@ -90,7 +93,17 @@ class Suite:
         if os.getuid() == 0:
             os.chown(runtime, 65534, 65534)
         self.env = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8", "HOME": "/nonexistent",
-                    "XDG_RUNTIME_DIR": str(runtime), "XDG_STATE_HOME": str(runtime), "BAILEY": self.bailey, "TERM": "xterm", "BUILD": str(self.build)}
+                    "XDG_RUNTIME_DIR": str(runtime), "XDG_STATE_HOME": str(runtime), "BAILEY": self.bailey, "TERM": "xterm", "BUILD": str(self.build),
+                    "SUSPEND_COUNT": str(self.scratch / "suspend-count")}
+
+    def inside(self, name, suspended):
+        """What runs a command of the test `name` in Bailey."""
+        if suspended:
+            if not self.announced:
+                print(f"suspended/: seed {self.seed}; to repeat it: tests/run.py --suspend {self.seed}", flush=True)
+            self.announced = True
+            return [sys.executable, str(HERE / "suspending.py"), f"{self.seed} {name}", self.bailey]
+        return self.lesser_host + [self.bailey]
 
     def wanted(self, name, only):
         return name == only if only else not self.pattern or self.pattern in name
@@ -115,36 +128,40 @@ class Suite:
             self.results.record("unit/" + name, None if done.returncode == 0 else tail(done.stdout, 12),
                                 "see the meson log" if skipped else None, time.monotonic() - start)
 
-    def guest(self, only):
+    def guest(self, only, kind="guest"):
         for program in sorted((self.build / "tests" / "guest").glob("*")):
-            name = "guest/" + program.name
+            name = f"{kind}/{program.name}"
             if not program.is_file() or not os.access(program, os.X_OK) or not self.wanted(name, only):
                 continue
             start = time.monotonic()
             work = self.folder(name)
-            code, out, err = run(as_user([str(program)]), 60, work, self.env)
-            if code == SKIP:
-                self.results.record(name, skip=tail(out + err, 1))
-                continue
-            if code != 0:
-                self.results.record(name, f"fails natively ({code}): {tail(out + err)}")
-                continue
-            command = self.inside + ["run", "-v", f"{program.parent}:/tests:ro", "-w", "/tmp", f"/tests/{program.name}"]
+            if kind == "guest":
+                code, out, err = run(as_user([str(program)]), 60, work, self.env)
+                if code == SKIP:
+                    self.results.record(name, skip=tail(out + err, 1))
+                    continue
+                if code != 0:
+                    self.results.record(name, f"fails natively ({code}): {tail(out + err)}")
+                    continue
+            command = self.inside(name, kind == "suspended") + ["run", "-v", f"{program.parent}:/tests:ro", "-w", "/tmp", f"/tests/{program.name}"]
             code, out, err = run(as_user(command), 90, work, self.env)
             problem = None
+            if code == SKIP and kind == "suspended":
+                self.results.record(name, skip=tail(out + err, 1))
+                continue
             if code != 0:
                 what = "hangs" if code is None else f"exit {code}"
                 problem = f"inside: {what}: {tail(out + err)}"
             self.results.record(name, problem, seconds=time.monotonic() - start)
 
-    def programs(self, only):
+    def programs(self, only, kind="programs"):
         for script in sorted((HERE / "programs").glob("*.sh")):
-            name = "programs/" + script.stem
-            if not self.wanted(name, only):
+            name = f"{kind}/{script.stem}"
+            if not self.wanted(name, only) or (kind == "suspended" and script.stem in SLOW and not self.pattern):
                 continue
             start = time.monotonic()
-            outcomes = []
-            for inside in (False, True):
+            outcomes = [self.native[script.stem]] if script.stem in self.native else []
+            for inside in (False, True)[len(outcomes):]:
                 work = self.folder(name + ("-inside" if inside else "-native"))
                 shutil.copy(script, work / "script.sh")
                 if os.getuid() == 0:
@@ -152,9 +169,11 @@ class Suite:
                 command = ["/bin/sh", "./script.sh"]
                 env = dict(self.env, HOME=str(work))
                 if inside:
-                    command = self.inside + ["run", "-v", f"{work}:{work}", "-w", str(work), "-e", f"HOME={work}"] + command
+                    command = self.inside(name, kind == "suspended") + ["run", "-v", f"{work}:{work}", "-w", str(work), "-e", f"HOME={work}"] + command
                 outcomes.append(run(as_user(command), 600, work, env))
             (code, out, err), (inner_code, inner_out, inner_err) = outcomes
+            if code == 0:
+                self.native[script.stem] = outcomes[0]
             if code == SKIP:
                 self.results.record(name, skip=tail(out + err, 1))
                 continue
@@ -170,6 +189,13 @@ class Suite:
                 line = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
                 problem = f"output differs at line {line + 1}: native {a[line:line + 1]}, inside {b[line:line + 1]}"
             self.results.record(name, problem, seconds=time.monotonic() - start)
+
+    def suspended(self, only):
+        self.guest(only, "suspended")
+        self.programs(only, "suspended")
+        counted = self.scratch / "suspend-count"
+        if counted.exists() and not only:
+            print(f"suspended and resumed {sum(map(int, counted.read_text().split()))} times", flush=True)
 
     def behaviour(self, only):
         for script in sorted((HERE / "behaviour").glob("*.sh")):
@@ -205,18 +231,20 @@ def main():
     parser.add_argument("--without", nargs="+", choices=["landlock", "namespaces"], default=[],
                         help="run the guest tests in Bailey as on a host that lacks these, and no others")
     parser.add_argument("--suspend", metavar="SEED", nargs="?", const=str(random.randrange(1 << 30)),
-                        help="run the guest and program tests suspended and resumed at random moments, and no others; the seed is printed")
+                        help="run the tests of the kind `suspended` with this seed, all of them and no others")
     parser.add_argument("pattern", nargs="?", help="only tests whose KIND/NAME holds this")
     options = parser.parse_args()
     results = Results(not options.quiet)
-    suite = Suite(options.build, results, options.pattern, options.without, options.suspend)
+    seed = options.suspend or str(random.randrange(1 << 30))
+    if options.suspend is not None and not options.pattern:
+        options.pattern = "suspended/"
+    suite = Suite(options.build, results, options.pattern, options.without, seed)
     try:
-        parts = [suite.unit, suite.guest, suite.programs, suite.behaviour]
+        parts = [suite.unit, suite.guest, suite.programs, suite.suspended, suite.behaviour]
         if options.without:
             parts = [suite.guest]
-        if options.suspend is not None:
-            print(f"suspending with seed {options.suspend}", flush=True)
-            parts = [suite.guest, suite.programs]
+        elif options.suspend is not None:
+            parts = [suite.suspended]
         for part in parts:
             again(results, part)
     finally:

@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct saved {
     struct mon_image_handle *records; /* without their paths: to find the same file again */
@@ -81,6 +82,30 @@ static int refuse(const char *path, const char *why, struct error *error)
     return error_set(error, -EXDEV, "it has %s open, which %s", path, why);
 }
 
+int mon_mode_loosen(int descriptor)
+{
+    struct stat status;
+    if (fstat(descriptor, &status) < 0 || !S_ISREG(status.st_mode) || status.st_uid != geteuid())
+        return -EACCES;
+    int mode = status.st_mode & 07777;
+    return chmod(mon_descriptor_path(descriptor).text, (mode_t)mode | S_IRUSR | S_IWUSR) < 0 ? -errno : mode;
+}
+
+/* For reading: it may be open for writing only. */
+static int open_readable(int descriptor)
+{
+    const struct mon_descriptor_path path = mon_descriptor_path(descriptor);
+    int readable = open(path.text, O_RDONLY | O_CLOEXEC);
+    int mode = readable < 0 && errno == EACCES ? mon_mode_loosen(descriptor) : -EACCES;
+    if (mode < 0)
+        return readable;
+    readable = open(path.text, O_RDONLY | O_CLOEXEC);
+    int opened = errno;
+    (void)!chmod(path.text, (mode_t)mode);
+    errno = opened;
+    return readable;
+}
+
 /* Its contents, once for each file: the space is named by the first handle of it. */
 static int save_contents(const struct saved *saved, struct img_writer *writer, const struct mon_image_handle *record, int descriptor,
                          const char *path, struct error *error)
@@ -89,7 +114,7 @@ static int save_contents(const struct saved *saved, struct img_writer *writer, c
         if ((saved->records[i].flags & MON_IMAGE_DELETED) && saved->records[i].device == record->device &&
             saved->records[i].inode == record->inode)
             return 0;
-    cleanup_close int readable = open(mon_descriptor_path(descriptor).text, O_RDONLY | O_CLOEXEC); /* it may be open for writing only */
+    cleanup_close int readable = open_readable(descriptor);
     if (readable < 0)
         return error_set_errno(error, -errno, "cannot read the deleted file %s", path);
     int result = img_writer_space(writer, IMG_SPACE_FILE, record->handle, error);

@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/path.h"
+#include "monitor/suspension/suspend.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,6 +51,25 @@ static int compare(const struct mon_sandbox *sandbox, const struct mon_image_ent
     return 0;
 }
 
+/* As its name is opened ever, but whatever the mode: the sandbox could change that itself where it may write. */
+static int open_named(struct mon_files *files, const struct mon_name *name, unsigned access, unsigned options, int *out_descriptor,
+                      struct bly_attributes *out_attributes)
+{
+    cleanup_close int held = -1;
+    int result = mon_file_open(files, name, access, options, 0, out_descriptor, out_attributes);
+    if (result != -EACCES || name->folder->read_only || mon_name_hold(files, name, &held) < 0)
+        return result;
+    int mode = mon_mode_loosen(held);
+    if (mode < 0)
+        return result;
+    result = mon_file_open(files, name, access, options, 0, out_descriptor, out_attributes);
+    if (chmod(mon_descriptor_path(held).text, (mode_t)mode) < 0 && result == 0) {
+        close(*out_descriptor);
+        return -errno;
+    }
+    return result;
+}
+
 static int reopen_named(struct mon_sandbox *sandbox, const struct mon_image_entry *entry, struct error *error)
 {
     const struct mon_image_handle *record = &entry->record;
@@ -60,7 +80,7 @@ static int reopen_named(struct mon_sandbox *sandbox, const struct mon_image_entr
     unsigned options = record->flags & MON_IMAGE_DIRECTORY ? BLY_OPEN_DIRECTORY : 0;
     int result = mon_name_decode(&sandbox->files, uri, strlen(uri), &name);
     if (result == 0)
-        result = mon_file_open(&sandbox->files, &name, record->access, options, 0, &descriptor, &attributes);
+        result = open_named(&sandbox->files, &name, record->access, options, &descriptor, &attributes);
     if (result < 0) {
         cleanup_free char *shown = shown_name(sandbox, entry);
         return error_set_errno(error, result, "cannot open %s again, which the sandbox had open", shown);

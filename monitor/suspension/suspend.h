@@ -55,6 +55,9 @@ int mon_image_write_rest(const struct mon_sandbox *sandbox, const struct mon_mem
 void mon_image_untrack(const struct mon_sandbox *sandbox, struct mon_memory *memory);
 /* handles.c: the record of all handles, and a space for each file that has lost its name. -EXDEV names what cannot be carried. */
 int mon_image_handles(struct mon_sandbox *sandbox, struct img_writer *writer, struct error *error) __attribute__((warn_unused_result));
+/* handles.c: an open file's mode need not allow what it is open for: it was made so, or changed since. Where the file is the operator's, opening
+ * it again is made possible for a moment. Returns the mode to be given back with chmod, or negative errno. */
+int mon_mode_loosen(int descriptor) __attribute__((warn_unused_result));
 /* sandbox.c: the records of the sandbox itself and of its policy. */
 int mon_image_sandbox(const struct mon_sandbox *sandbox, struct img_writer *writer, struct error *error)
     __attribute__((warn_unused_result));

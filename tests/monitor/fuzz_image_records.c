@@ -77,7 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         add_record(&index, type, data, part);
         data += part, size -= part;
     }
-    struct mon_image image;
+    struct mon_image image = {.is_offer = index.size % 16 >= 8};
     struct error error = {0};
     int result = mon_image_open(&image, make_image(&index), "input", /*own=*/true, &error);
     require(result == 0 || (result == -EPROTO && error.code == result && error.message[0]));
