@@ -1,5 +1,6 @@
-/* See absent.h. That a chunk was loaded is noted in the heap, for all picoprocesses, by whoever asked the monitor and before it goes on;
- * the monitor loads each once, however many ask. Invariant: a chunk is accessible in a picoprocess only once that is noted. */
+/* See absent.h. That a chunk was loaded is noted in the heap, for all picoprocesses, by whoever
+ * asked the monitor and before it goes on; the monitor loads each once, however many ask.
+ * Invariant: a chunk is accessible in a picoprocess only once that is noted. */
 #include "libos/absent.h"
 
 #include <asm/errno.h>
@@ -9,12 +10,13 @@
 #include "libos/shared.h"
 #include "libos/text.h"
 
-/* So that the pieces of the segment, accessible and not by turns, stay few: the host limits the maps of a process. */
+/* So that the pieces of the segment, accessible and not by turns, stay few: the host limits the
+ * maps of a process. */
 enum { CHUNKS_MAX = 8192 };
 
 struct absent {
-    uint64_t size;         /* of what may be absent, from the start of the segment: whole chunks */
-    unsigned shift;        /* a chunk is 1 << shift bytes */
+    uint64_t size;  /* of what may be absent, from the start of the segment: whole chunks */
+    unsigned shift; /* a chunk is 1 << shift bytes */
     _Atomic uint8_t loaded[]; /* a byte a chunk */
 };
 
@@ -47,7 +49,8 @@ static void load(struct absent *absent, uint64_t first, uint64_t end, unsigned f
         for (next = chunk; next < end && !absent->loaded[next];)
             next++;
         if (next > chunk) {
-            int error = bly->memory_load((void *)(BLY_BULK_START + (chunk << absent->shift)), (next - chunk) << absent->shift, flags);
+            int error = bly->memory_load((void *)(BLY_BULK_START + (chunk << absent->shift)),
+                                         (next - chunk) << absent->shift, flags);
             if (error < 0)
                 cannot_load(error);
             for (uint64_t i = chunk; i < next; i++)
@@ -60,7 +63,8 @@ static void load(struct absent *absent, uint64_t first, uint64_t end, unsigned f
 static void allow(struct absent *absent, uint64_t first, uint64_t end)
 {
     const unsigned all = BLY_PROT_READ | BLY_PROT_WRITE;
-    if (bly->memory_protect((void *)(BLY_BULK_START + (first << absent->shift)), (end - first) << absent->shift, all) == 0)
+    if (bly->memory_protect((void *)(BLY_BULK_START + (first << absent->shift)),
+                            (end - first) << absent->shift, all) == 0)
         return;
     /* The host allows no further piece: then all is one. */
     load(absent, 0, absent->size >> absent->shift, 0);
@@ -69,40 +73,83 @@ static void allow(struct absent *absent, uint64_t first, uint64_t end)
         cannot_load(error);
 }
 
-static void make_present(uint64_t offset, uint64_t size, unsigned flags)
+/* The chunks that have part in [offset, offset + size); none: false. */
+static bool chunks_of(const struct absent *absent, uint64_t offset, uint64_t size,
+                      uint64_t *out_first, uint64_t *out_end)
 {
-    struct absent *absent = libos_shared()->absent;
-
     if (!absent || !size || offset >= absent->size)
-        return;
+        return false;
     if (size > absent->size - offset)
         size = absent->size - offset;
-    uint64_t first = offset >> absent->shift, end = ((offset + size - 1) >> absent->shift) + 1;
-    if (flags & BLY_LOAD_DISCARD) { /* what else lies in the chunks at both ends is wanted */
-        uint64_t mask = (1ull << absent->shift) - 1, whole = (offset + mask) >> absent->shift, past = (offset + size) >> absent->shift;
-        if (whole < past)
-            load(absent, whole, past, flags);
-    }
-    load(absent, first, end, 0);
-    allow(absent, first, end);
+    *out_first = offset >> absent->shift;
+    *out_end = ((offset + size - 1) >> absent->shift) + 1;
+    return true;
 }
 
 bool absent_fault(uint64_t address)
 {
-    const struct absent *absent = address >= BLY_BULK_START && address < BLY_BULK_START + BLY_BULK_SIZE ? libos_shared()->absent : NULL;
+    const struct absent *absent =
+        address >= BLY_BULK_START && address < BLY_BULK_START + BLY_BULK_SIZE
+            ? libos_shared()->absent
+            : NULL;
 
     if (!absent || address - BLY_BULK_START >= absent->size)
         return false;
-    make_present(address - BLY_BULK_START, 1, 0);
+    absent_load(address - BLY_BULK_START, 1);
     return true;
+}
+
+uint64_t absent_chunk_size(void)
+{
+    const struct absent *absent = libos_shared()->absent;
+
+    return absent ? 1ull << absent->shift : BLY_LOAD_UNIT;
+}
+
+bool absent_is_present(uint64_t offset, uint64_t size)
+{
+    const struct absent *absent = libos_shared()->absent;
+    uint64_t chunk, end;
+
+    if (chunks_of(absent, offset, size, &chunk, &end))
+        for (; chunk < end; chunk++)
+            if (!absent->loaded[chunk])
+                return false;
+    return true;
+}
+
+void absent_fetch(uint64_t offset, uint64_t size)
+{
+    struct absent *absent = libos_shared()->absent;
+    uint64_t first, end;
+
+    if (chunks_of(absent, offset, size, &first, &end))
+        load(absent, first, end, 0);
 }
 
 void absent_load(uint64_t offset, uint64_t size)
 {
-    make_present(offset, size, 0);
+    struct absent *absent = libos_shared()->absent;
+    uint64_t first, end;
+
+    if (!chunks_of(absent, offset, size, &first, &end))
+        return;
+    load(absent, first, end, 0);
+    allow(absent, first, end);
 }
 
 void absent_discard(uint64_t offset, uint64_t size)
 {
-    make_present(offset, size, BLY_LOAD_DISCARD);
+    struct absent *absent = libos_shared()->absent;
+    uint64_t first, end;
+
+    if (!chunks_of(absent, offset, size, &first, &end))
+        return;
+    /* What else lies in the chunks at both ends is wanted. */
+    uint64_t mask = (1ull << absent->shift) - 1, whole = (offset + mask) >> absent->shift,
+             past = (offset + size) >> absent->shift;
+    if (whole < past)
+        load(absent, whole, past < end ? past : end, BLY_LOAD_DISCARD);
+    load(absent, first, end, 0);
+    allow(absent, first, end);
 }

@@ -73,7 +73,8 @@ static void upcall_exception(struct bly_context *context, const struct bly_excep
     }
     bool leaving = in_leave_window(context->rip);
     if (in_image(context->rip) && !leaving) {
-        if (exception->kind == BLY_EXCEPTION_MEMORY && absent_fault(exception->address))
+        if (exception->kind == BLY_EXCEPTION_MEMORY &&
+            (absent_fault(exception->address) || mm_handle_absent(exception->address, context->error_code)))
             return;
         /* A copy to or from the program's memory: its stack grows here as it does under the program itself. */
         if (exception->kind == BLY_EXCEPTION_MEMORY ? mm_handle_fault(exception->address, context->error_code & PAGE_FAULT_WRITE)
@@ -121,6 +122,8 @@ int entry_serve_exception(struct bly_context *context, const struct bly_exceptio
     thread->syscall_number = ~0u;
     thread->restore_full = 1;
     if (exception->kind == BLY_EXCEPTION_MEMORY && exception->detail == SI_KERNEL && cpuid_fault(context))
+        return 0;
+    if (exception->kind == BLY_EXCEPTION_MEMORY && mm_handle_absent(exception->address, context->error_code))
         return 0;
     if (exception->kind == BLY_EXCEPTION_MEMORY && mm_handle_fault(exception->address, context->error_code & PAGE_FAULT_WRITE))
         return 0;

@@ -327,6 +327,7 @@ void layer_lower_forget(struct inode *inode)
 static int64_t transfer(int64_t (*move)(bly_handle, const struct bly_iovec *, size_t, uint64_t, unsigned), bly_handle handle,
                         const struct bly_iovec *vector, size_t count, uint64_t offset, unsigned flags)
 {
+    mm_make_present(vector, count);
     int64_t result = move(handle, vector, count, offset, flags);
 
     if (result != -EINTR)

@@ -4,6 +4,7 @@
  * file has the host's own offset, also when the program seeks: the next command of the same shell script goes on where it left
  * off. Only what is opened anew inside, as /dev/stdin, has a position of its own. Terminals do not come this way: they are the tty layer's. */
 #include "personality/linux/fs/standard.h"
+#include "personality/linux/mm/mm.h"
 #include "personality/linux/fs/lower.h"
 #include "personality/linux/fs/poll.h"
 #include "personality/linux/fs/vfs.h"
@@ -49,6 +50,7 @@ static int64_t move_some(const struct standard_stream *stream, struct io_buffer 
     size_t count = io->count < VECTOR_MAX ? io->count : VECTOR_MAX;
     int64_t moved;
 
+    mm_make_present(io->vector, count);
     if (flags & BLY_STREAM_NO_WAIT)
         moved = writing ? bly->stream_write(stream->handle, io->vector, count, offset, flags)
                         : bly->stream_read(stream->handle, io->vector, count, offset, flags);

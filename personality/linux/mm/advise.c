@@ -68,6 +68,7 @@ static int remove_pages(struct region *region, uint64_t start, uint64_t size)
     uint64_t offset = region->offset + (start - region->start);
     if (region->object->ops->punch)
         return region->object->ops->punch(region->object, offset, size);
+    absent_settle(lx_process()->mm, start, start + size);
     return bly->memory_advise((void *)start, size, BLY_ADVICE_REMOVE);
 }
 
@@ -79,6 +80,7 @@ static int populate(struct region *region, uint64_t start, uint64_t size,
     if (!(region->protection & (needed | BLY_PROT_WRITE)) ||
         (needed == BLY_PROT_WRITE && !(region->protection & BLY_PROT_WRITE)))
         return -EINVAL;
+    absent_settle(lx_process()->mm, start, start + size);
     return bly->memory_advise((void *)start, size, advice->host);
 }
 

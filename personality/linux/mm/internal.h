@@ -72,6 +72,15 @@ bool place_free(struct mm *mm, uint64_t start, uint64_t size); /* nothing mapped
 bool place_valid(uint64_t start, uint64_t size);               /* the guest's to use */
 void place_freed(struct mm *mm, uint64_t start, uint64_t end);
 
+/* absent.c. For a piece of the bulk segment that is about to be mapped: true: to be mapped inaccessibly, it is noted. */
+bool absent_note(struct mm *mm, uint64_t address, uint64_t size, uint64_t bulk_offset, unsigned protection);
+/* Everything in the range is about to be unmapped or replaced; what crosses its borders is settled. */
+void absent_forget(struct mm *mm, uint64_t start, uint64_t end);
+/* All that has part in the range is loaded, and mapped like anything else; all that lies on both sides of `address`. May wait for the monitor. */
+void absent_settle(struct mm *mm, uint64_t start, uint64_t end);
+void absent_settle_border(struct mm *mm, uint64_t address);
+int absent_copy(struct mm *to, struct mm *from) __attribute__((warn_unused_result));
+
 /* map.c */
 int host_map_region(struct memory_object *object, uint64_t address, uint64_t size,
                     unsigned protection, unsigned flags, uint64_t offset);

@@ -50,6 +50,7 @@ int mm_may_lock(struct mm *mm, uint64_t size)
 int host_map_region(struct memory_object *object, uint64_t address, uint64_t size,
                     unsigned protection, unsigned flags, uint64_t offset)
 {
+    absent_forget(lx_process()->mm, address, address + size);
     if (object)
         return object->ops->map(object, (void *)address, size, protection,
                                 (flags & REGION_SHARED) != 0, offset);
@@ -250,8 +251,10 @@ static int protect_region(struct mm *mm, struct region *region, unsigned protect
     region->protection = protection;
     bool was_charged = region->charged;
     int error = region_charge(region);
-    if (!error)
+    if (!error) {
+        absent_settle(mm, region->start, region->end);
         error = bly->memory_protect((void *)region->start, region_size(region), protection);
+    }
     if (error) {
         region->protection = old;
         if (region->charged && !was_charged) {

@@ -76,6 +76,8 @@ struct mm {
     uint32_t barrier_registered;  /* membarrier(2): MEMBARRIER_CMD_REGISTER_* that were done */
     uint64_t peak_bytes;          /* largest mapped_bytes: VmPeak */
     struct aio_context *aio;      /* syscall/aio.c */
+    struct lock absent_lock;      /* guards the list, and against other uses of addresses in it: mm/absent.c */
+    struct absent_map *absent;
 };
 
 struct mm *mm_create(void);
@@ -106,6 +108,10 @@ int64_t mm_map_limited(struct mm *mm, uint64_t hint, uint64_t size, unsigned pro
  * cured and the instruction can be tried again. May sleep on mm.mutex; false when the caller holds that itself. */
 bool mm_handle_fault(uint64_t address, bool write);     /* BLY_EXCEPTION_MEMORY: stack growth */
 bool mm_handle_bus_error(uint64_t address);             /* BLY_EXCEPTION_BUS: a file that has grown since it was mapped */
+/* BLY_EXCEPTION_MEMORY: of a resumed process, memory that is not loaded yet. Takes no mutex. */
+bool mm_handle_absent(uint64_t address, uint64_t error_code);
+/* Before a host call gets these buffers of the program, which would only fail there. */
+void mm_make_present(const struct bly_iovec *vector, size_t count);
 
 /* fork under way, in the child, before it returns to the program: nothing to do for mm. exec calls mm_reset_address_space. */
 

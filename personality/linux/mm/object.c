@@ -20,9 +20,15 @@ void memory_object_unref(struct memory_object *object)
 
 int bulk_map(uint64_t bulk_offset, void *address, size_t size, unsigned protection, bool shared)
 {
-    absent_load(bulk_offset, size);
-    return bly->stream_map(start_info->bulk, address, size, protection,
-                           BLY_MAP_REPLACE | (shared ? BLY_MAP_SHARED : 0), bulk_offset);
+    bool is_absent = absent_note(lx_process()->mm, (uint64_t)address, size, bulk_offset, protection);
+
+    if (!is_absent)
+        absent_fetch(bulk_offset, size);
+    int error = bly->stream_map(start_info->bulk, address, size, is_absent ? 0 : protection,
+                                BLY_MAP_REPLACE | (shared ? BLY_MAP_SHARED : 0), bulk_offset);
+    if (error < 0 && is_absent)
+        absent_forget(lx_process()->mm, (uint64_t)address, (uint64_t)address + size);
+    return error;
 }
 
 int bulk_map_nothing(void *address, size_t size, unsigned protection, bool shared)

@@ -153,7 +153,13 @@ int region_carve(struct mm *mm, uint64_t start, uint64_t end)
 {
     int error = split(mm, start);
 
-    return error ? error : split(mm, end);
+    if (!error)
+        error = split(mm, end);
+    if (error)
+        return error;
+    absent_settle_border(mm, start);
+    absent_settle_border(mm, end);
+    return 0;
 }
 
 static bool alike(const struct region *low, const struct region *high)
@@ -209,6 +215,7 @@ void region_remove_range(struct mm *mm, uint64_t start, uint64_t end, bool host)
 {
     struct region *region = mm_find_next(mm, start);
 
+    absent_forget(mm, start, end);
     while (region && region->start < end) {
         struct region *next = region_next(region);
         if (!(region->flags & REGION_TRAMPOLINE)) {
@@ -386,7 +393,11 @@ struct mm *mm_copy(struct mm *from)
     to->aio = NULL;
     to->executable = NULL;
     to->executable_dentry = NULL;
+    to->absent_lock = (struct lock)LOCK_INIT;
+    to->absent = NULL;
     int error = shared ? share_regions(to, from) : copy_regions(to, from);
+    if (error == 0)
+        error = absent_copy(to, from);
     if (error < 0 || mm_copy_references(to, from) < 0) {
         mm_unref(to);
         return NULL;
@@ -419,6 +430,7 @@ void mm_unref(struct mm *mm)
     if (!mm || --mm->references)
         return;
     aio_mm_released(mm);
+    absent_forget(mm, 0, BLY_GUEST_MAX);
     drop_regions(mm);
     mm_drop_references(mm);
     heap_free(mm);
@@ -434,6 +446,7 @@ void mm_reset_address_space(void)
         return;
     mutex_acquire(&mm->mutex);
     aio_mm_released(mm);
+    absent_forget(mm, 0, BLY_GUEST_MAX);
     drop_regions(mm);
     mm_drop_references(mm);
     struct mutex mutex = mm->mutex;

@@ -81,6 +81,7 @@ static int64_t move_region(struct remap_call *call, struct region *region, uint6
     if (shared) {
         error = host_map_region(object, to, call->new_size, protection, flags, offset);
     } else {
+        absent_settle(mm, call->old, call->old + moved);
         error = move_on_host(call->old, to, moved, keep);
         if (!error && keep && source && (flags & REGION_IMAGE)) /* what is left shows the image */
             error = host_map_again(source, call->old, call->old + moved);

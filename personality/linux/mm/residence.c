@@ -120,6 +120,7 @@ static int fault_in(struct mm *mm, uint64_t start, uint64_t end, bool pass_over)
         unsigned advice = (region->protection & BLY_PROT_WRITE) && !(region->flags & REGION_SHARED)
                               ? BLY_ADVICE_POPULATE_WRITE
                               : BLY_ADVICE_POPULATE_READ;
+        absent_settle(mm, at, stop);
         if ((!region->protection || bly->memory_advise((void *)at, stop - at, advice) < 0) &&
             !pass_over)
             return -ENOMEM;

@@ -52,7 +52,8 @@ static int load_piece(struct region *region, uint64_t address, uint64_t offset, 
         }
         return error;
     }
-    bool writable = (region->protection & BLY_PROT_WRITE) && (region->protection & BLY_PROT_READ);
+    /* Maps of bulk memory may be inaccessible still. */
+    bool writable = (region->protection & BLY_PROT_WRITE) && (region->protection & BLY_PROT_READ) && !region->object;
     int error = writable ? 0 : bly->memory_protect((void *)address, size, BLY_PROT_READ | BLY_PROT_WRITE);
     if (error == 0)
         error = read_image(address, offset, size);
@@ -114,6 +115,7 @@ int mm_resume(struct mm *mm, uint32_t old_id, const char **out_what)
     struct mutex before = mm->mutex;
     mutex_init(&mm->mutex);
     mutex_acquire(&mm->mutex);
+    absent_forget(mm, 0, BLY_GUEST_MAX); /* of a former life */
     int error = mm_own(mm); /* where pages come from is marked in the records */
     if (error < 0)
         *out_what = "memory";
