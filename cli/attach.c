@@ -24,6 +24,7 @@ static const struct option_help options[] = {
 struct attachment {
     struct client *client;
     bool input, terminal;
+    bool paused;       /* it is being suspended: what is typed is left where it is */
     bool detach_begun; /* Ctrl-P was typed */
     struct outlets outlets;
 };
@@ -85,7 +86,8 @@ static int follow(struct attachment *attachment, struct error *error)
     for (;;) {
         struct pollfd waits[] = {{.fd = client->socket, .events = POLLIN},
                                  {.fd = outlets->signals, .events = POLLIN},
-                                 {.fd = attachment->input ? STDIN_FILENO : -1, .events = POLLIN}};
+                                 {.fd = attachment->input && !attachment->paused ? STDIN_FILENO : -1,
+                                  .events = POLLIN}};
         if (poll(waits, 3, -1) < 0) {
             if (errno == EINTR)
                 continue;
@@ -105,6 +107,8 @@ static int follow(struct attachment *attachment, struct error *error)
             client_wait_until_over(client->name);
             return exit_status_of(client->answer.value);
         }
+        if (client->answer.kind == CONTROL_PAUSE)
+            attachment->paused = client->answer.value != 0;
         if (client->answer.kind == CONTROL_OUTPUT)
             outlets_write(outlets, client->answer.value == 2 ? STDERR_FILENO : STDOUT_FILENO,
                           client->payload, client->answer.size);

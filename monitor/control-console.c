@@ -80,6 +80,8 @@ static void close_input(struct console *console)
 /* Gives the program what it takes now; the loop brings the rest. */
 static void pass_input(struct console *console)
 {
+    if (console->input_held || console->input.descriptor < 0)
+        return;
     while (console->waiting.size) {
         ssize_t size =
             write(console->input.descriptor, console->waiting.data, console->waiting.size);
@@ -108,7 +110,15 @@ static void input_ready(struct mon_watch *watch, uint32_t events)
 
 bool console_wants_input(const struct console *console)
 {
-    return console->waiting.size < INPUT_LIMIT;
+    return console->waiting.size < INPUT_LIMIT && !console->input_held;
+}
+
+void console_hold_input(struct console *console, bool held)
+{
+    console->input_held = held;
+    if (held && console->input.descriptor >= 0)
+        mon_watch_set(console->loop, &console->input, 0);
+    pass_input(console);
 }
 
 void console_input(struct console *console, const char *data, size_t size)

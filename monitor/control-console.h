@@ -37,6 +37,7 @@ struct console {
     int theirs[3];       /* the program's ends, until it has them */
     struct console_log *log;
     bool held; /* outputs are not read */
+    bool input_held;
     void (*on_output)(void *context, int stream, const char *data, size_t size);
     void *context;
 };
@@ -50,6 +51,8 @@ void console_hold(struct console *console, bool held);
 bool console_wants_input(const struct console *console);
 void console_input(struct console *console, const char *data, size_t size);
 void console_end_input(struct console *console);
+/* While it is held the program is given nothing, and no input is wanted. */
+void console_hold_input(struct console *console, bool held);
 void console_close(struct console *console); /* after everything written was read */
 
 #endif

@@ -22,6 +22,7 @@
 #define QUEUE_LIMIT (1u << 20)  /* of one client, for what may be lost */
 #define QUEUE_HOLD (128u << 10) /* of one client: the program's output is held back */
 #define LIST_LIMIT (16u << 20)  /* of all lines of a listing, which the sandbox writes */
+#define SENT_LATE_MAX 64        /* messages of who was asked to send no input */
 #define LAST_WORDS_MS 1000      /* how long the end waits for clients to read */
 
 struct packet {
@@ -681,6 +682,61 @@ static void listener_ready(struct mon_watch *watch, uint32_t events)
     control->client_count++;
 }
 
+/* ---- Suspension ---- */
+
+void mon_control_pause_input(struct mon_control *control, bool paused)
+{
+    if (!control->has_console)
+        return;
+    for (struct client *client = control->clients, *next; client; client = next) {
+        next = client->next;
+        if (client->gives_input)
+            tell(client, CONTROL_PAUSE, paused, NULL, 0);
+    }
+    if (!paused)
+        console_hold_input(&control->console, false);
+    update_hold(control);
+}
+
+static struct client *find_sender(struct mon_control *control)
+{
+    for (struct client *client = control->clients; client; client = client->next) {
+        struct pollfd wait = {.fd = client->watch.descriptor, .events = POLLIN};
+        if (client->gives_input && !client->closing && poll(&wait, 1, 0) == 1)
+            return client;
+    }
+    return NULL;
+}
+
+bool mon_control_stop_input(struct mon_control *control, struct text *out)
+{
+    struct client *sender;
+    if (!control->has_console)
+        return false;
+    /* What they sent before they were asked not to. */
+    for (unsigned i = 0; i < SENT_LATE_MAX && (sender = find_sender(control)); i++)
+        client_ready(&sender->watch, EPOLLIN);
+    console_hold_input(&control->console, true);
+    text_add_size(out, control->console.waiting.data, control->console.waiting.size);
+    update_hold(control);
+    return control->console.input_ended;
+}
+
+bool mon_control_give_input(struct mon_control *control, const void *data, size_t size, bool ended)
+{
+    if (!control->has_console || control->console.input.descriptor < 0)
+        return false;
+    console_input(&control->console, data, size);
+    if (ended)
+        console_end_input(&control->console);
+    return true;
+}
+
+void mon_control_begin_generation(struct mon_control *control, uint32_t generation)
+{
+    control->last_token = generation << 20;
+}
+
 /* ---- Opening and closing ---- */
 
 static int listen_in(struct mon_control *control, const char *folder, struct error *error)
@@ -765,7 +821,7 @@ void mon_control_close(struct mon_control *control, int status, const char *beca
         next = client->next;
         client->trace_flags = 0;
         client->token = 0;
-        if (client->awaits_end && became) /* it has no exit status, and may end yet */
+        if (became) /* there is no exit status, and what was waited for may end yet */
             tell_last(client, CONTROL_ERROR, -ECANCELED, became, strlen(became));
         else if (client->awaits_end)
             tell_last(client, CONTROL_ENDED, control->main_ended ? control->main_status : status,

@@ -86,6 +86,12 @@ void mon_control_listing(struct mon_control *control, const char *text, size_t s
  * `text`. */
 struct control_suspended;
 void mon_control_progress(struct mon_control *control, uint64_t done, uint64_t expected);
+/* A suspension. Who is attached is asked to send no input, or may send it again. */
+void mon_control_pause_input(struct mon_control *control, bool paused);
+/* Adds to `out` what they sent and the program was not given; until the pause is over no more is taken and given. True: they ended it. */
+bool mon_control_stop_input(struct mon_control *control, struct text *out);
+/* Input that a resumed program had not read. False: there is no console that takes it. */
+bool mon_control_give_input(struct mon_control *control, const void *data, size_t size, bool ended);
 void mon_control_moving(struct mon_control *control, enum control_move_state state);
 void mon_control_suspended(struct mon_control *control, int code, const char *text,
                            const struct control_suspended *report);
@@ -94,6 +100,8 @@ bool mon_control_traced(const struct mon_control *control);
 void mon_control_trace_line(struct mon_control *control, const char *text, size_t size);
 /* Into the sandbox's log; nothing before the control was opened. */
 void mon_control_log(struct mon_control *control, const char *line, size_t size);
+/* Programs started under tokens of earlier generations may run in it. */
+void mon_control_begin_generation(struct mon_control *control, uint32_t generation);
 /* Writes out what is left, answers those who wait with the main program's status, or with `became`
  * where it has not ended ("it was suspended to FILE"; else NULL), takes the socket away. */
 void mon_control_close(struct mon_control *control, int status, const char *became);
@@ -136,7 +144,8 @@ enum control_kind {
     CONTROL_OUTPUT,  /* value: 1 or 2; payload: bytes */
     CONTROL_LINES,   /* payload: text */
     CONTROL_PROGRESS, /* payload: struct control_progress */
-    CONTROL_MOVING    /* value: enum control_move_state */
+    CONTROL_MOVING,   /* value: enum control_move_state */
+    CONTROL_PAUSE     /* after ATTACH: value 1: no INPUT may be sent; 0: it may again */
 };
 struct control_message {
     uint32_t version;

@@ -170,6 +170,17 @@ int mon_handle_place(struct mon_handles *handles, bly_handle handle, int descrip
     return result;
 }
 
+void mon_handle_set_owner(struct mon_handles *handles, bly_handle handle, uint64_t owner)
+{
+    uint32_t index = handle & INDEX_MASK;
+    if (handle == BLY_NO_HANDLE)
+        return;
+    pthread_mutex_lock(&handles->lock);
+    if (index < handles->count && handles->entries[index].open && handle_of(handles, index) == handle)
+        handles->entries[index].owner = owner;
+    pthread_mutex_unlock(&handles->lock);
+}
+
 uint32_t mon_handles_open(struct mon_handles *handles)
 {
     uint32_t count = 0;

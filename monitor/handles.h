@@ -8,6 +8,8 @@
 #include <stdint.h>
 
 #define MON_NO_MOUNT UINT32_MAX
+/* `place`: 0 to 2 standard streams, 3 and 4 the terminal's input and output. */
+#define MON_OWNER(token, place) ((uint64_t)(token) << 3 | (place))
 
 struct mon_handle {
     int descriptor;    /* the master; -1: the sandbox alone holds it (wake pool, standard streams) */
@@ -16,6 +18,7 @@ struct mon_handle {
     uint16_t generation;
     uint8_t kind;      /* enum bly_kind */
     uint8_t access;    /* enum bly_access */
+    uint64_t owner;    /* a stream of a program of `bailey exec`: MON_OWNER of its token and place; 0: none */
     bool open;         /* false and users > 0: closed as soon as the last user is done */
     uint32_t next_free;
 };
@@ -37,6 +40,8 @@ int mon_handle_add(struct mon_handles *handles, int descriptor, unsigned kind, u
  * are free to be taken. -EINVAL: no handle has this number; -EEXIST: it is taken; -EMFILE, -ENOMEM. */
 int mon_handle_place(struct mon_handles *handles, bly_handle handle, int descriptor, unsigned kind, unsigned access, uint32_t mount)
     __attribute__((warn_unused_result));
+/* BLY_NO_HANDLE is allowed. */
+void mon_handle_set_owner(struct mon_handles *handles, bly_handle handle, uint64_t owner);
 /* Consecutive handles without a master, on a fresh table only. */
 int mon_handle_add_range(struct mon_handles *handles, uint32_t count, unsigned kind, bly_handle *out_first)
     __attribute__((warn_unused_result));

@@ -92,7 +92,7 @@ static bool is_in_background(int terminal)
 static void relay_retry(struct mon_timer *timer)
 {
     struct mon_relay *relay = timer->context;
-    if (relay->active && relay->start == relay->end)
+    if (relay->active && !relay->held && relay->start == relay->end)
         mon_watch_set(relay->loop, &relay->from, EPOLLIN);
 }
 
@@ -140,14 +140,36 @@ static void relay_to_ready(struct mon_watch *watch, uint32_t events)
 
 static int relay_start(struct mon_relay *relay)
 {
-    relay->buffer = memory_new(MON_RELAY_BUFFER);
+    if (!relay->buffer)
+        relay->buffer = memory_new(MON_RELAY_BUFFER);
     relay->from.function = relay_from_ready;
     relay->to.function = relay_to_ready;
     relay->from.context = relay->to.context = relay->retry.context = relay;
     relay->retry.function = relay_retry;
     int result = mon_watch_set(relay->loop, &relay->from, EPOLLIN);
     relay->from_is_file = result == -EPERM;
-    return relay->from_is_file ? mon_watch_set(relay->loop, &relay->to, EPOLLOUT) : result;
+    if (relay->from_is_file)
+        result = mon_watch_set(relay->loop, &relay->to, EPOLLOUT);
+    if (result == 0 && relay->start < relay->end)
+        relay_write(relay);
+    return result;
+}
+
+void mon_stdio_hold_input(struct mon_stdio *stdio, bool held)
+{
+    struct mon_relay *relay = &stdio->relays[0];
+    if (!relay->active || relay->held == held)
+        return;
+    relay->held = held;
+    if (held) {
+        mon_watch_set(relay->loop, &relay->to, 0);
+        if (!relay->from_is_file)
+            mon_watch_set(relay->loop, &relay->from, 0);
+    } else if (relay->from_is_file) {
+        mon_watch_set(relay->loop, &relay->to, EPOLLOUT);
+    } else {
+        relay_write(relay);
+    }
 }
 
 /* ---- What is to be done with a descriptor ---- */
@@ -258,6 +280,13 @@ static bool is_same_file(int a, int b)
            first.st_rdev == second.st_rdev;
 }
 
+static void give(struct mon_stdio *stdio, unsigned place, int descriptor)
+{
+    stdio->given[place] = descriptor;
+    if (place == 0 || place == 3)
+        stdio->input = fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
+}
+
 static int add_stream(struct mon_stdio *stdio, struct mon_handles *handles, bool keep_masters, unsigned place, unsigned kind,
                       unsigned access, int given, bly_handle *out_handle)
 {
@@ -265,7 +294,7 @@ static int add_stream(struct mon_stdio *stdio, struct mon_handles *handles, bool
     if (result < 0)
         close(given);
     else if (!keep_masters)
-        stdio->given[place] = given;
+        give(stdio, place, given);
     stdio->given_kinds[place] = place < 3 ? kind : BLY_KIND_PIPE;
     return result;
 }
@@ -317,7 +346,7 @@ static int open_terminal(struct mon_stdio *stdio, struct mon_handles *handles, c
 
 static void initialise(struct mon_stdio *stdio, struct mon_loop *loop, const int standard[3], bool terminal)
 {
-    *stdio = (struct mon_stdio){.loop = loop, .terminal = terminal, .given = {-1, -1, -1, -1, -1}, .terminal_descriptor = -1};
+    *stdio = (struct mon_stdio){.loop = loop, .terminal = terminal, .given = {-1, -1, -1, -1, -1}, .input = -1, .terminal_descriptor = -1};
     for (unsigned i = 0; i < 3; i++)
         stdio->relays[i].from.descriptor = stdio->relays[i].to.descriptor = -1;
     for (unsigned i = 0; i < 3 && terminal && stdio->terminal_descriptor < 0; i++)
@@ -332,9 +361,20 @@ static int open_null(unsigned access)
     return null < 0 ? -errno : null;
 }
 
-/* The descriptor for the sandbox, or negative errno. `kind`: what its programs take the stream for. */
-static int resume_stream(struct mon_stdio *stdio, unsigned place, int descriptor, unsigned access, uint32_t kind)
+static void begin_with_unread(struct mon_relay *relay, const struct mon_stdio_saved *saved)
 {
+    relay->buffer = memory_new(saved->unread_size > MON_RELAY_BUFFER ? saved->unread_size : MON_RELAY_BUFFER);
+    memcpy(relay->buffer, saved->unread, saved->unread_size);
+    relay->end = saved->unread_size;
+}
+
+/* The descriptor for the sandbox, or negative errno. */
+static int resume_stream(struct mon_stdio *stdio, unsigned place, int descriptor, unsigned access, const struct mon_stdio_saved *saved)
+{
+    uint32_t kind = saved->kinds[place]; /* what its programs take the stream for */
+    bool has_unread = access == BLY_ACCESS_READ && saved->unread_size;
+    if (access == BLY_ACCESS_READ && saved->ended && isatty(descriptor))
+        descriptor = -1;
     struct bly_start_stream now = {0};
     enum treatment treatment = examine(descriptor, access, /*keep_masters=*/false, &now);
     bool was_file = kind == BLY_KIND_FILE, is_file = treatment == HAND_IN && now.kind != BLY_KIND_PIPE;
@@ -346,14 +386,17 @@ static int resume_stream(struct mon_stdio *stdio, unsigned place, int descriptor
     }
     if (treatment == NOT_GIVEN && was_file)
         return open_null(access);
-    if (treatment == HAND_IN && was_file == is_file)
+    if (treatment == HAND_IN && was_file == is_file && !has_unread)
         return hand_in(descriptor, access, &now);
     cleanup_close int null = treatment == NOT_GIVEN ? open_null(access) : -1;
-    result = open_relay(stdio, place < 3 ? place : place - 3, null >= 0 ? null : descriptor, access, &given);
+    result = open_relay(stdio, place % 3, null >= 0 ? null : descriptor, access, &given);
+    if (result == 0 && has_unread)
+        begin_with_unread(&stdio->relays[0], saved);
     return result < 0 ? result : given;
 }
 
-static int resume_place(struct mon_stdio *stdio, struct mon_handles *handles, unsigned place, int descriptor, const struct mon_stdio_saved *saved)
+static int resume_place(struct mon_stdio *stdio, struct mon_handles *handles, unsigned place, int descriptor, bool keep_masters,
+                        const struct mon_stdio_saved *saved)
 {
     unsigned access = place == 0 || place == 3 ? BLY_ACCESS_READ : BLY_ACCESS_WRITE;
     bly_handle handle = saved->handles[place];
@@ -361,24 +404,24 @@ static int resume_place(struct mon_stdio *stdio, struct mon_handles *handles, un
     if (handle == BLY_NO_HANDLE)
         return 0;
     /* A device is the sandbox's own of that name, and its handle is never used. */
-    int given = kind == BLY_KIND_CHARACTER ? -1 : resume_stream(stdio, place, descriptor, access, kind);
+    int given = kind == BLY_KIND_CHARACTER ? -1 : resume_stream(stdio, place, descriptor, access, saved);
     if (given < 0 && kind != BLY_KIND_CHARACTER)
         return given;
-    int result = mon_handle_place(handles, handle, -1, kind, access, MON_NO_MOUNT);
+    int result = mon_handle_place(handles, handle, keep_masters ? given : -1, kind, access, MON_NO_MOUNT);
     if (result < 0)
         cleanup_close_descriptor(&given);
-    else
-        stdio->given[place] = given;
+    else if (!keep_masters)
+        give(stdio, place, given);
     return result;
 }
 
 int mon_stdio_resume(struct mon_stdio *stdio, struct mon_loop *loop, struct mon_handles *handles, const int standard[3], bool terminal,
-                     const struct mon_stdio_saved *saved)
+                     bool keep_masters, const struct mon_stdio_saved *saved)
 {
     int result = 0;
     initialise(stdio, loop, standard, terminal);
     for (unsigned place = terminal ? 3 : 0; place < (terminal ? 5 : 3) && result == 0; place++)
-        result = resume_place(stdio, handles, place, standard[place % 3], saved);
+        result = resume_place(stdio, handles, place, standard[place % 3], keep_masters, saved);
     for (unsigned i = 0; i < 3; i++)
         stdio->standard[i] = terminal ? (struct bly_start_stream){.kind = BLY_KIND_TTY, .access = BLY_ACCESS_READ | BLY_ACCESS_WRITE}
                                       : (struct bly_start_stream){.handle = saved->handles[i],
@@ -452,7 +495,9 @@ void mon_stdio_close(struct mon_stdio *stdio, struct mon_handles *handles)
             close(stdio->given[i]);
     if (stdio->terminal_descriptor >= 0)
         close(stdio->terminal_descriptor);
-    stdio->terminal_descriptor = -1;
+    if (stdio->input >= 0)
+        close(stdio->input);
+    stdio->terminal_descriptor = stdio->input = -1;
 }
 
 size_t mon_stdio_unread(const struct mon_stdio *stdio)

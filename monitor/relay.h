@@ -21,9 +21,10 @@ struct mon_relay {
     bool from_is_file;       /* cannot be waited for: read whenever there is room */
     bool from_ended;         /* end of input, or nobody reads any more */
     bool active;
+    bool held;               /* nothing is moved until it is let go */
     struct mon_timer retry;  /* while in the background */
     size_t start, end;
-    unsigned char *buffer;
+    unsigned char *buffer;   /* at least MON_RELAY_BUFFER */
     void (*on_data)(void *context, const unsigned char *data, size_t size); /* sees what was read; may be NULL */
     void (*on_hang_up)(void *context); /* the terminal that it reads is gone; may be NULL */
     void *context;
@@ -37,6 +38,7 @@ struct mon_stdio {
     bool terminal;
     int given[5];       /* descriptors for the sandbox, at the handles standard[0..2], terminal_input, terminal_output; -1: none or same */
     unsigned given_kinds[5];               /* what these are, for the host layer: enum bly_kind */
+    int input;          /* the program's end of its standard input, for who suspends it; -1: none */
     struct mon_relay relays[3];
     int terminal_descriptor; /* the user's terminal, when raw mode is on or sizes are asked for; -1 */
     bool raw;
@@ -53,9 +55,12 @@ int mon_stdio_open(struct mon_stdio *stdio, struct mon_loop *loop, struct mon_ha
 struct mon_stdio_saved {
     bly_handle handles[5]; /* of standard[0..2], terminal input and output; BLY_NO_HANDLE: it had none */
     uint32_t kinds[5];
+    const void *unread;    /* input that it had not read yet: it comes before what `standard` gives */
+    size_t unread_size;
+    bool ended;            /* then comes its end, unless a pipe or a file is given now */
 };
 int mon_stdio_resume(struct mon_stdio *stdio, struct mon_loop *loop, struct mon_handles *handles, const int standard[3], bool terminal,
-                     const struct mon_stdio_saved *saved) __attribute__((warn_unused_result));
+                     bool keep_masters, const struct mon_stdio_saved *saved) __attribute__((warn_unused_result));
 /* The sandbox has its ends: closes ours of them, begins to relay. */
 int mon_stdio_start(struct mon_stdio *stdio) __attribute__((warn_unused_result));
 /* Delivers what the sandbox has written, for `timeout_ms` at most; what is left then is abandoned. */
@@ -68,5 +73,7 @@ bool mon_stdio_window_size(const struct mon_stdio *stdio, uint16_t *out_rows, ui
 bool mon_stdio_raw(struct mon_stdio *stdio, bool on);
 /* Bytes for the program that it has not taken yet. */
 size_t mon_stdio_unread(const struct mon_stdio *stdio);
+/* While it is held nothing more is taken from outside for the program, nor given to it. */
+void mon_stdio_hold_input(struct mon_stdio *stdio, bool held);
 
 #endif

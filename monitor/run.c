@@ -151,6 +151,11 @@ static int execute(void *context, uint32_t token, const struct mon_execute *requ
     sandbox->executions = execution;
     int result = mon_stdio_open(&execution->stdio, &sandbox->loop, &sandbox->handles, request->standard, request->terminal,
                                 /*keep_masters=*/true);
+    for (unsigned i = 0; i < 3; i++)
+        if (!(execution->stdio.standard[i].flags & BLY_START_STREAM_SAME))
+            mon_handle_set_owner(&sandbox->handles, execution->stdio.standard[i].handle, MON_OWNER(token, i));
+    mon_handle_set_owner(&sandbox->handles, execution->stdio.terminal_input, MON_OWNER(token, 3));
+    mon_handle_set_owner(&sandbox->handles, execution->stdio.terminal_output, MON_OWNER(token, 4));
     close_standard(request);
     int size = result < 0 ? result
                           : mon_execute_payload(request, *request->directory ? request->directory : sandbox->policy->directory,
@@ -520,6 +525,7 @@ static int start(struct mon_sandbox *sandbox, const int standard[3])
         mon_control_open(&sandbox->control, &sandbox->loop, sandbox->policy, &control_operations, sandbox, streams, error) < 0 ||
         mon_launch(sandbox, streams, error) < 0)
         return error->code;
+    mon_control_begin_generation(sandbox->control, sandbox->generation);
     mon_audit_event(sandbox->audit, sandbox->resume ? "resume" : "start", sandbox->policy->program, sandbox->child);
 
     sandbox->stdio.relays[0].on_data = sandbox->policy->terminal ? watch_keys : NULL;
@@ -712,7 +718,7 @@ static int run(const struct mon_policy *policy, const struct mon_resume *resume,
     sandbox.terminal_timer = (struct mon_timer){.function = take_terminal, .context = &sandbox};
     sandbox.loop.epoll = -1;
     sandbox.rpc.memory = -1;
-    sandbox.stdio.terminal_descriptor = -1;
+    sandbox.stdio.terminal_descriptor = sandbox.stdio.input = -1;
     mon_cgroup_open(&sandbox.cgroup, 0, 0);
     int result = mon_loop_init(&sandbox.loop);
     if (result == 0)

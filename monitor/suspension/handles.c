@@ -21,8 +21,10 @@ struct saved {
     struct text bytes;
 };
 
-static enum mon_image_role role_of(const struct mon_start_handles *start, bly_handle handle)
+static enum mon_image_role role_of(const struct mon_start_handles *start, bly_handle handle, uint64_t owner)
 {
+    if (owner)
+        return MON_IMAGE_EXECUTION_0 + (unsigned)(owner & 7);
     if (handle >= start->wake_pool && handle - start->wake_pool < MON_WAKE_POOL_COUNT)
         return MON_IMAGE_WAKE;
     const struct {
@@ -156,10 +158,10 @@ static int save_handle(struct mon_sandbox *sandbox, struct saved *saved, struct 
     static const char zeros[8];
     struct mon_name name = {.size = 0};
     struct mon_image_handle record = {.handle = handle,
-                                      .role = role_of(&sandbox->start_handles, handle),
+                                      .role = role_of(&sandbox->start_handles, handle, entry->owner),
                                       .kind = entry->kind,
                                       .access = entry->access,
-                                      .mount = entry->mount};
+                                      .mount = entry->owner ? (uint32_t)(entry->owner >> 3) : entry->mount};
     int result = record.role == MON_IMAGE_STREAM ? save_stream(sandbox, saved, writer, entry, &record, &name, error) : 0;
     if (result < 0)
         return result;

@@ -124,6 +124,8 @@ static int write_still(struct mon_suspension *suspension, struct img_writer *wri
         result = mon_suspension_write_shared(suspension, writer, error);
     if (result == 0)
         result = mon_image_write_rest(suspension->sandbox, memory, writer, error);
+    if (result == 0)
+        result = mon_suspension_write_input(suspension, writer, error);
     mon_image_free_memory(memory);
     return result;
 }
@@ -238,6 +240,7 @@ void mon_migrate_tell(struct mon_suspension *suspension)
     enum control_move_state state = suspension->state;
     if (suspension->wants_hold && !suspension->may_stop) {
         suspension->holds = suspension->may_stop = true;
+        mon_control_pause_input(suspension->sandbox->control, true);
         pthread_cond_signal(&suspension->changed);
     }
     pthread_mutex_unlock(&suspension->lock);

@@ -57,7 +57,7 @@ static bool is_sound(const struct mon_image *image, const struct mon_image_handl
     bool is_stream = record->role == MON_IMAGE_STREAM, is_deleted = record->flags & MON_IMAGE_DELETED;
     /* The folder of --layer is a grant too, beside those of the policy, and the last. */
     size_t mount_count = image->policy.mount_count + (image->policy.layer_path != NULL);
-    if (record->role > MON_IMAGE_TERMINAL_OUTPUT || record->access & ~(uint32_t)(BLY_ACCESS_READ | BLY_ACCESS_WRITE) ||
+    if (record->role > MON_IMAGE_EXECUTION_LAST || (record->role >= MON_IMAGE_EXECUTION_0 && !record->mount) || record->access & ~(uint32_t)(BLY_ACCESS_READ | BLY_ACCESS_WRITE) ||
         record->kind > UINT8_MAX || record->flags & ~(uint32_t)(MON_IMAGE_DELETED | MON_IMAGE_DIRECTORY))
         return false;
     if (!is_stream)
@@ -86,7 +86,7 @@ static int take_handle(struct mon_image *image, const unsigned char **data, size
 /* By index, as the table is filled; what a picoprocess is born with is there, and once. */
 static int check_handles(const struct mon_image *image, struct error *error)
 {
-    uint32_t counts[MON_IMAGE_TERMINAL_OUTPUT + 1] = {0};
+    uint32_t counts[MON_IMAGE_EXECUTION_LAST + 1] = {0};
     bly_handle wake = BLY_NO_HANDLE;
     for (size_t i = 0; i < image->handle_count; i++) {
         const struct mon_image_handle *record = &image->handles[i].record;
@@ -130,23 +130,37 @@ static const struct img_record *find_record(const struct mon_image *image, uint3
     return NULL;
 }
 
+static int read_input(struct mon_image *image, const struct img_record *record, struct error *error)
+{
+    struct mon_image_input head;
+    if (record->size < sizeof(head) || record->size - sizeof(head) > MON_IMAGE_INPUT_MAX)
+        return refuse(image, "its record of input is damaged", error);
+    memcpy(&head, record->data, sizeof(head));
+    image->input = (const unsigned char *)record->data + sizeof(head);
+    image->input_size = record->size - sizeof(head);
+    image->input_ended = head.ended;
+    return 0;
+}
+
 static int read_records(struct mon_image *image, struct error *error)
 {
     for (size_t i = 0; i < img_reader_record_count(image->reader); i++) {
         const struct img_record *record = img_reader_record(image->reader, i);
-        bool known = record->type >= MON_IMAGE_SANDBOX && record->type <= MON_IMAGE_HANDLES;
+        bool known = record->type >= MON_IMAGE_SANDBOX && record->type <= MON_IMAGE_INPUT;
         if (known && find_record(image, record->type) != record)
             return refuse(image, "it has a record twice", error);
         if (!known && !(record->flags & IMG_RECORD_OPTIONAL))
             return refuse(image, "it holds what this version of Bailey does not know", error);
     }
     const struct img_record *sandbox = find_record(image, MON_IMAGE_SANDBOX), *policy = find_record(image, MON_IMAGE_POLICY),
-                            *handles = find_record(image, MON_IMAGE_HANDLES);
+                            *handles = find_record(image, MON_IMAGE_HANDLES), *input = find_record(image, MON_IMAGE_INPUT);
     if (!sandbox || !policy || !handles)
         return refuse(image, "it is not the image of a sandbox", error);
     int result = read_sandbox(image, sandbox, error);
     if (result == 0)
         result = mon_policy_load(&image->policy, policy->data, policy->size, error);
+    if (result == 0 && input)
+        result = read_input(image, input, error);
     return result < 0 ? result : read_handles(image, handles, error);
 }
 

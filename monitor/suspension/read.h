@@ -19,8 +19,11 @@ struct mon_image {
     struct img_reader *reader;
     struct mon_image_sandbox sandbox;
     struct mon_policy policy;         /* as claimed; nothing of it is granted yet */
-    struct mon_image_entry *handles;  /* ascending by index; each role but STREAM and WAKE at most once, WAKE as often as it must be */
+    struct mon_image_entry *handles;  /* ascending by index; each role but STREAM, WAKE and EXECUTION at most once, WAKE as often as it must be */
     size_t handle_count;
+    const void *input;                /* MON_IMAGE_INPUT: in the reader's memory */
+    size_t input_size;
+    bool input_ended;
 };
 
 /* Takes the descriptor over, also when it fails. The image must be closed in any case. One that is not `own` is read by a process without

@@ -11,7 +11,8 @@
 enum mon_image_record {
     MON_IMAGE_SANDBOX = IMG_RECORD_OWN_FIRST, /* struct mon_image_sandbox */
     MON_IMAGE_POLICY,                         /* policy/save.c: what the sandbox was given */
-    MON_IMAGE_HANDLES                         /* struct mon_image_handle, each followed by its path and filled up to 8 bytes */
+    MON_IMAGE_HANDLES,                        /* struct mon_image_handle, each followed by its path and filled up to 8 bytes */
+    MON_IMAGE_INPUT                           /* struct mon_image_input and bytes; absent where there is nothing to tell */
 };
 
 #define MON_BUILD_ID_MAX 32u
@@ -31,7 +32,16 @@ struct mon_image_sandbox {
 enum mon_image_role { /* what every picoprocess is given at its start is made anew, under the same handle */
     MON_IMAGE_STREAM,  /* opened by name: `mount` and path */
     MON_IMAGE_WAKE, MON_IMAGE_HEAP, MON_IMAGE_BULK, MON_IMAGE_CONTROL, MON_IMAGE_WATCH,
-    MON_IMAGE_STANDARD_0, MON_IMAGE_STANDARD_1, MON_IMAGE_STANDARD_2, MON_IMAGE_TERMINAL_INPUT, MON_IMAGE_TERMINAL_OUTPUT
+    MON_IMAGE_STANDARD_0, MON_IMAGE_STANDARD_1, MON_IMAGE_STANDARD_2, MON_IMAGE_TERMINAL_INPUT, MON_IMAGE_TERMINAL_OUTPUT,
+    /* The same five of a program that was started by `bailey exec`: `mount` is its token (BLY_CONTROL_EXECUTE). Nobody is there for them
+     * when it is resumed. */
+    MON_IMAGE_EXECUTION_0, MON_IMAGE_EXECUTION_LAST = MON_IMAGE_EXECUTION_0 + 4
+};
+/* What was taken from outside for standard input, or the terminal, and not read yet, follows. */
+#define MON_IMAGE_INPUT_MAX (4u << 20)
+struct mon_image_input {
+    uint32_t ended; /* 1: then comes the input's end */
+    uint32_t reserved;
 };
 enum mon_image_handle_flags {
     MON_IMAGE_DELETED = 1, /* a file without a name, and hence without a path here. Its contents are the space IMG_SPACE_FILE whose `process` is
@@ -43,7 +53,7 @@ struct mon_image_handle {
     uint32_t role;      /* enum mon_image_role */
     uint32_t kind;      /* enum bly_kind */
     uint32_t access;    /* enum bly_access */
-    uint32_t mount;     /* of the policy; MON_NO_MOUNT */
+    uint32_t mount;     /* of the policy; MON_NO_MOUNT; or a program's token */
     uint32_t flags;     /* enum mon_image_handle_flags */
     uint32_t open_flags; /* of the host's descriptor (fcntl F_GETFL): O_APPEND, O_DIRECT */
     uint32_t path_size; /* of the path below the mount, which follows without a NUL */

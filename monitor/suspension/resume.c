@@ -176,7 +176,7 @@ static void note_role(struct mon_start_handles *handles, struct mon_stdio_saved 
             handles->wake_pool = record->handle;
     } else if (record->role <= MON_IMAGE_WATCH) {
         *single[record->role] = record->handle;
-    } else {
+    } else if (record->role < MON_IMAGE_EXECUTION_0) {
         saved->handles[record->role - MON_IMAGE_STANDARD_0] = record->handle;
         saved->kinds[record->role - MON_IMAGE_STANDARD_0] = record->kind;
     }
@@ -202,6 +202,62 @@ static int place_all(struct mon_sandbox *sandbox, struct mon_stdio_saved *saved,
     return result;
 }
 
+/* ---- Programs of `bailey exec` ---- */
+
+/* What the image tells of the program's streams. False: one of them twice. */
+static bool find_streams(const struct mon_image *image, uint32_t token, struct mon_stdio_saved *out_saved)
+{
+    for (size_t i = 0; i < image->handle_count; i++) {
+        const struct mon_image_handle *record = &image->handles[i].record;
+        if (record->role < MON_IMAGE_EXECUTION_0 || record->mount != token)
+            continue;
+        unsigned place = record->role - MON_IMAGE_EXECUTION_0;
+        if (out_saved->handles[place])
+            return false;
+        out_saved->handles[place] = record->handle;
+        out_saved->kinds[place] = record->kind;
+    }
+    return true;
+}
+
+/* Nobody is there for its streams any more: reading finds their end, what is written is lost. A terminal has hung up, which is what reading
+ * a handle without anything behind it tells. */
+static int resume_execution(struct mon_sandbox *sandbox, uint32_t token)
+{
+    static const int nothing[3] = {-1, -1, -1};
+    struct mon_stdio_saved saved = {0};
+    if (!find_streams(sandbox->resume->image, token, &saved))
+        return -EPROTO;
+    struct mon_execution *execution = memory_new(sizeof(*execution));
+    struct mon_stdio *stdio = &execution->stdio;
+    *execution = (struct mon_execution){.token = token, .next = sandbox->executions};
+    sandbox->executions = execution;
+    int result = mon_stdio_resume(stdio, &sandbox->loop, &sandbox->handles, nothing, /*terminal=*/false, /*keep_masters=*/true, &saved);
+    stdio->terminal_input = saved.handles[3];
+    stdio->terminal_output = saved.handles[4];
+    for (unsigned place = 3; place < 5 && result == 0; place++)
+        if (saved.handles[place])
+            result = mon_handle_place(&sandbox->handles, saved.handles[place], -1, saved.kinds[place], 0, MON_NO_MOUNT);
+    for (unsigned place = 0; place < 5 && result == 0; place++)
+        mon_handle_set_owner(&sandbox->handles, saved.handles[place], MON_OWNER(token, place));
+    return result < 0 ? result : mon_stdio_start(stdio);
+}
+
+static int resume_executions(struct mon_sandbox *sandbox, struct error *error)
+{
+    const struct mon_image *image = sandbox->resume->image;
+    int result = 0;
+    for (size_t i = 0; i < image->handle_count && result == 0; i++) {
+        const struct mon_image_handle *record = &image->handles[i].record;
+        const struct mon_execution *known = sandbox->executions;
+        while (known && known->token != record->mount)
+            known = known->next;
+        if (record->role >= MON_IMAGE_EXECUTION_0 && !known)
+            result = resume_execution(sandbox, record->mount);
+    }
+    return result < 0 ? error_set_errno(error, result, "cannot make the streams of a program again that bailey exec had started") : 0;
+}
+
 int mon_resume_handles(struct mon_sandbox *sandbox, const int standard[3], struct error *error)
 {
     _Static_assert(MON_IMAGE_TERMINAL_OUTPUT - MON_IMAGE_STANDARD_0 == 4, "the order of mon_stdio_saved");
@@ -216,7 +272,15 @@ int mon_resume_handles(struct mon_sandbox *sandbox, const int standard[3], struc
         cleanup_close_descriptor(&files[i]);
     if (result < 0)
         return result;
-    result = mon_stdio_resume(&sandbox->stdio, &sandbox->loop, &sandbox->handles, standard, sandbox->policy->terminal, &saved);
+    result = resume_executions(sandbox, error);
+    if (result < 0)
+        return result;
+    if (!mon_control_give_input(sandbox->control, image->input, image->input_size, image->input_ended)) {
+        saved.unread = image->input;
+        saved.unread_size = image->input_size;
+        saved.ended = image->input_ended;
+    }
+    result = mon_stdio_resume(&sandbox->stdio, &sandbox->loop, &sandbox->handles, standard, sandbox->policy->terminal, /*keep_masters=*/false, &saved);
     if (result == 0)
         result = mon_handle_add(&sandbox->handles, -1, BLY_KIND_FILE, BLY_ACCESS_READ, MON_NO_MOUNT, &handles->image);
     if (result == 0)

@@ -183,12 +183,16 @@ static int write_memory(struct mon_suspension *suspension, struct img_writer *wr
     }
     if (result == 0)
         result = mon_suspension_write_shared(suspension, writer, error);
+    if (result == 0 && suspension->keep_running)
+        result = mon_suspension_write_input(suspension, writer, error);
     if (result == 0 && has_clones) {
         mon_suspension_go_on(suspension);
         suspension->report.pause_ns = mon_now_ns() - begin;
     }
     if (result == 0)
         result = mon_image_write_memory(suspension->sandbox, memory, writer, error);
+    if (result == 0 && !suspension->keep_running)
+        result = mon_suspension_write_input(suspension, writer, error);
     if (result == 0 && suspension->keep_running && !has_clones) {
         mon_suspension_go_on(suspension);
         suspension->report.pause_ns = mon_now_ns() - begin;
@@ -248,6 +252,7 @@ static void release(struct mon_suspension *suspension)
     pthread_cond_destroy(&suspension->changed);
     pthread_mutex_destroy(&suspension->lock);
     text_free(&suspension->held);
+    text_free(&suspension->input);
     free(suspension->ids);
     free(suspension->path);
     free(suspension);
@@ -257,6 +262,7 @@ static void release(struct mon_suspension *suspension)
 static void send_held(struct mon_suspension *suspension)
 {
     struct mon_sandbox *sandbox = suspension->sandbox;
+    mon_input_let_go(suspension);
     suspension->holds = false;
     for (size_t at = 0; at < suspension->held.size;) {
         struct bly_control record;
@@ -276,6 +282,7 @@ static void end(struct mon_suspension *suspension)
     pthread_join(suspension->thread, NULL);
     mon_audit_event(sandbox->audit, suspension->peer < 0 ? "suspend" : "migrate", suspension->path, result);
     if (result == 0 && !suspension->keep_running) {
+        mon_input_discard(suspension);
         char **place = suspension->peer < 0 ? &sandbox->result->suspended : &sandbox->result->moved;
         *place = take_pointer(suspension->path);
         mon_kill(sandbox);
@@ -298,6 +305,7 @@ static void hear_thread(struct mon_watch *watch, uint32_t events)
     if (!quiet)
         send_held(suspension);
     mon_migrate_tell(suspension);
+    mon_input_collect(suspension);
     if (is_through)
         end(suspension);
 }
@@ -316,10 +324,7 @@ static int refuse_now(const struct mon_sandbox *sandbox, struct error *error)
         return error_set(error, -EBUSY, sandbox->suspension->peer < 0 ? "it is being suspended already" : "it is being moved already");
     if (sandbox->main_ended || sandbox->main_failed || sandbox->killed)
         return error_set(error, -ESRCH, "it is ending");
-    if (!sandbox->executions)
-        return 0;
-    error_set(error, -EBUSY, "a program started by bailey exec runs in it, whose streams cannot be carried");
-    return error_hint(error, "try again when that has ended");
+    return 0;
 }
 
 int mon_suspension_begin(struct mon_sandbox *sandbox, struct mon_suspension *suspension, struct error *error)
@@ -348,6 +353,8 @@ int mon_suspension_begin(struct mon_sandbox *sandbox, struct mon_suspension *sus
         return error_set_errno(error, result, "cannot start a thread");
     }
     mon_timer_start(&sandbox->loop, &suspension->timer, PROGRESS_NS);
+    if (suspension->holds)
+        mon_control_pause_input(sandbox->control, true);
     return 0;
 }
 

@@ -22,6 +22,7 @@ struct mon_suspension {
     const char *cancelled; /* why */
     bool quiet;            /* asked to be quiet and not told to go on */
     bool committed, is_through;
+    bool wants_input, has_input;   /* what was typed is to be collected; it is, in `input` */
     bool wants_hold;               /* a migration: what is for the sandbox is to be held, since it will be asked to be quiet; */
     bool may_stop;                 /* it is */
     bool ending;                   /* of the sandbox: nothing is waited for any more */
@@ -39,6 +40,9 @@ struct mon_suspension {
     struct mon_timer timer; /* tells the client how far it is */
     bool holds;             /* what is for the sandbox waits here: */
     struct text held;
+    struct text input;      /* for standard input, and not read yet; the thread's once has_input is set */
+    bool input_ended;
+    size_t input_in_pipe;   /* so much of it, its beginning, lies in the program's pipe */
 
     /* The thread's until it is through. */
     struct mon_memory *followed; /* a migration's: memory of which it is known what was written since the last round; NULL: none */
@@ -63,6 +67,9 @@ int mon_suspension_write_shared(struct mon_suspension *suspension, struct img_wr
     __attribute__((warn_unused_result));
 /* From here on no cancellation counts. -ECANCELED: one came before. */
 int mon_suspension_commit(struct mon_suspension *suspension, struct error *error) __attribute__((warn_unused_result));
+/* input.c: the record of what was taken from outside and not read inside. From then on nothing more is taken. */
+int mon_suspension_write_input(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
+    __attribute__((warn_unused_result));
 void mon_suspension_tell_main_thread(const struct mon_suspension *suspension);
 struct timespec mon_suspension_deadline(uint64_t ms);
 /* What a cancelled one ends with. Caller holds the lock. */
@@ -73,6 +80,11 @@ int mon_suspension_refuse(const struct mon_suspension *suspension, struct error 
 /* Fills in the rest of what is zero, and starts the thread. Takes what `suspension` points to over, also when it fails. */
 int mon_suspension_begin(struct mon_sandbox *sandbox, struct mon_suspension *suspension, struct error *error)
     __attribute__((warn_unused_result));
+
+/* input.c: collects what the thread wants to write; the image has it, so that it is nowhere else; the sandbox goes on with it. */
+void mon_input_collect(struct mon_suspension *suspension);
+void mon_input_discard(const struct mon_suspension *suspension);
+void mon_input_let_go(struct mon_suspension *suspension);
 
 /* migrate.c: the thread's work. */
 int mon_migrate(struct mon_suspension *suspension, struct error *error) __attribute__((warn_unused_result));

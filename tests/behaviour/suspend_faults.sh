@@ -101,24 +101,6 @@ wait $attached
 expect 0 "$BAILEY" stop box
 rm images/image
 
-# What another program in it has for streams cannot be carried.
-start
-"$BAILEY" exec box sleep 50 >/dev/null 2>&1 &
-program=$!
-sleep 0.3
-expect 125 "$BAILEY" suspend box -o images/image
-complains "bailey exec"
-nothing_left "bailey exec"
-runs_on "bailey exec"
-kill $program
-wait $program
-for i in 1 2 3 4 5; do
-    "$BAILEY" suspend box -o images/image >out 2>err && break
-    sleep 0.2
-done
-[ -s images/image ] || fail "after bailey exec: $(cat err)"
-rm images/image
-
 # In the foreground.
 "$BAILEY" run --name front sleep 50 >front.out 2>front.err &
 front=$!

@@ -53,11 +53,13 @@ static void check(const struct mon_image *image)
     require(image->sandbox.heap_size <= BLY_HEAP_SIZE && image->sandbox.bulk_size <= BLY_BULK_SIZE);
     for (size_t i = 0; i < image->handle_count; i++) {
         const struct mon_image_handle *record = &image->handles[i].record;
-        require(strlen(image->handles[i].path) == record->path_size && record->role <= MON_IMAGE_TERMINAL_OUTPUT);
+        require(strlen(image->handles[i].path) == record->path_size && record->role <= MON_IMAGE_EXECUTION_LAST);
         require(i == 0 || (record->handle & 0xfffff) > (image->handles[i - 1].record.handle & 0xfffff));
         require(record->role != MON_IMAGE_STREAM || record->mount <= image->policy.mount_count);
+        require(record->role < MON_IMAGE_EXECUTION_0 || record->mount > 0);
         wake += record->role == MON_IMAGE_WAKE;
     }
+    require(image->input_size <= MON_IMAGE_INPUT_MAX && (image->input_size == 0 || memchr(image->input, 0, image->input_size) != image));
     require(wake == MON_WAKE_POOL_COUNT);
 }
 
@@ -69,7 +71,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct img_extent extent;
     } heap = {{IMG_SPACE_HEAP, 0, 1}, {BLY_HEAP_START, 0, 1}};
     add_record(&index, IMG_RECORD_SPACE, &heap, sizeof(heap));
-    for (uint32_t type = MON_IMAGE_SANDBOX; type <= MON_IMAGE_HANDLES && size >= 4; type++) {
+    for (uint32_t type = MON_IMAGE_SANDBOX; type <= MON_IMAGE_INPUT && size >= 4; type++) {
         uint32_t part;
         memcpy(&part, data, sizeof(part));
         data += 4, size -= 4;
@@ -102,6 +104,7 @@ static void add_handle(struct text *out, bly_handle handle, uint32_t role, uint3
                                       .role = role,
                                       .kind = kind,
                                       .access = BLY_ACCESS_READ,
+                                      .mount = role >= MON_IMAGE_EXECUTION_0 ? 7 : 0,
                                       .flags = kind == BLY_KIND_DIRECTORY ? MON_IMAGE_DIRECTORY : 0,
                                       .path_size = (uint32_t)strlen(path)};
     text_add_size(out, &record, sizeof(record));
@@ -128,9 +131,12 @@ static size_t make_seed(uint8_t *data, size_t limit, unsigned round)
         add_handle(&handles, 32 + role, role, BLY_KIND_FILE, "");
     add_handle(&handles, 60, MON_IMAGE_STREAM, BLY_KIND_FILE, "passwd");
     add_handle(&handles, 61, MON_IMAGE_STREAM, BLY_KIND_DIRECTORY, "");
+    for (uint32_t role = MON_IMAGE_EXECUTION_0; role <= MON_IMAGE_EXECUTION_LAST; role++)
+        add_handle(&handles, 70 + role, role, BLY_KIND_PIPE, "");
     add_part(&all, &sandbox, sizeof(sandbox));
     add_part(&all, saved.data, saved.size);
     add_part(&all, handles.data, handles.size);
+    add_part(&all, "\1\0\0\0\0\0\0\0typed", 13);
     require(all.size <= limit);
     memcpy(data, all.data, all.size);
     return all.size;
