@@ -39,6 +39,12 @@ char *text_copy(const char *text)
     return text_copy_size(text, strlen(text));
 }
 
+void text_replace(char **place, char *value)
+{
+    free(*place);
+    *place = value;
+}
+
 char *text_print(const char *format, ...)
 {
     struct text text = {0};

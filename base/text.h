@@ -12,6 +12,8 @@ void *memory_new(size_t size); /* zeroed */
 void *memory_resize(void *memory, size_t size);
 char *text_copy(const char *text);
 char *text_copy_size(const char *text, size_t size);
+/* `value`, allocated, takes the place of what *place was and owned. */
+void text_replace(char **place, char *value);
 char *text_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 static inline bool text_equal(const char *a, const char *b)

@@ -57,12 +57,18 @@ static bool is_running(const char *name)
     return state_name_is_valid(name) && state_find_running(name, &sandbox, &ignored) == 0;
 }
 
-static int start_one(struct launch *launch, const char *base, uint32_t *number, struct error *error)
+static int start_one(struct resumption *resumption, const char *base, uint32_t *number,
+                     struct error *error)
 {
+    struct launch *launch = &resumption->launch;
     for (;;) {
-        free(launch->policy.name);
-        launch->policy.name = text_print("%s-%u", base, ++*number);
+        text_replace(&launch->policy.name, text_print("%s-%u", base, ++*number));
         int result = launch_check_name(launch->policy.name, error);
+        if (result == 0 && resumption->granted.host_name) {
+            text_replace(&launch->policy.host_name,
+                         text_print("%s-%u", resumption->granted.host_name, *number));
+            result = policy_check_host_name(launch->policy.host_name, error);
+        }
         if (result == 0)
             result = run_detached(launch, error);
         /* The next number is meant where another sandbox has this one. */
@@ -72,17 +78,18 @@ static int start_one(struct launch *launch, const char *base, uint32_t *number, 
     }
 }
 
-static int start_all(struct launch *launch, const struct choice *choice, struct error *error)
+static int start_all(struct resumption *resumption, const struct choice *choice,
+                     struct error *error)
 {
-    struct mon_policy *policy = &launch->policy;
+    struct mon_policy *policy = &resumption->launch.policy;
     cleanup_free char *base = text_copy(choice->name ? choice->name : policy->name);
     uint32_t number = 0;
     int result = 0;
     policy->detach = true;
     policy->remove_at_exit = choice->remove;
-    launch->name_given = true;
+    resumption->launch.name_given = true;
     for (uint32_t i = 0; i < choice->count && result == 0; i++)
-        result = start_one(launch, base, &number, error);
+        result = start_one(resumption, base, &number, error);
     return result;
 }
 
@@ -116,7 +123,7 @@ static int run(int argc, char **argv, struct error *error)
     const char *what = reader.words[0];
     int result = is_running(what) ? open_copy(&resumption, what, error)
                                   : resumption_open(&resumption, what, /*own=*/false, error);
-    return result < 0 ? result : start_all(&resumption.launch, &choice, error);
+    return result < 0 ? result : start_all(&resumption, &choice, error);
 }
 
 const struct command command_clone = {

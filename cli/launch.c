@@ -47,17 +47,11 @@ bool launch_has_terminal(void)
     return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
 }
 
-static void replace(char **place, char *value)
-{
-    free(*place);
-    *place = value;
-}
-
 static int read_volume(struct launch_reader *reader, const char *value)
 {
     /* The current folder, at its own path: to work in. */
     if ((text_equal(value, ".") || text_equal(value, "./")) && !reader->launch->directory_given)
-        replace(&reader->launch->policy.directory, text_copy(reader->folder));
+        text_replace(&reader->launch->policy.directory, text_copy(reader->folder));
     return policy_add_volume(&reader->launch->policy, value, reader->folder, reader->error);
 }
 static int read_variable(struct launch_reader *reader, const char *value)
@@ -73,7 +67,7 @@ static int read_directory(struct launch_reader *reader, const char *value)
     if (value[0] != '/')
         return error_set(reader->error, -EINVAL,
                          "-w %s: an absolute path in the sandbox is expected", value);
-    replace(&reader->launch->policy.directory, path_normalise(value));
+    text_replace(&reader->launch->policy.directory, path_normalise(value));
     reader->launch->directory_given = true;
     return 0;
 }
@@ -87,7 +81,7 @@ int launch_check_name(const char *name, struct error *error)
 }
 static int read_name(struct launch_reader *reader, const char *value)
 {
-    replace(&reader->launch->policy.name, text_copy(value));
+    text_replace(&reader->launch->policy.name, text_copy(value));
     return launch_check_name(value, reader->error);
 }
 static int read_detach(struct launch_reader *reader, const char *value)
@@ -125,7 +119,7 @@ static int read_read_only(struct launch_reader *reader, const char *value)
 }
 static int read_layer(struct launch_reader *reader, const char *value)
 {
-    replace(&reader->launch->policy.layer_path, path_join(reader->folder, value));
+    text_replace(&reader->launch->policy.layer_path, path_join(reader->folder, value));
     return 0;
 }
 static int read_user(struct launch_reader *reader, const char *value)
@@ -135,17 +129,17 @@ static int read_user(struct launch_reader *reader, const char *value)
 }
 static int read_host_name(struct launch_reader *reader, const char *value)
 {
-    replace(&reader->launch->policy.host_name, text_copy(value));
+    text_replace(&reader->launch->policy.host_name, text_copy(value));
     return policy_check_host_name(value, reader->error);
 }
 static int read_rootfs(struct launch_reader *reader, const char *value)
 {
-    replace(&reader->launch->policy.rootfs, path_join(reader->folder, value));
+    text_replace(&reader->launch->policy.rootfs, path_join(reader->folder, value));
     return 0;
 }
 static int read_audit(struct launch_reader *reader, const char *value)
 {
-    replace(&reader->launch->policy.audit_path, path_join(reader->folder, value));
+    text_replace(&reader->launch->policy.audit_path, path_join(reader->folder, value));
     return 0;
 }
 static int read_trace(struct launch_reader *reader, const char *value)
@@ -255,7 +249,7 @@ int launch_read(struct launch *launch, const struct command *command, int argc, 
         return 1;
     struct mon_policy *policy = &launch->policy;
     if (reader.word_count > 0) {
-        replace(&policy->program, text_copy(reader.words[0]));
+        text_replace(&policy->program, text_copy(reader.words[0]));
         text_list_free(&policy->arguments);
         for (int i = 0; i < reader.word_count; i++)
             text_list_add(&policy->arguments, reader.words[i]);

@@ -30,12 +30,6 @@ void resumption_free(struct resumption *resumption)
 
 /* ---- Options ---- */
 
-static void replace_path(char **place, const char *folder, const char *value)
-{
-    free(*place);
-    *place = path_join(folder, value);
-}
-
 bool resumption_option(struct resumption *resumption, const struct option_help *option,
                        const char *value, struct error *error)
 {
@@ -62,9 +56,14 @@ bool resumption_option(struct resumption *resumption, const struct option_help *
             return *flags[i].place = true;
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
         if (text_equal(option->name, paths[i].name)) {
-            replace_path(paths[i].place, folder, value);
+            text_replace(paths[i].place, path_join(folder, value));
             return true;
         }
+    }
+    if (text_equal(option->name, "hostname")) {
+        text_replace(&granted->host_name, text_copy(value));
+        (void)!policy_check_host_name(value, error);
+        return true;
     }
     if (!text_equal(option->name, "volume"))
         return false;
@@ -132,6 +131,10 @@ int resumption_take(struct resumption *resumption, int descriptor, const char *p
     image->policy = (struct mon_policy){0};
     resumption->resume.image = image;
     resumption->launch.resume = &resumption->resume;
+    if (granted->host_name) {
+        text_replace(&resumption->launch.policy.host_name, text_copy(granted->host_name));
+        resumption->resume.new_host_name = true;
+    }
     result = mon_policy_grant(&resumption->launch.policy, granted, own, path, error);
     return result < 0 ? result : launch_check_name(resumption->launch.policy.name, error);
 }
@@ -198,8 +201,7 @@ static int run(int argc, char **argv, struct error *error)
     if (choice.remove_given)
         policy->remove_at_exit = choice.remove;
     if (choice.name) {
-        free(policy->name);
-        policy->name = text_copy(choice.name);
+        text_replace(&policy->name, text_copy(choice.name));
         launch->name_given = true;
     }
     return policy->detach ? run_detached(launch, error) : run_sandbox(launch, error);

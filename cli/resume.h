@@ -24,6 +24,7 @@ bool resumption_option(struct resumption *resumption, const struct option_help *
     {'v', "volume", "HOST[:GUEST][:ro]", "give the folder again that the sandbox had at GUEST"},   \
         {0, "rootfs", "DIR", "give the root again"},                                               \
         {0, "layer", "DIR", "give the folder of the private layer again"},                         \
+        {0, "hostname", "NAME", "host name inside (else the one it had; of clones: NAME-1, NAME-2)"},                         \
         {0, "audit", "FILE", "write every decision to FILE, one JSON object a line"},              \
         {0, "accept-changed", NULL, "also when files that the sandbox had open have changed"},     \
         {0, "force", NULL, "also when this processor lacks what the sandbox could see"},           \

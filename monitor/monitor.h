@@ -25,6 +25,7 @@ struct mon_resume {
     const struct mon_image *image;
     bool accept_changed; /* files that the sandbox had open may have changed meanwhile */
     bool force;          /* whatever the processor lacks of what programs saw */
+    bool new_host_name;  /* the policy's is to replace the one it had */
 };
 int mon_resume_run(const struct mon_policy *policy, const struct mon_resume *resume, const int standard[3], struct mon_result *out_result,
                    struct error *error);

@@ -54,7 +54,8 @@ enum bly_start_flags {
     BLY_START_AUDIT = 64,        /* report writes that are refused without asking the monitor: BLY_CONTROL_REFUSED */
     BLY_START_RESUME = 128,      /* heap and bulk segment hold a suspended sandbox: go on with it. `image` and `extents` are given */
     BLY_START_CPUID_LIMITED = 256, /* programs are to see the processor that `cpuid` describes and no other: what is not in it is zero */
-    BLY_START_CPUID_FAULTS = 512   /* the host layer makes CPUID fault in programs (arch_prctl(2): ARCH_SET_CPUID): an exception of kind MEMORY */
+    BLY_START_CPUID_FAULTS = 512,  /* the host layer makes CPUID fault in programs (arch_prctl(2): ARCH_SET_CPUID): an exception of kind MEMORY */
+    BLY_START_HOST_NAME = 1024     /* with BLY_START_RESUME: `host_name` replaces the one that the sandbox had */
 };
 /* An answer of the CPUID instruction. */
 struct bly_cpuid {

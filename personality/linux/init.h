@@ -9,6 +9,8 @@ _Noreturn void init_run(void);
 
 /* start.c: the caller works for `process`, before it becomes one of the threads in the table. */
 void lx_become_boot_thread(struct lx_process *process);
+/* The host name becomes what the start information says. */
+void lx_set_host_name(void);
 
 /* A thread of init, without a tid of the program's world. `function` does not return. */
 int init_start_thread(const char *name, void (*function)(void *), void *argument);

@@ -48,6 +48,13 @@ void lx_become_boot_thread(struct lx_process *process)
     block->personality_thread = &boot;
 }
 
+void lx_set_host_name(void)
+{
+    const char *name = bly_start_string(start_info, start_info->host_name);
+    memset(lx_kernel->host_name, 0, sizeof lx_kernel->host_name);
+    memcpy(lx_kernel->host_name, name, strnlen(name, sizeof lx_kernel->host_name - 1));
+}
+
 static void make_kernel(void)
 {
     heap_init(start_info->memory_limit);
@@ -58,8 +65,7 @@ static void make_kernel(void)
     lx_kernel->next_id = 1;
     list_init(&lx_kernel->services);
     lx_kernel->trace_flags = start_info->flags & (BLY_START_TRACE_SYSCALLS | BLY_START_TRACE_ABI);
-    const char *name = bly_start_string(start_info, start_info->host_name);
-    memcpy(lx_kernel->host_name, name, strnlen(name, sizeof lx_kernel->host_name - 1));
+    lx_set_host_name();
     memcpy(lx_kernel->domain_name, "(none)", 7);
     if (lx_cpuid_init() < 0)
         panic("no memory for the kernel");

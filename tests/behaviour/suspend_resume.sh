@@ -118,8 +118,14 @@ for name in warm-1 warm-2 warm-3; do
     says "1"
 done
 expect 0 "$BAILEY" suspend warm
-expect 0 "$BAILEY" clone --count 2 --name cold warm.bailey
+expect 0 "$BAILEY" clone --count 2 --name cold --hostname node warm.bailey
 [ "$(tr '\n' ' ' <out)" = "cold-1 cold-2 " ] || fail "clone of an image: $(cat out)"
+expect 0 "$BAILEY" exec cold-2 hostname
+says "node-2"
+expect 0 "$BAILEY" exec warm-1 hostname
+says "warm"
+expect 125 "$BAILEY" clone --hostname -x warm.bailey
+complains "-x cannot be a host name"
 expect 0 "$BAILEY" stop -t 0 warm-1 warm-2 warm-3 cold-1 cold-2
 expect 125 "$BAILEY" clone nobody
 complains "nobody"

@@ -151,6 +151,8 @@ static void refresh(void)
     libos_shared()->limit = start_info->memory_limit;
     lx_kernel->trace_flags = start_info->flags & (BLY_START_TRACE_SYSCALLS | BLY_START_TRACE_ABI);
     memset((void *)libos_shared()->spinning, 0, sizeof libos_shared()->spinning);
+    if (start_info->flags & BLY_START_HOST_NAME)
+        lx_set_host_name();
     hostfs_forget_watches();
 }
 
