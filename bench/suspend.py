@@ -18,15 +18,20 @@ import time
 from run import HERE, Bench
 
 GIB = 1 << 30
-# A program that holds so many bytes of random memory and writes down every pause of more than 2 ms that it notices. It keeps a CPU busy: not for a
+# A program that holds so many bytes of random memory (private, shared, or a file in the sandbox's own memory) and writes down every pause of more than 2 ms that it notices. It keeps a CPU busy: not for a
 # real-time class.
 HOLDER = """
 import mmap, os, sys, time
 size = int(sys.argv[1])
-shared = sys.argv[2] == "shared"
-memory = mmap.mmap(-1, size, flags=(mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE) | mmap.MAP_ANONYMOUS)
-for at in range(0, size, 1 << 20):
-    memory[at:at + (1 << 20)] = os.urandom(1 << 20)
+if sys.argv[2] == "files":
+    memory = open("/tmp/large", "wb")
+    for at in range(0, size, 1 << 20):
+        memory.write(os.urandom(1 << 20))
+    memory.close()
+else:
+    memory = mmap.mmap(-1, size, flags=(mmap.MAP_SHARED if sys.argv[2] == "shared" else mmap.MAP_PRIVATE) | mmap.MAP_ANONYMOUS)
+    for at in range(0, size, 1 << 20):
+        memory[at:at + (1 << 20)] = os.urandom(1 << 20)
 log = open(sys.argv[3], "a")
 print("ready", file=log, flush=True)
 before = time.time_ns()
@@ -86,11 +91,11 @@ class SuspendBench(Bench):
             time.sleep(0.01)
         sys.exit("the program inside did not go on")
 
-    def suspend_and_resume(self, size, label):
+    def suspend_and_resume(self, size, label, kind="private"):
         speeds, firsts = [], []
         for i in range(self.rounds):
             name, image = f"bench-{label}-{i}", str(self.scratch / f"{label}.bailey")
-            log = self.holder(name, size, "private")
+            log = self.holder(name, size, kind)
             os.sync()
             start = time.perf_counter()
             self.must("suspend", name, "-o", image)
@@ -180,6 +185,43 @@ class SuspendBench(Bench):
             self.bailey_run("kill", name)
             self.bailey_run("rm", name)
 
+    def clones_of_files(self, count, size):
+        """Each clone of a sandbox with so many bytes of files in memory reads one of them and says so."""
+        folder = pathlib.Path(self.folder("tree"))
+        folder.chmod(0o777)
+        program = ("import os, time\n"
+                   "generation = lambda: open('/run/bailey/generation').read()\n"
+                   "before, content = generation(), os.urandom(100 << 10)\n"
+                   "os.mkdir('/tmp/tree')\n"
+                   f"for i in range({size // (100 << 10)}):\n"
+                   "    open(f'/tmp/tree/{i}', 'wb').write(content)\n"
+                   f"open('{folder}/ready', 'w').close()\n"
+                   "while generation() == before:\n"
+                   "    time.sleep(0.002)\n"
+                   "assert open('/tmp/tree/7', 'rb').read() == content\n"
+                   f"open('{folder}/answer-' + os.urandom(6).hex(), 'w').close()\n"
+                   "time.sleep(1000)\n")
+        (folder / "program.py").write_text(program)
+        self.must("run", "-d", "--name", "bench-tree", "-v", f"{folder}:{folder}", "python3", str(folder / "program.py"))
+        while not (folder / "ready").exists():
+            time.sleep(0.01)
+        image = str(self.scratch / "tree.bailey")
+        self.must("suspend", "bench-tree", "-o", image)
+        time.sleep(1) # the first one's memory is freed
+        shared = lambda: int(re.search(r"^Shmem: *(\d+)", open("/proc/meminfo").read(), re.M)[1]) / 1024
+        before, start = shared(), time.perf_counter()
+        self.must("clone", image, "--count", str(count), "--name", "bench-tree")
+        while len(list(folder.glob("answer-*"))) < count:
+            if time.perf_counter() - start > 60:
+                sys.exit("clones of files: not all have answered")
+            time.sleep(0.005)
+        self.say(f"{count} clones with {size >> 20} MiB of files in memory have answered after", time.perf_counter() - start, "s")
+        self.say("memory of the host that is files or shared, for each of them", (shared() - before) / count, "MiB")
+        for name in sorted(set(re.findall(r"bench-tree-\d+", self.must("ps", "--json")))):
+            self.bailey_run("kill", name)
+            self.bailey_run("rm", name)
+        os.unlink(image)
+
     def processes(self):
         """The monitors under our folder of state, and all below them."""
         found, queue = [], []
@@ -223,12 +265,16 @@ def main():
         if "speed" in options.only or "resume" in options.only:
             seconds, first = bench.suspend_and_resume(GIB, "large")
             bench.say("resume to the program's first instruction, 1 GiB", first, "ms", 10)
+            for kind, what in (("shared", "shared memory"), ("files", "files in memory")):
+                _, first = bench.suspend_and_resume(GIB, kind, kind)
+                bench.say(f"resume to the program's first instruction, 1 GiB of {what}", first, "ms", 10)
             bench.say("suspend of 1 GiB, speed against dd conv=fsync", bench.dd(GIB) / seconds, "x", 0.7, at_least=True)
         if "keep" in options.only:
             bench.snapshots("private", 25)
             bench.snapshots("shared", None)
         if "clones" in options.only:
             bench.clones(100)
+            bench.clones_of_files(20, 200 << 20)
         bench.criu()
     finally:
         bench.close()
