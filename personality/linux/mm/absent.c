@@ -195,14 +195,25 @@ void absent_settle(struct mm *mm, uint64_t start, uint64_t end)
         settle(mm, &map);
 }
 
-void absent_settle_border(struct mm *mm, uint64_t address)
+int absent_split(struct mm *mm, uint64_t address)
 {
-    struct absent_map map;
-    uint64_t at = address;
+    struct absent_map *upper = NULL;
 
-    /* What has part on both sides. Views of one piece may lie over each other. */
-    while (mm->absent && at && lookup(mm, at - 1, at, &map) && map.end > address)
-        settle(mm, &map);
+    /* Only who holds mm->mutex, as we do, changes notes. */
+    for (struct absent_map *map = mm->absent; map; map = map->next) {
+        if (map->start >= address || map->end <= address)
+            continue;
+        if (!(upper = heap_alloc(sizeof *upper)))
+            return -ENOMEM;
+        *upper = *map;
+        upper->start = address;
+        upper->bulk_offset += address - map->start;
+        scoped_lock(&mm->absent_lock);
+        map->end = address;
+        upper->next = mm->absent;
+        mm->absent = upper;
+    }
+    return 0;
 }
 
 int absent_copy(struct mm *to, struct mm *from)

@@ -74,11 +74,12 @@ void place_freed(struct mm *mm, uint64_t start, uint64_t end);
 
 /* absent.c. For a piece of the bulk segment that is about to be mapped: true: to be mapped inaccessibly, it is noted. */
 bool absent_note(struct mm *mm, uint64_t address, uint64_t size, uint64_t bulk_offset, unsigned protection);
-/* Everything in the range is about to be unmapped or replaced; what crosses its borders is settled. */
+/* Everything in the range is about to be unmapped or replaced; nothing crosses its borders. */
 void absent_forget(struct mm *mm, uint64_t start, uint64_t end);
-/* All that has part in the range is loaded, and mapped like anything else; all that lies on both sides of `address`. May wait for the monitor. */
+/* All that has part in the range is loaded, and mapped like anything else. Waits for the monitor. */
 void absent_settle(struct mm *mm, uint64_t start, uint64_t end);
-void absent_settle_border(struct mm *mm, uint64_t address);
+/* What lies on both sides of `address` is two from now on. -ENOMEM. */
+int absent_split(struct mm *mm, uint64_t address) __attribute__((warn_unused_result));
 int absent_copy(struct mm *to, struct mm *from) __attribute__((warn_unused_result));
 
 /* map.c */

@@ -155,11 +155,11 @@ int region_carve(struct mm *mm, uint64_t start, uint64_t end)
 
     if (!error)
         error = split(mm, end);
-    if (error)
-        return error;
-    absent_settle_border(mm, start);
-    absent_settle_border(mm, end);
-    return 0;
+    if (!error && mm->absent)
+        error = absent_split(mm, start);
+    if (!error && mm->absent)
+        error = absent_split(mm, end);
+    return error;
 }
 
 static bool alike(const struct region *low, const struct region *high)
