@@ -28,7 +28,7 @@ static int open_image(struct mon_image *image, const char *path, struct error *e
 struct totals {
     uint64_t bytes[IMG_SPACE_FILE + 1]; /* by kind */
     size_t processes, extents;
-    size_t files, deleted, folders;
+    size_t files, carried, folders; /* carried: with their contents, among the files */
 };
 
 static struct totals add_up(const struct mon_image *image)
@@ -45,8 +45,8 @@ static struct totals add_up(const struct mon_image *image)
         if (record->role != MON_IMAGE_STREAM)
             continue;
         totals.folders += record->flags & MON_IMAGE_DIRECTORY ? 1 : 0;
-        totals.deleted += record->flags & MON_IMAGE_DELETED ? 1 : 0;
-        totals.files += !(record->flags & (MON_IMAGE_DIRECTORY | MON_IMAGE_DELETED));
+        totals.carried += record->flags & MON_IMAGE_CONTENTS ? 1 : 0;
+        totals.files += !(record->flags & MON_IMAGE_DIRECTORY);
     }
     return totals;
 }
@@ -83,6 +83,7 @@ static void write_files(const struct mon_image *image, struct json *json)
         json_key_boolean(json, "folder", entry->record.flags & MON_IMAGE_DIRECTORY);
         json_key_boolean(json, "written", entry->record.access & BLY_ACCESS_WRITE);
         json_key_number(json, "size", (int64_t)entry->record.size);
+        json_key_boolean(json, "carried", entry->record.flags & MON_IMAGE_CONTENTS);
         json_object_end(json);
     }
     json_array_end(json);
@@ -111,7 +112,7 @@ static void print_json(const struct mon_image *image, const struct totals *total
     json_key_number(&json, "private", (int64_t)totals->bytes[IMG_SPACE_PRIVATE]);
     json_key_number(&json, "kernel_heap", (int64_t)totals->bytes[IMG_SPACE_HEAP]);
     json_key_number(&json, "shared", (int64_t)totals->bytes[IMG_SPACE_BULK]);
-    json_key_number(&json, "deleted_files", (int64_t)totals->bytes[IMG_SPACE_FILE]);
+    json_key_number(&json, "carried_files", (int64_t)totals->bytes[IMG_SPACE_FILE]);
     json_key_number(&json, "processes", (int64_t)totals->processes);
     json_key_number(&json, "extents", (int64_t)totals->extents);
     json_object_end(&json);
@@ -159,8 +160,9 @@ static void print_open_files(const struct mon_image *image)
         cleanup_free char *path = host_path(image, entry);
         text_format(&line, "%s", path ? path : "a deleted file, whose contents are in the image");
         if (!(record->flags & MON_IMAGE_DIRECTORY))
-            text_format(&line, ", %s%s", size_text(record->size, size),
-                        record->access & BLY_ACCESS_WRITE ? ", to write" : "");
+            text_format(&line, ", %s%s%s", size_text(record->size, size),
+                        record->access & BLY_ACCESS_WRITE ? ", to write" : "",
+                        record->flags & MON_IMAGE_CARRIED ? ", with its contents" : "");
         print_line("open", &line);
     }
 }
@@ -189,12 +191,12 @@ static void print_all(const struct mon_image *image, const struct totals *totals
                 size_text(totals->bytes[IMG_SPACE_PRIVATE], sizes[0]), totals->processes,
                 size_text(totals->bytes[IMG_SPACE_BULK], sizes[1]),
                 size_text(totals->bytes[IMG_SPACE_HEAP], sizes[2]));
-    if (totals->deleted)
-        text_format(&line, ", %s of deleted files",
+    if (totals->carried)
+        text_format(&line, ", %s of the host's files",
                     size_text(totals->bytes[IMG_SPACE_FILE], sizes[3]));
     print_line("memory", &line);
-    text_format(&line, "%zu open on the host, and %zu folders", totals->files + totals->deleted,
-                totals->folders);
+    text_format(&line, "%zu open on the host, %zu of them carried, and %zu folders", totals->files,
+                totals->carried, totals->folders);
     print_line("files", &line);
     print_open_files(image);
     print_grants(image);

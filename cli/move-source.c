@@ -206,7 +206,10 @@ static int carry_out(struct move *move, struct error *error)
 static int ask_monitor(struct move *move, int data, struct error *error)
 {
     const char *where = move->request->where;
-    struct control_message message = {.kind = CONTROL_MOVE, .size = (uint32_t)strlen(where)};
+    struct control_message message = {
+        .kind = CONTROL_MOVE,
+        .value = move->request->self_contained ? SUSPEND_SELF_CONTAINED : 0,
+        .size = (uint32_t)strlen(where)};
     int result = control_send(move->client.socket, &message, where, &data, 1);
     return result < 0
                ? error_set_errno(error, result, "cannot reach the sandbox %s", move->request->name)

@@ -19,6 +19,7 @@
 static const struct option_help options[] = {
     {'o', "output", "FILE", "the image (default: NAME.bailey in the current folder)"},
     {0, "keep-running", NULL, "the sandbox runs on when the image is there"},
+    {0, "self-contained", NULL, "with the contents of the host's files that it has open or mapped"},
     {0, "json", NULL, "one JSON object"},
     {0, NULL, NULL, NULL},
 };
@@ -35,12 +36,12 @@ static char *absolute_path(const char *name, const char *given, struct error *er
     return path_join(folder, given ? given : own);
 }
 
-int suspend_sandbox(const char *name, const char *path, bool keep_running,
+int suspend_sandbox(const char *name, const char *path, uint32_t flags,
                     struct control_suspended *out_report, struct error *error)
 {
     cleanup_client struct client client = {.socket = -1};
     struct control_message message = {
-        .kind = CONTROL_SUSPEND, .value = keep_running, .size = (uint32_t)strlen(path)};
+        .kind = CONTROL_SUSPEND, .value = (int32_t)flags, .size = (uint32_t)strlen(path)};
     *out_report = (struct control_suspended){0};
     int result = client_open(&client, name, error);
     if (result < 0)
@@ -93,13 +94,17 @@ static void print(const char *name, const char *path, bool keep_running,
 
 static int run(int argc, char **argv, struct error *error)
 {
-    bool keep_running = false, as_json = false;
+    bool as_json = false;
+    uint32_t flags = 0;
     const char *given = NULL;
     struct option_reader reader = {.command = &command_suspend, .argc = argc, .argv = argv};
     for (const struct option_help *option; (option = option_next(&reader, error));) {
         if (option->letter == 'o')
             given = reader.value;
-        keep_running |= text_equal(option->name, "keep-running");
+        if (text_equal(option->name, "keep-running"))
+            flags |= SUSPEND_KEEP_RUNNING;
+        if (text_equal(option->name, "self-contained"))
+            flags |= SUSPEND_SELF_CONTAINED;
         as_json |= text_equal(option->name, "json");
     }
     if (error->code || reader.helped || command_expect_words(&reader, 1, 1, error) < 0)
@@ -109,9 +114,10 @@ static int run(int argc, char **argv, struct error *error)
     const char *name = reader.words[0];
     struct control_suspended report;
     cleanup_free char *path = absolute_path(name, given, error);
-    int result = path ? suspend_sandbox(name, path, keep_running, &report, error) : error->code;
+    int result = path ? suspend_sandbox(name, path, flags, &report, error) : error->code;
     if (result < 0)
         return result;
+    const bool keep_running = flags & SUSPEND_KEEP_RUNNING;
     /* Without it the image is as good as a stranger's, which is a nuisance and no failure. */
     struct error unnoted = {0};
     if (own_image_note(path, &unnoted) < 0)

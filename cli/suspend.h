@@ -6,8 +6,9 @@
 #include <monitor/control.h>
 #include <stdbool.h>
 
-/* Its monitor writes the image to `path`, which is absolute. Shows how far it is. */
-int suspend_sandbox(const char *name, const char *path, bool keep_running,
+/* Its monitor writes the image to `path`, which is absolute; `flags`: enum control_suspend_flags.
+ * Shows how far it is. */
+int suspend_sandbox(const char *name, const char *path, uint32_t flags,
                     struct control_suspended *out_report, struct error *error)
     __attribute__((warn_unused_result));
 

@@ -107,6 +107,11 @@ int img_writer_open(const char *path, struct img_writer **out_writer, struct err
     return 0;
 }
 
+bool img_writer_takes_pages(const struct img_writer *writer)
+{
+    return !writer->sink.end || writer->sink.pages;
+}
+
 void img_writer_open_sink(const struct img_sink *sink, struct img_writer **out_writer)
 {
     struct img_writer *writer = memory_new(sizeof(*writer));
@@ -320,7 +325,7 @@ int img_writer_pages(struct img_writer *writer, uint64_t address, const void *da
 {
     if (!writer->space)
         return error_set(error, -EINVAL, "pages without a space they belong to");
-    if (!count || (writer->sink.end && !writer->sink.pages))
+    if (!count || !img_writer_takes_pages(writer))
         return 0;
     const struct space *space = writer->space;
     const struct img_extent *last =
@@ -377,6 +382,8 @@ int img_writer_segment_part(struct img_writer *writer, uint64_t address, int des
                             uint64_t from, uint64_t to, struct error *error)
 {
     struct stat status;
+    if (!img_writer_takes_pages(writer))
+        return 0;
     if (fstat(descriptor, &status) < 0)
         return error_set_errno(error, -errno, "cannot read a segment of the sandbox");
     const uint64_t size = (uint64_t)status.st_size < to ? (uint64_t)status.st_size : to;

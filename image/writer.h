@@ -9,6 +9,7 @@
 
 #include <base/error.h>
 #include <image/format.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct img_writer;
@@ -32,6 +33,8 @@ struct img_sink {
     const char *name; /* for messages */
 };
 void img_writer_open_sink(const struct img_sink *sink, struct img_writer **out_writer);
+/* False: only the records are wanted. */
+bool img_writer_takes_pages(const struct img_writer *writer);
 
 /* Memory that changes while it is written is written in rounds: what is given again replaces what
  * was given before. An image is what its last round gave; pages that did not change since are only

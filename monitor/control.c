@@ -480,12 +480,14 @@ static void serve_suspend(struct client *client, const struct control_message *m
 {
     struct mon_control *control = client->control;
     struct error error = {0};
-    if (!message->size || payload[0] != '/' || memchr(payload, '\0', message->size)) {
+    if (!message->size || payload[0] != '/' || memchr(payload, '\0', message->size) ||
+        message->value & ~SUSPEND_FLAGS) {
         tell_error(client, -EPROTO, "malformed request");
         return;
     }
     cleanup_free char *path = text_copy_size(payload, message->size);
-    int result = control->operations->suspend(control->context, path, message->value, &error);
+    int result = control->operations->suspend(control->context, path, (uint32_t)message->value,
+                                              &error);
     if (result < 0)
         tell_last(client, CONTROL_ERROR, result, error.message, strlen(error.message));
     else
@@ -499,14 +501,16 @@ static void serve_move(struct client *client, const struct control_message *mess
     struct error error = {0};
     int peer = take_descriptor(&descriptors[0]);
     close_all(descriptors);
-    if (peer < 0 || client->suspends || !message->size || memchr(payload, '\0', message->size)) {
+    if (peer < 0 || client->suspends || !message->size || memchr(payload, '\0', message->size) ||
+        message->value & ~SUSPEND_SELF_CONTAINED) {
         cleanup_close_descriptor(&peer);
         tell_error(client, -EPROTO, "malformed request");
         return;
     }
     cleanup_free char *where = text_copy_size(payload, message->size);
     text_make_printable(where, strlen(where));
-    int result = control->operations->move(control->context, peer, where, &error);
+    int result = control->operations->move(control->context, peer, where,
+                                           (uint32_t)message->value, &error);
     if (result < 0)
         tell_last(client, CONTROL_ERROR, result, error.message, strlen(error.message));
     else

@@ -29,6 +29,11 @@ struct mon_execute {
     uint16_t rows, columns;
     int standard[3]; /* -1: not given */
 };
+enum control_suspend_flags {
+    SUSPEND_KEEP_RUNNING = 1, /* of SUSPEND only */
+    SUSPEND_SELF_CONTAINED = 2, /* open host files with their contents */
+    SUSPEND_FLAGS = 3
+};
 /* A move of the sandbox to another machine (monitor/suspension/migrate.h): how far it is, and what its client
  * orders. */
 enum control_move_state {
@@ -57,10 +62,10 @@ struct mon_control_operations {
     void (*list)(void *context);                    /* answered by mon_control_listing */
     /* Whoever asked the monitor to move the sandbox gets mon_control_moving, and at the end
      * mon_control_suspended. `peer` is the callee's. */
-    int (*move)(void *context, int peer, const char *where, struct error *error);
+    int (*move)(void *context, int peer, const char *where, uint32_t flags, struct error *error);
     int (*move_order)(void *context, enum control_move_order order, struct error *error);
     /* Answered by mon_control_suspended, unless a negative errno refuses at once. */
-    int (*suspend)(void *context, const char *path, bool keep_running, struct error *error);
+    int (*suspend)(void *context, const char *path, uint32_t flags, struct error *error);
     void (*cancel_suspension)(void *context);
     void (*inspect)(
         void *context,
@@ -128,12 +133,12 @@ enum control_kind {
     CONTROL_LIST,    /* answers: LINES..., DONE */
     CONTROL_INSPECT, /* answer: LINES (a JSON object), DONE */
     CONTROL_INPUT,   /* after ATTACH: bytes for standard input; size 0: end */
-    CONTROL_SUSPEND, /* value 1: keep it running; payload: the image's absolute path, without a NUL.
-                        Answers: PROGRESS..., then DONE with a struct control_suspended, or ERROR.
+    CONTROL_SUSPEND, /* value: enum control_suspend_flags; payload: the image's absolute path,
+                        without a NUL. Answers: PROGRESS..., then DONE with a struct control_suspended, or ERROR.
                         When the connection ends before, it runs on */
-    CONTROL_MOVE,       /* one descriptor: a stream socket for the frames of the image
-                           (image/frame.h); payload: whereto, without a NUL. Answers: MOVING and
-                           PROGRESS..., then DONE or ERROR as after SUSPEND */
+    CONTROL_MOVE,       /* value: enum control_suspend_flags; one descriptor: a stream socket for the
+                           frames of the image (image/frame.h); payload: whereto, without a NUL.
+                           Answers: MOVING and PROGRESS..., then DONE or ERROR as after SUSPEND */
     CONTROL_MOVE_ORDER, /* value: enum control_move_order. Refused by ERROR; from another connection
                            than MOVE's STAY and LEAVE only, answered by DONE */
     /* monitor to client */

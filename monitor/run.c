@@ -219,9 +219,9 @@ static void list(void *context)
         mon_control_listing(sandbox->control, "", 0, /*last=*/true);
 }
 
-static int begin_suspension(void *context, const char *path, bool keep_running, struct error *error)
+static int begin_suspension(void *context, const char *path, uint32_t flags, struct error *error)
 {
-    return mon_suspend_begin(context, path, keep_running, error);
+    return mon_suspend_begin(context, path, flags, error);
 }
 
 static void cancel_suspension(void *context)
@@ -229,9 +229,9 @@ static void cancel_suspension(void *context)
     mon_suspend_cancel(context, "whoever asked for it went away");
 }
 
-static int begin_move(void *context, int peer, const char *where, struct error *error)
+static int begin_move(void *context, int peer, const char *where, uint32_t flags, struct error *error)
 {
-    return mon_migrate_begin(context, peer, where, error);
+    return mon_migrate_begin(context, peer, where, flags, error);
 }
 
 static int order_move(void *context, enum control_move_order order, struct error *error)

@@ -1,6 +1,6 @@
 /* Handles for an image. What every picoprocess is born with is only told by its role. A file is told by its place beneath a grant and by
- * what it was: device, inode, size, time. One that has no name any more is carried with its contents. Anything else cannot be made again
- * elsewhere, and is a reason not to suspend. Invariant: a path is recorded only when, walked as the sandbox's own names are, it
+ * what it was: device, inode, size, time. One that has no name any more is carried with its contents, in a self-contained image every one.
+ * Anything else cannot be made again elsewhere, and is a reason not to suspend. Invariant: a path is recorded only when, walked as the sandbox's own names are, it
  * leads to the file that is open. */
 #include "monitor/suspension/suspend.h"
 
@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 struct saved {
+    enum mon_carried_files carried;
     struct mon_image_handle *records; /* without their paths: to find the same file again */
     size_t count;
     struct text bytes;
@@ -93,11 +94,13 @@ int mon_mode_loosen(int descriptor)
     return chmod(mon_descriptor_path(descriptor).text, (mode_t)mode | S_IRUSR | S_IWUSR) < 0 ? -errno : mode;
 }
 
-/* For reading: it may be open for writing only. */
-static int open_readable(int descriptor)
+/* For reading: it may be open for writing only. Where it can only be read through itself its position moves. */
+static int open_readable(int descriptor, unsigned access)
 {
     const struct mon_descriptor_path path = mon_descriptor_path(descriptor);
     int readable = open(path.text, O_RDONLY | O_CLOEXEC);
+    if (readable < 0 && errno == EACCES && access & BLY_ACCESS_READ)
+        return fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
     int mode = readable < 0 && errno == EACCES ? mon_mode_loosen(descriptor) : -EACCES;
     if (mode < 0)
         return readable;
@@ -113,14 +116,19 @@ static int save_contents(const struct saved *saved, struct img_writer *writer, c
                          const char *path, struct error *error)
 {
     for (size_t i = 0; i < saved->count; i++)
-        if ((saved->records[i].flags & MON_IMAGE_DELETED) && saved->records[i].device == record->device &&
+        if ((saved->records[i].flags & MON_IMAGE_CONTENTS) && saved->records[i].device == record->device &&
             saved->records[i].inode == record->inode)
             return 0;
-    cleanup_close int readable = open_readable(descriptor);
+    if (!img_writer_takes_pages(writer))
+        return 0;
+    cleanup_close int readable = open_readable(descriptor, record->access);
     if (readable < 0)
-        return error_set_errno(error, -errno, "cannot read the deleted file %s", path);
+        return error_set_errno(error, -errno, "cannot read %s, whose contents are to be carried", path);
     int result = img_writer_space(writer, IMG_SPACE_FILE, record->handle, error);
-    return result < 0 ? result : img_writer_segment(writer, 0, readable, error);
+    if (result == 0)
+        result = img_writer_segment(writer, 0, readable, error);
+    (void)lseek(readable, (off_t)record->position, SEEK_SET);
+    return result;
 }
 
 static int save_stream(struct mon_sandbox *sandbox, struct saved *saved, struct img_writer *writer, const struct mon_handle *entry,
@@ -143,9 +151,12 @@ static int save_stream(struct mon_sandbox *sandbox, struct saved *saved, struct 
     record->flags = S_ISDIR(status.st_mode) ? MON_IMAGE_DIRECTORY : 0;
     if (find_name(&sandbox->files, &sandbox->files.folders[entry->mount], path, &status, name)) {
         record->path_size = name->size;
-        return 0;
+        if (saved->carried != MON_CARRY_ALL || !S_ISREG(status.st_mode))
+            return 0;
+        record->flags |= MON_IMAGE_CARRIED;
+        return save_contents(saved, writer, record, entry->descriptor, path, error);
     }
-    if (S_ISREG(status.st_mode) && status.st_nlink == 0) {
+    if (S_ISREG(status.st_mode) && (status.st_nlink == 0 || (saved->carried == MON_CARRY_ALL && !(entry->access & BLY_ACCESS_WRITE)))) {
         record->flags |= MON_IMAGE_DELETED;
         return save_contents(saved, writer, record, entry->descriptor, path, error);
     }
@@ -173,9 +184,9 @@ static int save_handle(struct mon_sandbox *sandbox, struct saved *saved, struct 
     return 0;
 }
 
-int mon_image_handles(struct mon_sandbox *sandbox, struct img_writer *writer, struct error *error)
+int mon_image_handles(struct mon_sandbox *sandbox, enum mon_carried_files carried, struct img_writer *writer, struct error *error)
 {
-    struct saved saved = {0};
+    struct saved saved = {.carried = carried};
     bly_handle handle = BLY_NO_HANDLE;
     int result = 0;
     for (uint32_t place = 0; result == 0 && mon_handle_next(&sandbox->handles, &place, &handle);) {

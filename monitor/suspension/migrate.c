@@ -53,7 +53,7 @@ static int write_offer(struct mon_suspension *suspension, struct error *error)
     img_writer_open_sink(&sink, &writer);
     int result = mon_image_sandbox(suspension->sandbox, writer, error);
     if (result == 0)
-        result = mon_image_handles(suspension->sandbox, writer, error);
+        result = mon_image_handles(suspension->sandbox, suspension->carried, writer, error);
     if (result == 0)
         return img_writer_finish(writer, error);
     img_writer_abandon(writer);
@@ -206,10 +206,11 @@ int mon_migrate(struct mon_suspension *suspension, struct error *error)
 
 /* ---- The main thread ---- */
 
-int mon_migrate_begin(struct mon_sandbox *sandbox, int peer, const char *where, struct error *error)
+int mon_migrate_begin(struct mon_sandbox *sandbox, int peer, const char *where, uint32_t flags, struct error *error)
 {
     struct mon_suspension *suspension = memory_new(sizeof(*suspension));
-    *suspension = (struct mon_suspension){.path = text_copy(where), .peer = peer};
+    *suspension = (struct mon_suspension){
+        .path = text_copy(where), .carried = flags & SUSPEND_SELF_CONTAINED ? MON_CARRY_ALL : MON_CARRY_NAMELESS, .peer = peer};
     return mon_suspension_begin(sandbox, suspension, error);
 }
 

@@ -9,8 +9,10 @@
 
 struct mon_sandbox;
 
-/* In the main thread. `peer`, a stream socket that the image goes to, is the callee's. `where` is for messages. */
-int mon_migrate_begin(struct mon_sandbox *sandbox, int peer, const char *where, struct error *error) __attribute__((warn_unused_result));
+/* In the main thread. `peer`, a stream socket that the image goes to, is the callee's. `where` is for messages; `flags`: enum
+ * control_suspend_flags. */
+int mon_migrate_begin(struct mon_sandbox *sandbox, int peer, const char *where, uint32_t flags, struct error *error)
+    __attribute__((warn_unused_result));
 /* What the client orders next. A negative errno: it is not the time for that. */
 int mon_migrate_order(struct mon_sandbox *sandbox, enum control_move_order order, struct error *error) __attribute__((warn_unused_result));
 

@@ -54,18 +54,21 @@ static int read_sandbox(struct mon_image *image, const struct img_record *record
 
 static bool is_sound(const struct mon_image *image, const struct mon_image_handle *record)
 {
-    bool is_stream = record->role == MON_IMAGE_STREAM, is_deleted = record->flags & MON_IMAGE_DELETED;
+    bool is_stream = record->role == MON_IMAGE_STREAM;
+    uint32_t contents = record->flags & MON_IMAGE_CONTENTS;
     /* The folder of --layer is a grant too, beside those of the policy, and the last. */
     size_t mount_count = image->policy.mount_count + (image->policy.layer_path != NULL);
     if (record->role > MON_IMAGE_EXECUTION_LAST || (record->role >= MON_IMAGE_EXECUTION_0 && !record->mount) || record->access & ~(uint32_t)(BLY_ACCESS_READ | BLY_ACCESS_WRITE) ||
-        record->kind > UINT8_MAX || record->flags & ~(uint32_t)(MON_IMAGE_DELETED | MON_IMAGE_DIRECTORY))
+        record->kind > UINT8_MAX || record->flags & ~(MON_IMAGE_CONTENTS | MON_IMAGE_DIRECTORY))
         return false;
     if (!is_stream)
         return record->path_size == 0 && record->flags == 0;
     if (record->mount >= mount_count || (record->kind == BLY_KIND_DIRECTORY) != !!(record->flags & MON_IMAGE_DIRECTORY) ||
         record->position > INT64_MAX || record->size > INT64_MAX)
         return false;
-    return !is_deleted || (record->kind == BLY_KIND_FILE && record->path_size == 0);
+    if (contents == MON_IMAGE_CONTENTS || (contents && record->kind != BLY_KIND_FILE))
+        return false;
+    return contents != MON_IMAGE_DELETED || record->path_size == 0;
 }
 
 static int take_handle(struct mon_image *image, const unsigned char **data, size_t *size, struct mon_image_entry *out_entry)

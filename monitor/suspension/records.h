@@ -45,9 +45,12 @@ struct mon_image_input {
 };
 enum mon_image_handle_flags {
     MON_IMAGE_DELETED = 1, /* a file without a name, and hence without a path here. Its contents are the space IMG_SPACE_FILE whose `process` is
-                            * the first handle in the record that is DELETED and of this device and inode: all of them are one file */
-    MON_IMAGE_DIRECTORY = 2
+                            * the first handle in the record that has contents and is of this device and inode: all of them are one file */
+    MON_IMAGE_DIRECTORY = 2,
+    MON_IMAGE_CARRIED = 4 /* a file with its name, which may be missing or different where it is resumed, and its contents as those of a
+                           * DELETED one */
 };
+#define MON_IMAGE_CONTENTS ((uint32_t)(MON_IMAGE_DELETED | MON_IMAGE_CARRIED))
 struct mon_image_handle {
     bly_handle handle;
     uint32_t role;      /* enum mon_image_role */

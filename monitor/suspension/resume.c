@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -94,45 +95,86 @@ static int reopen_named(struct mon_sandbox *sandbox, const struct mon_image_entr
     return result < 0 ? result : descriptor;
 }
 
-/* The one whose handle names the space; all DELETED ones of the same device and inode are that file. */
+static bool is_same_file(const struct mon_image_handle *one, const struct mon_image_handle *other)
+{
+    return (one->flags & MON_IMAGE_CONTENTS) && one->device == other->device && one->inode == other->inode;
+}
+
+/* The one whose handle names the space of the contents. */
 static const struct mon_image_entry *first_of_file(const struct mon_image *image, const struct mon_image_handle *record)
 {
-    for (size_t i = 0; i < image->handle_count; i++) {
-        const struct mon_image_handle *other = &image->handles[i].record;
-        if ((other->flags & MON_IMAGE_DELETED) && other->device == record->device && other->inode == record->inode)
-            return &image->handles[i];
-    }
-    return NULL;
+    const struct mon_image_entry *entry = image->handles;
+    while (!is_same_file(&entry->record, record)) /* it is so of itself */
+        entry++;
+    return entry;
+}
+
+static bool is_written(const struct mon_image *image, const struct mon_image_handle *record)
+{
+    bool written = false;
+    for (size_t i = 0; i < image->handle_count && !written; i++)
+        written = is_same_file(&image->handles[i].record, record) && (image->handles[i].record.access & BLY_ACCESS_WRITE);
+    return written;
 }
 
 static int copy_pages(const struct mon_image *image, const struct img_space *space, uint64_t start, int descriptor, struct error *error);
 
-static int make_deleted(const struct mon_image *image, const struct mon_image_handle *record, struct error *error)
+static int make_contents(const struct mon_image *image, const struct mon_image_handle *record, struct error *error)
 {
-    cleanup_close int memory = memfd_create("bailey-deleted", MFD_CLOEXEC);
+    cleanup_close int memory = memfd_create("bailey-carried", MFD_CLOEXEC);
     if (memory < 0 || ftruncate(memory, (off_t)record->size) < 0)
-        return error_set_errno(error, -errno, "cannot make a deleted file of the sandbox again");
+        return error_set_errno(error, -errno, "cannot make a file of the sandbox again");
     const struct img_space *space = img_reader_find_space(image->reader, IMG_SPACE_FILE, record->handle);
     int result = space ? copy_pages(image, space, 0, memory, error) : 0;
     /* The last page is a whole one in the image. */
     if (result == 0 && ftruncate(memory, (off_t)record->size) < 0)
-        result = error_set_errno(error, -errno, "cannot make a deleted file of the sandbox again");
+        result = error_set_errno(error, -errno, "cannot make a file of the sandbox again");
     return result < 0 ? result : take_descriptor(&memory);
 }
 
+/* Whether the host has the very file: one of its size and time on another machine may be of another version. */
+static bool is_very_file(const struct mon_image_handle *record, int descriptor)
+{
+    struct stat status;
+    return fstat(descriptor, &status) == 0 && status.st_dev == record->device && status.st_ino == record->inode &&
+           (uint64_t)status.st_size == record->size &&
+           (int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec == record->modify_ns;
+}
+
+#define OF_HOST INT_MIN /* in place of a descriptor of the contents; no errno */
+
+/* Where a file with a name and contents comes from, for all its handles. What the sandbox writes is to arrive where it did: the contents
+ * stand in for a file that it writes only if that is gone, and the operator takes that. */
+static int choose(struct mon_sandbox *sandbox, const struct mon_image_entry *first, struct error *error)
+{
+    const struct mon_image *image = sandbox->resume->image;
+    bool written = is_written(image, &first->record);
+    struct error unfit = {0};
+    cleanup_close int named = reopen_named(sandbox, first, &unfit);
+    if (named >= 0 && (written || is_very_file(&first->record, named)))
+        return OF_HOST;
+    if (written && !(named == -ENOENT && sandbox->resume->accept_changed)) {
+        error_set(error, unfit.code, "%s", unfit.message);
+        return named != -ENOENT ? named : error_hint(error, "--accept-changed goes on with a private copy of it, from the image");
+    }
+    return make_contents(image, &first->record, error);
+}
+
 /* A description of its own for each handle, with no more than its access, as the file itself would have been opened. */
-static int reopen_deleted(struct mon_sandbox *sandbox, const struct mon_image_entry *entry, int *files, struct error *error)
+static int reopen_carried(struct mon_sandbox *sandbox, const struct mon_image_entry *entry, int *files, struct error *error)
 {
     const struct mon_image *image = sandbox->resume->image;
     const struct mon_image_entry *first = first_of_file(image, &entry->record);
-    size_t index = (size_t)(first - image->handles);
-    if (files[index] < 0)
-        files[index] = make_deleted(image, &first->record, error);
-    if (files[index] < 0)
-        return files[index];
+    int *contents = &files[first - image->handles];
+    if (*contents == -1)
+        *contents = first->record.flags & MON_IMAGE_DELETED ? make_contents(image, &first->record, error) : choose(sandbox, first, error);
+    if (*contents == OF_HOST)
+        return reopen_named(sandbox, entry, error);
+    if (*contents < 0)
+        return *contents;
     static const int flags[4] = {O_RDONLY, O_RDONLY, O_WRONLY, O_RDWR};
-    int descriptor = open(mon_descriptor_path(files[index]).text, flags[entry->record.access & 3] | O_CLOEXEC);
-    return descriptor < 0 ? error_set_errno(error, -errno, "cannot open a deleted file of the sandbox again") : descriptor;
+    int descriptor = open(mon_descriptor_path(*contents).text, flags[entry->record.access & 3] | O_CLOEXEC);
+    return descriptor < 0 ? error_set_errno(error, -errno, "cannot open a file of the sandbox again") : descriptor;
 }
 
 static int reopen(struct mon_sandbox *sandbox, const struct mon_image_entry *entry, int *files, struct error *error)
@@ -141,7 +183,7 @@ static int reopen(struct mon_sandbox *sandbox, const struct mon_image_entry *ent
     if (record->mount >= sandbox->files.folder_count)
         return error_set(error, -EPROTO, "the image cannot be used: a file in it belongs to no grant");
     cleanup_close int descriptor =
-        record->flags & MON_IMAGE_DELETED ? reopen_deleted(sandbox, entry, files, error) : reopen_named(sandbox, entry, error);
+        record->flags & MON_IMAGE_CONTENTS ? reopen_carried(sandbox, entry, files, error) : reopen_named(sandbox, entry, error);
     if (descriptor < 0)
         return descriptor;
     if (record->position && lseek(descriptor, (off_t)record->position, SEEK_SET) < 0) {

@@ -160,7 +160,7 @@ int mon_suspension_write_shared(struct mon_suspension *suspension, struct img_wr
     struct mon_sandbox *sandbox = suspension->sandbox;
     int result = mon_image_sandbox(sandbox, writer, error);
     if (result == 0)
-        result = mon_image_handles(sandbox, writer, error);
+        result = mon_image_handles(sandbox, suspension->carried, writer, error);
     if (result == 0)
         result = img_writer_space(writer, IMG_SPACE_HEAP, 0, error);
     if (result == 0)
@@ -358,10 +358,14 @@ int mon_suspension_begin(struct mon_sandbox *sandbox, struct mon_suspension *sus
     return 0;
 }
 
-int mon_suspend_begin(struct mon_sandbox *sandbox, const char *path, bool keep_running, struct error *error)
+int mon_suspend_begin(struct mon_sandbox *sandbox, const char *path, uint32_t flags, struct error *error)
 {
     struct mon_suspension *suspension = memory_new(sizeof(*suspension));
-    *suspension = (struct mon_suspension){.path = text_copy(path), .keep_running = keep_running, .peer = -1, .holds = true};
+    *suspension = (struct mon_suspension){.path = text_copy(path),
+                                          .keep_running = flags & SUSPEND_KEEP_RUNNING,
+                                          .carried = flags & SUSPEND_SELF_CONTAINED ? MON_CARRY_ALL : MON_CARRY_NAMELESS,
+                                          .peer = -1,
+                                          .holds = true};
     return mon_suspension_begin(sandbox, suspension, error);
 }
 

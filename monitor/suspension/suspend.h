@@ -14,8 +14,8 @@
 struct mon_sandbox;
 struct mon_suspension;
 
-/* In the main thread. `path` is absolute. What becomes of it is told by mon_control_suspended. */
-int mon_suspend_begin(struct mon_sandbox *sandbox, const char *path, bool keep_running, struct error *error)
+/* In the main thread. `path` is absolute; `flags`: enum control_suspend_flags. What becomes of it is told by mon_control_suspended. */
+int mon_suspend_begin(struct mon_sandbox *sandbox, const char *path, uint32_t flags, struct error *error)
     __attribute__((warn_unused_result));
 /* The sandbox's answer to BLY_CONTROL_QUIESCE: `value` and what follows it. */
 void mon_suspend_answered(struct mon_sandbox *sandbox, int value, const void *data, size_t size);
@@ -53,8 +53,11 @@ int mon_image_write_rest(const struct mon_sandbox *sandbox, const struct mon_mem
     __attribute__((warn_unused_result));
 /* Nothing is followed any more. */
 void mon_image_untrack(const struct mon_sandbox *sandbox, struct mon_memory *memory);
-/* handles.c: the record of all handles, and a space for each file that has lost its name. -EXDEV names what cannot be carried. */
-int mon_image_handles(struct mon_sandbox *sandbox, struct img_writer *writer, struct error *error) __attribute__((warn_unused_result));
+/* handles.c: the record of all handles, and a space for each file that is carried with its contents: one that has lost its name, or every one.
+ * -EXDEV names what cannot be carried. */
+enum mon_carried_files { MON_CARRY_NAMELESS, MON_CARRY_ALL };
+int mon_image_handles(struct mon_sandbox *sandbox, enum mon_carried_files carried, struct img_writer *writer, struct error *error)
+    __attribute__((warn_unused_result));
 /* handles.c: an open file's mode need not allow what it is open for: it was made so, or changed since. Where the file is the operator's, opening
  * it again is made possible for a moment. Returns the mode to be given back with chmod, or negative errno. */
 int mon_mode_loosen(int descriptor) __attribute__((warn_unused_result));

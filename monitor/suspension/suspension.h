@@ -12,6 +12,7 @@ struct mon_suspension {
     struct mon_sandbox *sandbox;
     char *path; /* the image; or whereto it moves */
     bool keep_running;
+    enum mon_carried_files carried;
     int peer; /* of a migration (migrate.c): where its image is sent; -1: none */
     pthread_t thread;
     _Atomic uint64_t written, expected;

@@ -6,52 +6,8 @@ if [ "$(id -u)" = 0 ]; then # who may write everywhere meets fewer faults
 fi
 . "$(dirname "$0")/cli_support.inc"
 
-mkdir -m 700 there store
-receiver=
-end_receiver()
-{
-    [ -z "$receiver" ] || kill "$receiver" 2>/dev/null
-    [ -z "$receiver" ] || wait "$receiver" 2>/dev/null
-    receiver=
-}
-clean_there()
-{
-    end_receiver
-    for name in $(there ps -aq 2>/dev/null); do
-        there rm -f "$name" >/dev/null 2>&1
-    done
-    clean_up
-}
-trap clean_there EXIT
+. "$(dirname "$0")/migrate_support.inc"
 
-# The other side has a state folder of its own.
-there()
-{
-    XDG_RUNTIME_DIR=$PWD/there "$BAILEY" "$@"
-}
-# receive ARGUMENTS...: sets $port.
-receive()
-{
-    end_receiver
-    rm -f receiver.err
-    XDG_RUNTIME_DIR=$PWD/there "$BAILEY" receive 127.0.0.1:0 --key key --directory store --timeout 5 "$@" >received 2>receiver.err </dev/null &
-    receiver=$!
-    port=
-    for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-        port=$(sed -n 's/.*receiving at .*://p' receiver.err 2>/dev/null)
-        [ -n "$port" ] && return
-        sleep 0.1
-    done
-    fail "does not receive: $(cat receiver.err)"
-}
-# Waits for the end of one that receives --once.
-received()
-{
-    wait "$receiver"
-    got=$?
-    receiver=
-    [ "$got" = "$1" ] || fail "receive: exit $got, expected $1: $(cat receiver.err)"
-}
 start()
 {
     : >steps
