@@ -22,18 +22,19 @@ enum {
 };
 #define FREE_PATTERN 0xf4eef4eef4eef4eeull
 
-static const uint16_t class_sizes[] = {16,  32,  48,  64,  80,  96,  112, 128,  160,  192, 224,
-                                       256, 320, 384, 448, 512, 640, 768, 1024, 1344, 2048};
+/* The smallest share one class, and with it their pages: each page that a forked child touches
+ * costs it a fault. */
+static const uint16_t class_sizes[] = {48,  64,  80,  96,  112, 128, 160,  192,  224, 256,
+                                       320, 384, 448, 512, 640, 768, 1024, 1344, 2048};
 _Static_assert(sizeof class_sizes / sizeof *class_sizes <= HEAP_CLASS_COUNT,
                "classes fit in the shared state");
 
 /* Class by size in units, rounded up. */
 static const uint8_t class_by_units[SMALL_MAX / UNIT + 1] = {
-    [0 ... 1] = 0,     [2] = 1,          [3] = 2,          [4] = 3,          [5] = 4,
-    [6] = 5,           [7] = 6,          [8] = 7,          [9 ... 10] = 8,   [11 ... 12] = 9,
-    [13 ... 14] = 10,  [15 ... 16] = 11, [17 ... 20] = 12, [21 ... 24] = 13, [25 ... 28] = 14,
-    [29 ... 32] = 15,  [33 ... 40] = 16, [41 ... 48] = 17, [49 ... 64] = 18, [65 ... 84] = 19,
-    [85 ... 128] = 20,
+    [0 ... 3] = 0,    [4] = 1,          [5] = 2,          [6] = 3,           [7] = 4,
+    [8] = 5,          [9 ... 10] = 6,   [11 ... 12] = 7,  [13 ... 14] = 8,   [15 ... 16] = 9,
+    [17 ... 20] = 10, [21 ... 24] = 11, [25 ... 28] = 12, [29 ... 32] = 13,  [33 ... 40] = 14,
+    [41 ... 48] = 15, [49 ... 64] = 16, [65 ... 84] = 17, [85 ... 128] = 18,
 };
 
 struct free_object {

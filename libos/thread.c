@@ -253,8 +253,10 @@ bool thread_abandon(struct thread *thread)
         struct waiter *waiter = thread->active_waiters;
         thread->active_waiters = waiter->next_active;
         wait_queue_remove(waiter);
-        heap_free(waiter);
+        if (waiter != &thread->first_waiter)
+            heap_free(waiter);
     }
+    thread->first_waiter.thread = NULL;
     for (int i = 0; i < THREAD_MUTEX_MAX; i++) {
         struct mutex *mutex = thread->held_mutexes[i];
         thread->held_mutexes[i] = NULL;

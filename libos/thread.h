@@ -5,6 +5,7 @@
 #define LIBOS_THREAD_H
 
 #include <bailey/abi.h>
+#include "libos/list.h"
 #include "libos/lock.h"
 
 enum thread_state {
@@ -21,8 +22,21 @@ enum { THREAD_WORK = 1, THREAD_WORK_PARK = 2 };
 
 #define THREAD_MUTEX_MAX 8
 #define THREAD_WAKE_MAX 8
-struct waiter;
 struct parked;
+struct thread;
+struct wait_queue;
+
+/* An entry of a wait queue; see wait.h. */
+struct waiter {
+    struct list node;            /* in wait_queue.waiters; guarded by the queue's lock */
+    struct wait_queue *queue;    /* NULL while on none */
+    void (*wake)(struct waiter *waiter, uint32_t events); /* NULL: thread_wake(thread) */
+    struct thread *thread;
+    void *owner;                 /* for `wake` functions */
+    uint32_t events;             /* interest: woken when it meets the waker's events; 0 means any */
+    struct waiter *next_active;  /* of wait_begin: the thread's list, for thread_abandon */
+    uint32_t exclusive;          /* at most `count` of these are woken by one wake */
+};
 
 struct thread {
     uint32_t process_id, thread_id; /* of the host layer; refreshed after clone and resume */
@@ -36,7 +50,9 @@ struct thread {
     uint32_t spin_credit;           /* how well spinning before sleeping has paid lately; see thread.c */
     uint32_t spin_cycles;           /* how long successful spins took, moving average */
     uint32_t sleep_count;           /* times it slept on the host: voluntary context switches */
-    struct waiter *spare_waiters;   /* of wait_begin; linked by node.next */
+    /* Of wait_begin. Most waits need one; who wakes the thread then touches one page of its, not two, which a forked child notices. */
+    struct waiter first_waiter;     /* its `thread` is NULL while it is not in use */
+    struct waiter *spare_waiters;   /* linked by node.next */
     struct waiter *active_waiters;  /* between wait_begin and wait_end; linked by next_active */
     struct mutex *held_mutexes[THREAD_MUTEX_MAX]; /* for thread_abandon */
     /* Words whose sleepers the host must be told about once the last lock is released: who is woken runs at once, often on the

@@ -75,7 +75,10 @@ int wait_begin(struct wait_queue *queue, struct waiter **out_waiter)
     struct thread *thread = thread_current();
     struct waiter *waiter = thread->spare_waiters;
 
-    if (waiter) {
+    if (!thread->first_waiter.thread) {
+        waiter = &thread->first_waiter;
+        *waiter = (struct waiter){0};
+    } else if (waiter) {
         thread->spare_waiters = (struct waiter *)waiter->node.next;
         *waiter = (struct waiter){0};
     } else {
@@ -100,6 +103,10 @@ void wait_end(struct waiter *waiter)
         link = &(*link)->next_active;
     *link = waiter->next_active;
     wait_queue_remove(waiter);
+    if (waiter == &thread->first_waiter) {
+        waiter->thread = NULL;
+        return;
+    }
     waiter->node.next = (struct list *)thread->spare_waiters;
     thread->spare_waiters = waiter;
 }

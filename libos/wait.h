@@ -11,16 +11,6 @@
 #include "libos/thread.h"
 
 struct wait_queue { struct lock lock; struct list waiters; };
-struct waiter {
-    struct list node;            /* in wait_queue.waiters; guarded by the queue's lock */
-    struct wait_queue *queue;    /* NULL while on none */
-    void (*wake)(struct waiter *waiter, uint32_t events); /* NULL: thread_wake(thread) */
-    struct thread *thread;
-    void *owner;                 /* for `wake` functions */
-    uint32_t events;             /* interest: woken when it meets the waker's events; 0 means any */
-    struct waiter *next_active;  /* of wait_begin: the thread's list, for thread_abandon */
-    uint32_t exclusive;          /* at most `count` of these are woken by one wake */
-};
 
 void wait_queue_init(struct wait_queue *queue);
 void wait_queue_add(struct wait_queue *queue, struct waiter *waiter);

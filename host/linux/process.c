@@ -47,9 +47,11 @@ static void become_child(struct bly_thread_block *block)
     thread->parks = 1;
     drop_other_areas(thread->area);
     host_handles_after_clone();
-    if (host.track_number)
+    /* Written only where it must be: the page that it lies on is then copied. */
+    if (host.track_number) {
         sys1(__NR_close, host.track_number - 1);
-    host.track_number = 0;
+        host.track_number = 0;
+    }
     if (!host.in_pid_namespace)
         sys2(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
 }

@@ -71,6 +71,7 @@ void file_unref(struct open_file *file);
 
 /* ---- Descriptor tables ---- */
 struct fd_entry { struct open_file *file; uint32_t close_on_exec; uint32_t reserved; };
+enum { FD_TABLE_START = 32 };
 struct fd_table {
     struct lock lock;   /* guards all below */
     _Atomic uint32_t references; /* shared by CLONE_FILES */
@@ -78,6 +79,7 @@ struct fd_table {
     uint32_t first_free_hint;
     bool has_locked;    /* fcntl locks were set through it: to be looked for when it closes a file */
     struct fd_entry *entries;
+    struct fd_entry first[FD_TABLE_START]; /* are the entries until more are needed: a child that ends touches one page of them, not two */
 };
 struct fd_table *fd_table_create(void);
 struct fd_table *fd_table_copy(struct fd_table *from);

