@@ -83,6 +83,33 @@ static void data_goes_with_the_last_end(void)
     close(both);
 }
 
+static void a_writer_that_has_gone_again_has_been_there(void)
+{
+    int go[2], status;
+    CHECK(pipe(go) == 0);
+    pid_t child = fork();
+    if (child == 0) {
+        for (char c; read(go[0], &c, 1) == 1 && c == 'w';) {
+            int writer = open(path, O_WRONLY);
+            CHECK(writer >= 0 && write(writer, "hello", 5) == 5);
+            close(writer);
+        }
+        _exit(0);
+    }
+    alarm(20);
+    for (int round = 0; round < 2000; round++) {
+        char buffer[8];
+        CHECK(write(go[1], "w", 1) == 1);
+        for (volatile int pause = round % 50 * 100; pause > 0; pause--) {
+        }
+        int reader = open(path, O_RDONLY);
+        CHECK(reader >= 0 && read(reader, buffer, sizeof buffer) == 5 && read(reader, buffer, sizeof buffer) == 0);
+        close(reader);
+    }
+    alarm(0);
+    CHECK(write(go[1], "e", 1) == 1 && waitpid(child, &status, 0) == child && status == 0);
+}
+
 static void cleanup_and_names(void)
 {
     struct stat info;
@@ -104,6 +131,7 @@ static const struct guest_case cases[] = {
     GUEST_CASE(read_write_open_never_waits),
     GUEST_CASE(interrupted_open_is_EINTR),
     GUEST_CASE(data_goes_with_the_last_end),
+    GUEST_CASE(a_writer_that_has_gone_again_has_been_there),
     GUEST_CASE(cleanup_and_names),
 };
 GUEST_MAIN(cases)

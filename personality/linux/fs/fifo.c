@@ -60,9 +60,8 @@ int fifo_open(struct inode *inode, struct dentry *dentry, unsigned flags, struct
     }
     if (result == 0) {
         file->object = pipe;
-        lock_acquire(&pipe->lock);
+        lock_acquire(&pipe->lock); /* until we wait: a partner may come and be gone as soon as our end is counted */
         pipe_add_ends(pipe, flags);
-        lock_release(&pipe->lock);
     }
     lock_release(&inode->lock);
     if (fresh)
@@ -73,7 +72,6 @@ int fifo_open(struct inode *inode, struct dentry *dentry, unsigned flags, struct
         return result;
     }
 
-    lock_acquire(&pipe->lock);
     file->poll_queue = access == O_RDONLY ? &pipe->readable : access == O_WRONLY ? &pipe->writable : NULL;
     if (!pipe->named) {
         ; /* of pipe(2), through /proc/self/fd: open as it is */
