@@ -66,11 +66,7 @@ static int check_kind(const struct mon_folder *folder, const struct bly_attribut
 /* Opens what `held` refers to, whatever has become of its name. */
 static int open_held(const struct mon_files *files, const struct mon_name *name, int held, bool is_directory, int flags)
 {
-    flags |= O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-    if (is_directory) {
-        int result = openat(held, ".", flags | O_DIRECTORY);
-        return result < 0 ? -errno : result;
-    }
+    flags |= O_NONBLOCK | O_NOCTTY | O_CLOEXEC | (is_directory ? O_DIRECTORY : 0);
     char number[16];
     int result;
     if (files->descriptors >= 0) {
@@ -79,7 +75,12 @@ static int open_held(const struct mon_files *files, const struct mon_name *name,
         return result < 0 ? -errno : result;
     }
 
-    /* No /proc on this host: by name again, and accepted only if it is still the same file. */
+    /* No /proc on this host: a folder by ".", for which it has to be searchable; a file by name again, and accepted only if it is
+     * still the same. */
+    if (is_directory) {
+        result = openat(held, ".", flags);
+        return result < 0 ? -errno : result;
+    }
     struct stat before, after;
     cleanup_close int again = -1;
     if (name->folder->is_file)

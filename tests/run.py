@@ -75,6 +75,14 @@ def run(command, timeout, cwd, env):
         return None, out, err
 
 
+def options_of(script):
+    """What a script's line `# bailey: OPTIONS` adds to `bailey run`: what is root inside is compared with an ordinary user otherwise."""
+    for line in script.read_text().splitlines():
+        if line.startswith("# bailey: "):
+            return line.split()[2:]
+    return []
+
+
 def tail(data, lines=3):
     return " | ".join(data.decode(errors="replace").strip().splitlines()[-lines:])
 
@@ -169,7 +177,7 @@ class Suite:
                 command = ["/bin/sh", "./script.sh"]
                 env = dict(self.env, HOME=str(work))
                 if inside:
-                    command = self.inside(name, kind == "suspended") + ["run", "-v", f"{work}:{work}", "-w", str(work), "-e", f"HOME={work}"] + command
+                    command = self.inside(name, kind == "suspended") + ["run", "-v", f"{work}:{work}", "-w", str(work), "-e", f"HOME={work}"] + options_of(script) + command
                 outcomes.append(run(as_user(command), 600, work, env))
             (code, out, err), (inner_code, inner_out, inner_err) = outcomes
             if code == 0:

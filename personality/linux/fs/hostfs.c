@@ -62,6 +62,12 @@ void hostfs_seen(struct inode *inode, struct inode *directory, struct host_stamp
     node->seen_ns = now;
 }
 
+void hostfs_doubt(struct inode *inode)
+{
+    scoped_lock(&hostfs_of(inode)->lock);
+    host_node(inode)->seen_ns = 0;
+}
+
 bool hostfs_is_named(struct inode *directory, const char *name, size_t size, struct inode *inode)
 {
     struct host_node *node = host_node(inode);

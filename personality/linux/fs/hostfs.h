@@ -38,6 +38,7 @@ struct host_node {                   /* inode->data */
     /* Of what a watched folder names, by `parent` and `name`: the folder's stamp when that was seen, and the time; hostfs.lock */
     struct host_stamp seen;
     uint64_t seen_ns;
+    int64_t read_change_ns;          /* the inode's change_ns when a read last made its attributes doubtful; a hint */
     uint64_t looked;                 /* hostfs_absence at the last look for a name; content_mutex */
     bool mapped;                     /* written through maps, of which the host tells nothing */
     struct host_open *unnamed;       /* of O_TMPFILE, until its open file takes it over */
@@ -59,6 +60,7 @@ int hostfs_get(struct superblock *superblock, struct inode *directory, const cha
 void hostfs_overlay_new(struct inode *inode, uint32_t mode, uint32_t owner, uint32_t group);
 
 void hostfs_seen(struct inode *inode, struct inode *directory, struct host_stamp stamp);
+void hostfs_doubt(struct inode *inode); /* the attributes that were seen are asked for again; the name is still believed */
 
 /* hostfs_watch.c */
 int lx_host_watch_init(void);

@@ -240,6 +240,17 @@ static void settle_position(struct open_file *file)
     }
 }
 
+/* The host moves the time of access with the first read after a change (relatime). Once for each change: it may not do so at all. */
+static void was_read(struct inode *inode)
+{
+    struct host_node *node = host_node(inode);
+
+    if ((inode->access_ns > inode->modify_ns && inode->access_ns > inode->change_ns) || node->read_change_ns == inode->change_ns)
+        return;
+    node->read_change_ns = inode->change_ns;
+    hostfs_doubt(inode);
+}
+
 static int64_t hostfs_read(struct open_file *file, struct io_buffer *to, int64_t *position)
 {
     if (position == &file->position)
@@ -248,6 +259,7 @@ static int64_t hostfs_read(struct open_file *file, struct io_buffer *to, int64_t
     if (count > 0) {
         io_skip(to, (size_t)count);
         *position += count;
+        was_read(file->inode);
     }
     return count;
 }

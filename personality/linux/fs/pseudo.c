@@ -164,6 +164,7 @@ static struct inode *node_inode(struct superblock *superblock, const struct pseu
     if (!inode)
         return NULL;
     memcpy(inode->data, node, sizeof *node);
+    inode->birth_ns = 0; /* as on Linux: not known */
     /* Stable while the sandbox lives: the entry's place and what it is about. */
     inode->number = ((uint64_t)node->entry & 0xffffff) ^ node->argument[0] << 24 ^ node->argument[1] << 44;
     if (inode_is_directory(inode) && (node->entry->find || node->argument[0]))

@@ -6,6 +6,7 @@
 #include <asm/ioctls.h>
 #include <asm/resource.h>
 #include <linux/close_range.h>
+#include <linux/fs.h>
 #include <linux/openat2.h>
 
 #ifndef F_DUPFD_QUERY
@@ -340,6 +341,10 @@ static long ioctl_common(struct open_file *file, int fd, unsigned request, uint6
         int64_t size = (int64_t)file->inode->size;
         return guest_write((void *)argument, &size, sizeof(size)) < 0 ? -EFAULT : 0;
     }
+    case FICLONE:
+    case FICLONERANGE:
+    case FIDEDUPERANGE: /* as on a file system that cannot */
+        return S_ISREG(file->inode->mode) || inode_is_directory(file->inode) ? -EOPNOTSUPP : -ENOTTY;
     case FIONREAD:
         if (!S_ISREG(file->inode->mode) || (file->dentry->flags & DENTRY_ANONYMOUS))
             break;
