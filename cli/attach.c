@@ -162,6 +162,7 @@ static int run(int argc, char **argv, struct error *error)
     attachment.outlets =
         (struct outlets){.signals = signals, .take_signal = pass_signal, .context = &attachment};
     outlets_open(&attachment.outlets, (const int[]){STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO});
+    attachment.outlets.draws = client.answer.value && isatty(STDOUT_FILENO);
     result = follow(&attachment, error);
     outlets_close(&attachment.outlets);
     return result;

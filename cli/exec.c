@@ -254,6 +254,7 @@ int exec_in_sandbox(const char *name, const struct exec_request *request, const 
         return result;
     conversation.outlets.signals = open_signals();
     outlets_open(&conversation.outlets, standard);
+    conversation.outlets.draws = request->terminal && isatty(standard[1]);
     result = start(&conversation, request, standard, error);
     return result < 0 ? result : converse(&conversation, error);
 }

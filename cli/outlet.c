@@ -41,8 +41,19 @@ void outlets_open(struct outlets *outlets, const int standard[3])
     }
 }
 
+/* The program is gone, or we are. A terminal that takes nothing is left alone. */
+static void leave_screen(struct outlets *outlets)
+{
+    char text[SCREEN_TEXT_MAX];
+    size_t size = screen_leave(outlets->screen.modes, text);
+    outlets->screen.modes = 0;
+    if (size && outlets->draws && outlets->own[1])
+        (void)!write(outlets->descriptors[1], text, size);
+}
+
 void outlets_close(struct outlets *outlets)
 {
+    leave_screen(outlets);
     for (int i = 1; i < 3; i++) {
         if (outlets->own[i])
             close(outlets->descriptors[i]);
@@ -75,6 +86,8 @@ static bool wait_for_reader(struct outlets *outlets, int which)
 void outlets_write(struct outlets *outlets, int which, const void *data, size_t size)
 {
     const char *rest = data;
+    if (outlets->draws && which == 1)
+        screen_follow(&outlets->screen, data, size);
     while (size) {
         ssize_t written = write_some(outlets, which, rest, size);
         if (written >= 0) {

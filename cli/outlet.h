@@ -4,6 +4,7 @@
 #ifndef CLI_OUTLET_H
 #define CLI_OUTLET_H
 
+#include <base/screen.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -15,6 +16,8 @@ struct outlets {
     bool (*take_signal)(void *context);
     void *context;
     bool told_to_end; /* set by us and by who else takes signals */
+    bool draws;       /* on a terminal: it is given back as it was */
+    struct screen screen;
     bool given_up;    /* the reader was waited for in vain: what it does not take at once is lost */
 };
 

@@ -60,6 +60,7 @@ struct mon_control {
     bool listing;
     bool has_console;
     struct console console;
+    struct screen screen; /* of a detached program with a terminal */
     bool main_ended;
     int main_status;
     char *payload; /* CONTROL_PAYLOAD_MAX bytes, made with the first client */
@@ -358,6 +359,8 @@ void mon_control_log(struct mon_control *control, const char *line, size_t size)
 static void console_output(void *context, int stream, const char *data, size_t size)
 {
     struct mon_control *control = context;
+    if (control->policy->terminal)
+        screen_follow(&control->screen, data, size);
     for (struct client *client = control->clients, *next; client; client = next) {
         next = client->next;
         if (client->attached)
@@ -470,9 +473,15 @@ static void serve_attach(struct client *client, const struct control_message *me
     }
     client->awaits_end = client->attached = true;
     client->gives_input = message->value && control->console.input.descriptor >= 0;
+    bool draws = screen_is_full(&control->screen);
     if (message->rows)
-        control->operations->window_size(control->context, 0, message->rows, message->columns);
-    tell(client, CONTROL_STARTED, control->policy->terminal, NULL, 0);
+        (draws ? control->operations->draw_again(control->context, message->rows, message->columns)
+               : control->operations->window_size(control->context, 0, message->rows,
+                                                  message->columns));
+    char text[SCREEN_TEXT_MAX];
+    size_t size = screen_enter(control->screen.modes, text);
+    if (tell(client, CONTROL_STARTED, control->policy->terminal, NULL, 0) && size)
+        tell(client, CONTROL_OUTPUT, 1, text, size);
 }
 
 static void serve_suspend(struct client *client, const struct control_message *message,
@@ -739,6 +748,11 @@ bool mon_control_give_input(struct mon_control *control, const void *data, size_
 void mon_control_begin_generation(struct mon_control *control, uint32_t generation)
 {
     control->last_token = generation << 20;
+}
+
+struct screen *mon_control_screen(struct mon_control *control)
+{
+    return &control->screen;
 }
 
 /* ---- Opening and closing ---- */

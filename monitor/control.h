@@ -11,6 +11,7 @@
 #define MONITOR_CONTROL_H
 
 #include <base/error.h>
+#include <base/screen.h>
 #include <base/text.h>
 #include <monitor/loop.h>
 #include <monitor/policy/policy.h>
@@ -57,6 +58,8 @@ struct mon_control_operations {
                    struct error *error);
     void (*signal)(void *context, uint32_t token, int signal); /* token 0: the main program */
     void (*window_size)(void *context, uint32_t token, uint16_t rows, uint16_t columns);
+    /* The main program's terminal is this large and shows nothing of what it has drawn. */
+    void (*draw_again)(void *context, uint16_t rows, uint16_t columns);
     void (*stop)(void *context, uint32_t grace_ms); /* SIGTERM to all, then SIGKILL */
     void (*trace)(void *context, uint32_t flags);   /* BLY_START_TRACE_*; 0: off */
     void (*list)(void *context);                    /* answered by mon_control_listing */
@@ -105,6 +108,8 @@ bool mon_control_traced(const struct mon_control *control);
 void mon_control_trace_line(struct mon_control *control, const char *text, size_t size);
 /* Into the sandbox's log; nothing before the control was opened. */
 void mon_control_log(struct mon_control *control, const char *line, size_t size);
+/* What a detached program draws on. */
+struct screen *mon_control_screen(struct mon_control *control);
 /* Programs started under tokens of earlier generations may run in it. */
 void mon_control_begin_generation(struct mon_control *control, uint32_t generation);
 /* Writes out what is left, answers those who wait with the main program's status, or with `became`

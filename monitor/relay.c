@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -352,6 +353,7 @@ static void initialise(struct mon_stdio *stdio, struct mon_loop *loop, const int
     for (unsigned i = 0; i < 3 && terminal && stdio->terminal_descriptor < 0; i++)
         if (isatty(standard[i]))
             stdio->terminal_descriptor = fcntl(standard[i], F_DUPFD_CLOEXEC, 3);
+    stdio->draws = terminal && isatty(standard[1]);
 }
 
 /* What stands for a stream that there was and that nobody gives now: reads as its end, what is written is gone. */
@@ -361,11 +363,31 @@ static int open_null(unsigned access)
     return null < 0 ? -errno : null;
 }
 
-static void begin_with_unread(struct mon_relay *relay, const struct mon_stdio_saved *saved)
+static void begin_with(struct mon_relay *relay, const void *data, size_t size)
 {
-    relay->buffer = memory_new(saved->unread_size > MON_RELAY_BUFFER ? saved->unread_size : MON_RELAY_BUFFER);
-    memcpy(relay->buffer, saved->unread, saved->unread_size);
-    relay->end = saved->unread_size;
+    relay->buffer = memory_new(size > MON_RELAY_BUFFER ? size : MON_RELAY_BUFFER);
+    memcpy(relay->buffer, data, size);
+    relay->end = size;
+}
+
+/* The terminal becomes as the program takes it to be. */
+static void enter_screen(struct mon_stdio *stdio, uint32_t modes)
+{
+    char text[SCREEN_TEXT_MAX];
+    stdio->screen.modes = modes;
+    if (stdio->draws && stdio->relays[1].active)
+        begin_with(&stdio->relays[1], text, screen_enter(modes, text));
+}
+
+/* It is the user's again; one that takes nothing is left alone. */
+static void leave_screen(struct mon_stdio *stdio)
+{
+    char text[SCREEN_TEXT_MAX];
+    size_t size = screen_leave(stdio->screen.modes, text);
+    struct pollfd writable = {.fd = stdio->terminal_descriptor, .events = POLLOUT};
+    if (size && stdio->draws && stdio->raw && !is_in_background(stdio->terminal_descriptor) && poll(&writable, 1, 0) == 1)
+        (void)!write(stdio->terminal_descriptor, text, size);
+    stdio->screen.modes = 0;
 }
 
 /* The descriptor for the sandbox, or negative errno. */
@@ -391,7 +413,7 @@ static int resume_stream(struct mon_stdio *stdio, unsigned place, int descriptor
     cleanup_close int null = treatment == NOT_GIVEN ? open_null(access) : -1;
     result = open_relay(stdio, place % 3, null >= 0 ? null : descriptor, access, &given);
     if (result == 0 && has_unread)
-        begin_with_unread(&stdio->relays[0], saved);
+        begin_with(&stdio->relays[0], saved->unread, saved->unread_size);
     return result < 0 ? result : given;
 }
 
@@ -427,6 +449,8 @@ int mon_stdio_resume(struct mon_stdio *stdio, struct mon_loop *loop, struct mon_
                                       : (struct bly_start_stream){.handle = saved->handles[i],
                                                                   .kind = saved->kinds[i],
                                                                   .access = i == 0 ? BLY_ACCESS_READ : BLY_ACCESS_WRITE};
+    if (terminal && result == 0)
+        enter_screen(stdio, saved->modes);
     stdio->terminal_input = terminal ? saved->handles[3] : BLY_NO_HANDLE;
     stdio->terminal_output = terminal ? saved->handles[4] : BLY_NO_HANDLE;
     return result;
@@ -479,6 +503,7 @@ void mon_stdio_drain(struct mon_stdio *stdio, int timeout_ms)
 
 void mon_stdio_close(struct mon_stdio *stdio, struct mon_handles *handles)
 {
+    leave_screen(stdio);
     mon_stdio_raw(stdio, false);
     for (unsigned i = 0; i < 3; i++) {
         if (stdio->relays[i].active)

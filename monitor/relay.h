@@ -4,6 +4,7 @@
 #define MONITOR_RELAY_H
 
 #include <bailey/start.h>
+#include <base/screen.h>
 #include <monitor/handles.h>
 #include <monitor/loop.h>
 #include <stdbool.h>
@@ -42,6 +43,8 @@ struct mon_stdio {
     struct mon_relay relays[3];
     int terminal_descriptor; /* the user's terminal, when raw mode is on or sizes are asked for; -1 */
     bool raw;
+    bool draws;              /* on that terminal, what the program writes */
+    struct screen screen;    /* that it draws; followed by who hears relays[1] */
     bool abandoned;          /* nobody wants the rest of the output: mon_stdio_drain gives up */
     struct termios saved;
 };
@@ -57,6 +60,7 @@ struct mon_stdio_saved {
     uint32_t kinds[5];
     const void *unread;    /* input that it had not read yet: it comes before what `standard` gives */
     size_t unread_size;
+    uint32_t modes;        /* of the terminal that it draws on: base/screen.h */
     bool ended;            /* then comes its end, unless a pipe or a file is given now */
 };
 int mon_stdio_resume(struct mon_stdio *stdio, struct mon_loop *loop, struct mon_handles *handles, const int standard[3], bool terminal,

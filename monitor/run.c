@@ -30,6 +30,7 @@
 #define INTERRUPT_BYTE 3             /* Ctrl-C */
 #define LAST_WORDS_MS 1000           /* for output that nobody takes, of a sandbox that was told to end */
 #define AUDIT_PERIOD_NS 1000000000ull
+#define DRAW_AGAIN_NS 150000000ull   /* in which a program looks how large its terminal is */
 #define FOREGROUND_LOOK_NS 250000000ull
 #define WATCH_PERIOD_NS 500000000ull
 
@@ -180,8 +181,29 @@ static void signal_program(void *context, uint32_t token, int signal)
 
 static void resize(void *context, uint32_t token, uint16_t rows, uint16_t columns)
 {
+    struct mon_sandbox *sandbox = context;
+    if (token == 0)
+        mon_timer_stop(&sandbox->loop, &sandbox->draw_timer);
     struct bly_control record = {.kind = BLY_CONTROL_WINDOW_SIZE, .token = token, .rows = rows, .columns = columns};
     (void)!mon_channel_send(context, &record, NULL);
+}
+
+/* A program with the whole screen draws it anew when its size changes; many (ncurses) look whether it has. */
+static void draw_again(void *context, uint16_t rows, uint16_t columns)
+{
+    struct mon_sandbox *sandbox = context;
+    if (rows > 1) {
+        resize(sandbox, 0, rows - 1, columns);
+        sandbox->draw_rows = rows;
+        sandbox->draw_columns = columns;
+        mon_timer_start(&sandbox->loop, &sandbox->draw_timer, DRAW_AGAIN_NS);
+    }
+}
+
+static void draw_late(struct mon_timer *timer)
+{
+    struct mon_sandbox *sandbox = timer->context;
+    resize(sandbox, 0, sandbox->draw_rows, sandbox->draw_columns);
 }
 
 static void follow_window(struct mon_sandbox *sandbox)
@@ -189,6 +211,12 @@ static void follow_window(struct mon_sandbox *sandbox)
     uint16_t rows, columns;
     if (mon_stdio_window_size(&sandbox->stdio, &rows, &columns))
         resize(sandbox, 0, rows, columns);
+}
+
+static void follow_screen(void *context, const unsigned char *data, size_t size)
+{
+    struct mon_sandbox *sandbox = context;
+    screen_follow(&sandbox->stdio.screen, data, size);
 }
 
 static void stop(void *context, uint32_t grace_ms)
@@ -243,6 +271,7 @@ static const struct mon_control_operations control_operations = {
     .execute = execute,
     .signal = signal_program,
     .window_size = resize,
+    .draw_again = draw_again,
     .stop = stop,
     .trace = trace,
     .list = list,
@@ -282,7 +311,11 @@ static void sandbox_resumed(struct mon_sandbox *sandbox, int code, const char *t
         return;
     mon_timer_stop(&sandbox->loop, &sandbox->resume_timer);
     if (code == 0) {
-        follow_window(sandbox);
+        uint16_t rows, columns;
+        if (screen_is_full(&sandbox->stdio.screen) && mon_stdio_window_size(&sandbox->stdio, &rows, &columns))
+            draw_again(sandbox, rows, columns);
+        else
+            follow_window(sandbox);
         mon_control_started(sandbox->control, 0, 0);
         return;
     }
@@ -530,7 +563,8 @@ static int start(struct mon_sandbox *sandbox, const int standard[3])
 
     sandbox->stdio.relays[0].on_data = sandbox->policy->terminal ? watch_keys : NULL;
     sandbox->stdio.relays[0].on_hang_up = sandbox->policy->terminal ? terminal_hung_up : NULL;
-    sandbox->stdio.relays[0].context = sandbox;
+    sandbox->stdio.relays[1].on_data = sandbox->policy->terminal ? follow_screen : NULL;
+    sandbox->stdio.relays[0].context = sandbox->stdio.relays[1].context = sandbox;
     int result = add_watch(sandbox, &sandbox->channel_watch, sandbox->channel, channel_ready);
     if (result == 0)
         result = add_watch(sandbox, &sandbox->log_watch, sandbox->log, mon_log_read);
@@ -666,6 +700,7 @@ static void finish(struct mon_sandbox *sandbox)
     mon_timer_stop(&sandbox->loop, &sandbox->audit_timer);
     mon_timer_stop(&sandbox->loop, &sandbox->watch_timer);
     mon_timer_stop(&sandbox->loop, &sandbox->terminal_timer);
+    mon_timer_stop(&sandbox->loop, &sandbox->draw_timer);
     if (sandbox->child > 0)
         end_processes(sandbox);
     mon_suspend_end(sandbox);
@@ -716,6 +751,7 @@ static int run(const struct mon_policy *policy, const struct mon_resume *resume,
     sandbox.audit_timer = (struct mon_timer){.function = flush_audit, .context = &sandbox};
     sandbox.watch_timer = (struct mon_timer){.function = watch_workers, .context = &sandbox};
     sandbox.terminal_timer = (struct mon_timer){.function = take_terminal, .context = &sandbox};
+    sandbox.draw_timer = (struct mon_timer){.function = draw_late, .context = &sandbox};
     sandbox.loop.epoll = -1;
     sandbox.rpc.memory = -1;
     sandbox.stdio.terminal_descriptor = sandbox.stdio.input = -1;

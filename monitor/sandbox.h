@@ -86,7 +86,8 @@ struct mon_sandbox {
     int channel;                 /* our end of the control stream */
     int log;                     /* our end of the log pipe */
     struct mon_watch channel_watch, log_watch, signal_watch;
-    struct mon_timer kill_timer, resume_timer, watch_timer, audit_timer, terminal_timer;
+    struct mon_timer kill_timer, resume_timer, watch_timer, audit_timer, terminal_timer, draw_timer;
+    uint16_t draw_rows, draw_columns; /* of the terminal, to be told when draw_timer ends */
     int signals;                 /* signalfd */
 
     bool main_ended, main_failed, killed, ending;

@@ -29,7 +29,9 @@ int mon_suspension_write_input(struct mon_suspension *suspension, struct img_wri
     size_t size = input->size - sizeof(struct mon_image_input);
     if (size > MON_IMAGE_INPUT_MAX)
         return error_set(error, -E2BIG, "its programs have not read %zu bytes of input, more than an image carries", size);
-    return size || suspension->input_ended ? img_writer_record(writer, MON_IMAGE_INPUT, 0, input->data, input->size, error) : 0;
+    static const struct mon_image_input nothing;
+    bool is_needed = size || memcmp(input->data, &nothing, sizeof(nothing)) != 0;
+    return is_needed ? img_writer_record(writer, MON_IMAGE_INPUT, 0, input->data, input->size, error) : 0;
 }
 
 /* Reads what there is and leaves it there. *out_ended: nobody can write more. */
@@ -78,7 +80,8 @@ static int collect(struct mon_suspension *suspension)
     if (relay->active)
         text_add_size(input, relay->buffer + relay->start, relay->end - relay->start);
     text_add_size(input, typed.data, typed.size);
-    head.ended = suspension->input_ended = ended || hung_up || (relay->active && relay->from_ended);
+    head.modes = sandbox->policy->detach ? mon_control_screen(sandbox->control)->modes : sandbox->stdio.screen.modes;
+    head.ended = ended || hung_up || (relay->active && relay->from_ended);
     memcpy(input->data, &head, sizeof(head));
     return result;
 }

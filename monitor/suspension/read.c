@@ -142,6 +142,7 @@ static int read_input(struct mon_image *image, const struct img_record *record, 
     image->input = (const unsigned char *)record->data + sizeof(head);
     image->input_size = record->size - sizeof(head);
     image->input_ended = head.ended;
+    image->terminal_modes = head.modes;
     return 0;
 }
 

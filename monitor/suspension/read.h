@@ -24,6 +24,7 @@ struct mon_image {
     const void *input;                /* MON_IMAGE_INPUT: in the reader's memory */
     size_t input_size;
     bool input_ended;
+    uint32_t terminal_modes;
 };
 
 /* Takes the descriptor over, also when it fails. The image must be closed in any case. One that is not `own` is read by a process without

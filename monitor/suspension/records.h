@@ -12,7 +12,7 @@ enum mon_image_record {
     MON_IMAGE_SANDBOX = IMG_RECORD_OWN_FIRST, /* struct mon_image_sandbox */
     MON_IMAGE_POLICY,                         /* policy/save.c: what the sandbox was given */
     MON_IMAGE_HANDLES,                        /* struct mon_image_handle, each followed by its path and filled up to 8 bytes */
-    MON_IMAGE_INPUT                           /* struct mon_image_input and bytes; absent where there is nothing to tell */
+    MON_IMAGE_INPUT                           /* struct mon_image_input and bytes; absent where all is zero */
 };
 
 #define MON_BUILD_ID_MAX 32u
@@ -41,7 +41,7 @@ enum mon_image_role { /* what every picoprocess is given at its start is made an
 #define MON_IMAGE_INPUT_MAX (4u << 20)
 struct mon_image_input {
     uint32_t ended; /* 1: then comes the input's end */
-    uint32_t reserved;
+    uint32_t modes; /* of the terminal that programs draw on (base/screen.h) */
 };
 enum mon_image_handle_flags {
     MON_IMAGE_DELETED = 1, /* a file without a name, and hence without a path here. Its contents are the space IMG_SPACE_FILE whose `process` is

@@ -322,6 +322,8 @@ int mon_resume_handles(struct mon_sandbox *sandbox, const int standard[3], struc
         saved.unread_size = image->input_size;
         saved.ended = image->input_ended;
     }
+    saved.modes = image->terminal_modes;
+    mon_control_screen(sandbox->control)->modes = image->terminal_modes;
     result = mon_stdio_resume(&sandbox->stdio, &sandbox->loop, &sandbox->handles, standard, sandbox->policy->terminal, /*keep_masters=*/false, &saved);
     if (result == 0)
         result = mon_handle_add(&sandbox->handles, -1, BLY_KIND_FILE, BLY_ACCESS_READ, MON_NO_MOUNT, &handles->image);

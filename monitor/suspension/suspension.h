@@ -41,9 +41,8 @@ struct mon_suspension {
     struct mon_timer timer; /* tells the client how far it is */
     bool holds;             /* what is for the sandbox waits here: */
     struct text held;
-    struct text input;      /* for standard input, and not read yet; the thread's once has_input is set */
-    bool input_ended;
-    size_t input_in_pipe;   /* so much of it, its beginning, lies in the program's pipe */
+    struct text input;      /* of the record MON_IMAGE_INPUT; the thread's once has_input is set */
+    size_t input_in_pipe;   /* so many of its bytes lie in the program's pipe */
 
     /* The thread's until it is through. */
     struct mon_memory *followed; /* a migration's: memory of which it is known what was written since the last round; NULL: none */

@@ -18,7 +18,7 @@ expect 0 "$BAILEY" run -d --name box -v data:/w sleep 1000
 # One that reads, one that writes to a file of the user's, and one that only computes.
 (sleep 100 & echo $! >holder; wait) | "$BAILEY" exec box sh -c 'echo begun; echo x >/w/began; cat >/w/read; echo lost; echo $? >/w/ended; exit 7' >exec.out 2>exec.err &
 reader=$!
-"$BAILEY" exec box sh -c 'i=0; while [ ! -e /w/go ]; do i=$((i+1)); echo $i; sleep 0.05; done; echo more than a pipe takes; seq 50000; echo $? >/w/counted' >numbers 2>>exec.err </dev/null &
+"$BAILEY" exec box sh -c 'i=0; while [ ! -e /w/go ]; do i=$((i+1)); echo $i; sleep 0.05; done; echo more than a pipe takes; seq 50000; echo $? >/w/counted' >numbers 2>exec2.err </dev/null &
 counter=$!
 appears data/began
 appears numbers
@@ -27,9 +27,9 @@ kill "$(cat holder)"
 wait $reader
 [ $? = 125 ] || fail "exec does not end with 125: $(cat exec.err)"
 wait $counter
-[ $? = 125 ] || fail "the other exec: $(cat exec.err)"
+[ $? = 125 ] || fail "the other exec: $(cat exec2.err)"
 [ "$(cat exec.out)" = begun ] || fail "exec: $(cat exec.out)"
-[ "$(grep -c "it was suspended to $PWD/box.bailey" exec.err)" = 2 ] || fail "exec is not told: $(cat exec.err)"
+[ "$(cat exec.err exec2.err | grep -c "it was suspended to $PWD/box.bailey")" = 2 ] || fail "exec is not told: $(cat exec.err exec2.err)"
 expect 0 "$BAILEY" resume -d box.bailey
 appears data/ended
 [ "$(cat data/ended)" = 0 ] && [ ! -s data/read ] || fail "the reader: $(cat data/ended data/read)"

@@ -3,6 +3,7 @@
 
 #include <base/json.h>
 #include <base/path.h>
+#include <base/screen.h>
 #include <base/text.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -154,6 +155,54 @@ static void a_tree_is_removed_and_links_in_it_are_not_followed(void **state)
     free(kept);
 }
 
+static void follow(struct screen *screen, const char *text, size_t piece)
+{
+    for (size_t size = strlen(text), step; size; text += step, size -= step) {
+        step = size < piece ? size : piece;
+        screen_follow(screen, text, step);
+    }
+}
+
+static void what_a_screen_was_left_with_is_taken_back(void **state)
+{
+    static const struct {
+        const char *text, *leave;
+    } cases[] = {
+        {"plain \e[1;31mcoloured\e[0m text\e]0;title\a \e[5;10H \e[?7h", ""},
+        {"\e[?1049h\e[22;0;0t\e[?1h\e=\e[?2004h\e[?25l", "\e[0m\e[?25h\e>\e[?2004l\e[?1l\e[?1049l"},
+        {"\e[?1049h\e[?1h\e=\e[?25l\e[?25h\e>\e[?1l\e[?1049l", ""},
+        {"\e[?1000;1006;47h", "\e[0m\e[?1006l\e[?1000l\e[?47l"},
+        {"\e[?1000h\e[?2004h\ec", ""},
+        {"\e[>4;2m\e[>1u\e[3 q", "\e[0 q\e[<u\e[>4;0m"},
+        {"\e[>4;2m\e[>1u\e[3 q\e[0 q\e[<u\e[>4;m", ""},
+        {"\e[2;20r", "\e7\e[r\e8"},
+        {"\e[2;20r\e[r", ""},
+        {"\e[?25l\e=\e[!p", ""},
+        {"\e[?99999999999999999999;1049;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;25l\e[?1000h", "\e[?1000l"},
+        {"\e\e[?2004h\e[?10\x18" "00h\e", "\e[?2004l"},
+    };
+    char text[SCREEN_TEXT_MAX];
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        for (size_t piece = 1; piece < 20; piece++) {
+            struct screen screen = {0};
+            follow(&screen, cases[i].text, piece);
+            size_t size = screen_leave(screen.modes, text);
+            assert_int_equal(size, strlen(cases[i].leave));
+            assert_memory_equal(text, cases[i].leave, size);
+            assert_int_equal(screen_is_full(&screen), strstr(cases[i].leave, "49l") || strstr(cases[i].leave, "47l"));
+        }
+    }
+    /* What is entered is left again; and whatever an image tells fits. */
+    for (uint32_t modes = 0; modes < 1u << 21; modes = modes * 2 + 1) {
+        struct screen screen = {0};
+        screen_follow(&screen, text, screen_enter(modes, text));
+        assert_int_equal(screen.modes | 1u << 16 | 3u << 19, modes | 1u << 16 | 3u << 19);
+        screen_follow(&screen, text, screen_leave(modes, text));
+        assert_int_equal(screen.modes, 0);
+    }
+    assert_true(screen_enter(UINT32_MAX, text) < SCREEN_TEXT_MAX && screen_leave(UINT32_MAX, text) < SCREEN_TEXT_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -166,6 +215,7 @@ int main(void)
         cmocka_unit_test(an_error_is_wrapped_outward),
         cmocka_unit_test(a_long_error_is_cut_not_overrun),
         cmocka_unit_test(a_tree_is_removed_and_links_in_it_are_not_followed),
+        cmocka_unit_test(what_a_screen_was_left_with_is_taken_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
