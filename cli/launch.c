@@ -268,6 +268,14 @@ uint64_t launch_default_memory_limit(void)
     return megabytes << 20;
 }
 
+void launch_set_limits(struct mon_policy *policy)
+{
+    if (!policy->memory_given && !policy->memory_limit)
+        policy->memory_limit = launch_default_memory_limit();
+    if (!policy->process_limit)
+        policy->process_limit = LAUNCH_PROCESS_LIMIT;
+}
+
 int launch_complete(struct launch *launch, struct error *error)
 {
     struct mon_policy *policy = &launch->policy;
@@ -289,10 +297,7 @@ int launch_complete(struct launch *launch, struct error *error)
         policy->directory = text_copy("/");
     if (policy->layer_path && policy->read_only)
         return error_set(error, -EINVAL, "--layer and --read-only contradict each other");
-    if (!policy->memory_given)
-        policy->memory_limit = launch_default_memory_limit();
-    if (!policy->process_limit)
-        policy->process_limit = LAUNCH_PROCESS_LIMIT;
+    launch_set_limits(policy);
     if (!policy->open_file_limit)
         policy->open_file_limit = 1048576;
     result = mon_policy_add_root(policy, error);

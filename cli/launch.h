@@ -30,6 +30,7 @@ int launch_read(struct launch *launch, const struct command *command, int argc, 
 int launch_complete(struct launch *launch, struct error *error);
 
 #define LAUNCH_PROCESS_LIMIT 4096u /* where nothing was said */
+void launch_set_limits(struct mon_policy *policy); /* as above, these only */
 uint64_t launch_default_memory_limit(void);
 int launch_check_name(const char *name, struct error *error); /* that of a sandbox */
 int launch_parse_boolean(const char *option, const char *text, bool *out_value,

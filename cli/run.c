@@ -31,8 +31,8 @@ void run_fill_standard(void)
         close(descriptor);
 }
 
-/* Makes the folder that keeps the layer and takes it for this sandbox alone, as long as *out_folder is
- * open. */
+/* Makes the folder that keeps the layer and takes it for this sandbox alone, as long as *out_folder
+ * is open. */
 static int open_layer(struct mon_policy *policy, int *out_folder, struct error *error)
 {
     char resolved[PATH_MAX];
@@ -57,6 +57,19 @@ static int open_layer(struct mon_policy *policy, int *out_folder, struct error *
     return 0;
 }
 
+struct preparation {
+    struct launch *launch;
+    int layer; /* its folder, taken until the end; -1: none */
+};
+
+static int complete(void *context, struct error *error)
+{
+    struct preparation *preparation = context;
+    struct launch *launch = preparation->launch;
+    int result = launch->resume ? 0 : launch_complete(launch, error);
+    return result < 0 ? result : open_layer(&launch->policy, &preparation->layer, error);
+}
+
 /* In the process that becomes the monitor. Returns the exit status, or negative with `error`. */
 int run_sandbox(struct launch *launch, struct error *error)
 {
@@ -69,7 +82,9 @@ int run_sandbox(struct launch *launch, struct error *error)
         .command = policy->arguments,
     };
     struct state_entry entry;
-    int layer = -1;
+    struct preparation preparation = {.launch = launch, .layer = -1};
+    const struct mon_completion completion = {complete, &preparation};
+    const int standard[3] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
     int result = state_create(&entry, policy->name, &about, error);
     if (result < 0)
         return result;
@@ -77,15 +92,11 @@ int run_sandbox(struct launch *launch, struct error *error)
         policy->name = text_copy(entry.name);
     policy->state_path = text_copy(entry.path);
     if (!launch->resume)
-        result = launch_complete(launch, error);
-    if (result == 0)
-        result = open_layer(policy, &layer, error);
+        launch_set_limits(policy);
     struct mon_result end = {0};
-    if (result == 0) {
-        const int standard[3] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
-        result = launch->resume ? mon_resume_run(policy, launch->resume, standard, &end, error)
-                                : mon_run(policy, standard, &end, error);
-    }
+    result = launch->resume
+                 ? mon_resume_run(policy, completion, launch->resume, standard, &end, error)
+                 : mon_run(policy, completion, standard, &end, error);
     if (end.suspended)
         note("suspended to %s: bailey resume %s", end.suspended, end.suspended);
     if (end.moved) {
@@ -99,7 +110,7 @@ int run_sandbox(struct launch *launch, struct error *error)
     if (!end.ended)
         about.keep = false;
     /* Before its end is announced: who waited for it may take the folder. */
-    cleanup_close_descriptor(&layer);
+    cleanup_close_descriptor(&preparation.layer);
     state_finish(&entry, &about, end.ended ? end.exit_status : error->exit_status);
     return result < 0 ? result : end.exit_status;
 }

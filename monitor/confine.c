@@ -77,39 +77,23 @@ static long park(int descriptor)
 
 static void place_descriptors(const struct mon_confinement *confinement, long out_extra[3])
 {
-    long parked[MON_MOVE_MAX];
     const int extra[3] = {confinement->image, confinement->landlock, confinement->empty_folder};
-    int highest = BLY_FD_FIRST_FREE - 1;
-    for (size_t i = 0; i < confinement->move_count; i++) {
-        parked[i] = park(confinement->moves[i].from);
-        if (parked[i] < 0)
-            leave();
-    }
+    const long control = park(confinement->control), log = park(confinement->log);
     for (size_t i = 0; i < 3; i++)
         out_extra[i] = extra[i] < 0 ? -1 : park(extra[i]);
-    for (size_t i = 0; i < confinement->move_count; i++) {
-        int place = confinement->moves[i].to;
-        if (CALL(dup3, parked[i], place, 0, 0, 0) < 0)
-            leave();
-        if (place > highest)
-            highest = place;
-    }
+    if (CALL(dup3, control, BLY_FD_CONTROL, 0, 0, 0) < 0 || CALL(dup3, log, BLY_FD_LOG, 0, 0, 0) < 0)
+        leave();
     /* Everything else below the parking place goes now; what is above is close-on-exec, or becomes so. */
-    CALL(close_range, BLY_FD_PRESET + 1, BLY_FD_SLOT_SOCKETS - 1, 0, 0, 0);
-    CALL(close_range, BLY_FD_SLOT_SOCKETS + BLY_RPC_SLOT_COUNT, BLY_FD_FIRST_FREE - 1, 0, 0, 0);
-    CALL(close_range, highest + 1, PARKING - 1, 0, 0, 0);
+    CALL(close_range, BLY_FD_WAKE_POOL, PARKING - 1, 0, 0, 0);
     must("closing descriptors", CALL(close_range, PARKING, ~0u, CLOSE_RANGE_CLOEXEC, 0, 0));
 }
 
-/* The pool's places are what eventfd(2) finds free, lowest first: no descriptor is moved. */
-static void make_wake_pool(const struct mon_confinement *confinement)
+/* eventfd(2) takes the lowest number that is free: no descriptor is moved. */
+static void make_wake_pool(void)
 {
-    for (uint32_t i = 0; i < MON_WAKE_POOL_COUNT; i++) {
-        long made = must("making the wake pool", CALL(eventfd2, 0, EFD_NONBLOCK, 0, 0, 0));
-        if (made != confinement->wake_places[i])
+    for (int i = 0; i < (int)BLY_WAKE_POOL_COUNT; i++)
+        if (must("making the wake pool", CALL(eventfd2, 0, EFD_NONBLOCK, 0, 0, 0)) != BLY_FD_WAKE_POOL + i)
             fail("making the wake pool", -EBADF);
-    }
-    CALL(close_range, 0, BLY_FD_START_INFO - 1, 0, 0, 0);
 }
 
 static void set_limit(int resource, rlim_t value)
@@ -192,7 +176,7 @@ int mon_confine_and_execute(void *argument)
             CALL(write, confinement->cgroup_entrances[i], "0", 1, 0, 0);
     place_descriptors(confinement, extra);
     long image = extra[0], landlock = extra[1], root = extra[2];
-    make_wake_pool(confinement);
+    make_wake_pool();
     restore_signals();
     /* No terminal's keys reach us: a stopped holder of a lock would stop the sandbox. */
     CALL(setsid, 0, 0, 0, 0, 0);

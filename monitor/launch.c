@@ -102,28 +102,12 @@ static int open_empty_folder(const struct mon_policy *policy)
     return folder < 0 ? -errno : folder;
 }
 
-static int end_at_once(void *argument)
-{
-    _exit(0);
-}
-
 /* In our memory, on a stack of its own (confine.c says why). */
-static pid_t clone_child(struct mon_sandbox *sandbox, uint64_t flags, int (*function)(void *))
+static pid_t clone_child(struct mon_sandbox *sandbox, uint64_t flags)
 {
-    pid_t child = clone(function, sandbox->child_stack + sizeof(sandbox->child_stack), (int)(flags | CLONE_VM | SIGCHLD),
+    pid_t child = clone(mon_confine_and_execute, sandbox->child_stack + sizeof(sandbox->child_stack), (int)(flags | CLONE_VM | SIGCHLD),
                         &sandbox->confinement);
     return child < 0 ? -errno : child;
-}
-
-/* Without Landlock's scope, whether signals are confined depends on the pid namespace, and the sandbox is told before it is cloned. */
-static bool would_get_pid_namespace(struct mon_sandbox *sandbox)
-{
-    pid_t child = clone_child(sandbox, (sandbox->confinement.by_root ? 0 : CLONE_NEWUSER) | CLONE_NEWPID, end_at_once);
-    if (child < 0)
-        return false;
-    while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
-        ;
-    return true;
 }
 
 /* Namespaces, in the order of trying: fewer until the host agrees; none is what is left where they are forbidden.
@@ -140,7 +124,7 @@ static pid_t start_child(struct mon_sandbox *sandbox)
     pid_t child = -EPERM;
     for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]) && child < 0; i++) {
         confinement->namespaces = choices[i];
-        child = clone_child(sandbox, choices[i], mon_confine_and_execute);
+        child = clone_child(sandbox, choices[i]);
         if (child == -EAGAIN || child == -ENOMEM)
             break;
     }
@@ -149,17 +133,19 @@ static pid_t start_child(struct mon_sandbox *sandbox)
 
 /* ---- Descriptors ---- */
 
+/* What the child is given beside its first descriptors (rpc.h). */
 struct inheritance {
-    struct mon_confinement *confinement;
-    struct bly_preset presets[MON_PRESET_MAX + MON_WAKE_POOL_COUNT];
+    struct bly_preset presets[BLY_FD_RECEIVED_END];
     size_t preset_count;
-    int next; /* place for the next stream */
+    int descriptors[BLY_FD_RECEIVED_END - BLY_FD_RECEIVED];
+    int count;
 };
 
-static void move(struct inheritance *inheritance, int from, int to)
+/* Returns the number that it will have there. */
+static int give(struct inheritance *inheritance, int descriptor)
 {
-    struct mon_confinement *confinement = inheritance->confinement;
-    confinement->moves[confinement->move_count++] = (struct mon_descriptor_move){from, to};
+    inheritance->descriptors[inheritance->count] = descriptor;
+    return BLY_FD_RECEIVED + inheritance->count++;
 }
 
 static void preset(struct inheritance *inheritance, bly_handle handle, int descriptor, unsigned kind, unsigned access)
@@ -167,45 +153,35 @@ static void preset(struct inheritance *inheritance, bly_handle handle, int descr
     inheritance->presets[inheritance->preset_count++] = (struct bly_preset){handle, descriptor, kind, access};
 }
 
-static void inherit_streams(struct inheritance *inheritance, const struct mon_stdio *stdio)
+static void give_streams(struct inheritance *inheritance, const struct mon_stdio *stdio)
 {
     const bly_handle handles[5] = {stdio->standard[0].handle, stdio->standard[1].handle, stdio->standard[2].handle,
                                    stdio->terminal_input, stdio->terminal_output};
     for (unsigned i = 0; i < 5; i++) {
-        if (stdio->given[i] < 0)
-            continue;
         bool reads = i == 0 || i == 3;
-        move(inheritance, stdio->given[i], inheritance->next);
-        preset(inheritance, handles[i], inheritance->next++, stdio->given_kinds[i],
-               reads ? BLY_ACCESS_READ : BLY_ACCESS_WRITE);
+        if (stdio->given[i] >= 0)
+            preset(inheritance, handles[i], give(inheritance, stdio->given[i]), stdio->given_kinds[i],
+                   reads ? BLY_ACCESS_READ : BLY_ACCESS_WRITE);
     }
 }
 
-static bool is_taken(int descriptor, int next)
+/* A child that could not confine itself has said why, and is gone: its record is read later. */
+static int send_descriptors(int channel, const struct inheritance *inheritance)
 {
-    return descriptor <= BLY_FD_PRESET || (descriptor >= BLY_FD_SLOT_SOCKETS && descriptor < BLY_FD_SLOT_SOCKETS + (int)BLY_RPC_SLOT_COUNT) ||
-           (descriptor >= BLY_FD_FIRST_FREE && descriptor < next);
-}
-
-/* In the gaps that the others leave. */
-static void inherit_wake_pool(struct inheritance *inheritance, bly_handle first)
-{
-    int place = 0;
-    for (uint32_t i = 0; i < MON_WAKE_POOL_COUNT; i++, place++) {
-        while (is_taken(place, inheritance->next))
-            place++;
-        inheritance->confinement->wake_places[i] = place;
-        preset(inheritance, first + i, place, BLY_KIND_PIPE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
-    }
-}
-
-static int make_presets(const struct inheritance *inheritance, struct error *error)
-{
-    cleanup_close int memory = memfd_create("bailey-presets", MFD_CLOEXEC);
-    size_t size = inheritance->preset_count * sizeof(inheritance->presets[0]);
-    if (memory < 0 || write(memory, inheritance->presets, size) != (ssize_t)size)
-        return error_set_errno(error, memory < 0 ? -errno : -ENOSPC, "cannot make the list of streams");
-    return take_descriptor(&memory);
+    char byte = 0;
+    union {
+        char space[CMSG_SPACE(sizeof(inheritance->descriptors))];
+        struct cmsghdr align;
+    } control = {0};
+    const size_t size = (size_t)inheritance->count * sizeof(int);
+    struct iovec part = {.iov_base = &byte, .iov_len = 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_SPACE(size)};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(size);
+    memcpy(CMSG_DATA(header), inheritance->descriptors, size);
+    return sendmsg(channel, &message, MSG_NOSIGNAL) >= 0 || errno == EPIPE || errno == ECONNRESET ? 0 : -errno;
 }
 
 static void raise_limit_of_files(void)
@@ -266,7 +242,7 @@ static int make_handles(struct mon_sandbox *sandbox, const int standard[3], stru
 {
     struct mon_start_handles *handles = &sandbox->start_handles;
     bly_handle fixed;
-    int result = mon_handle_add_range(&sandbox->handles, MON_WAKE_POOL_COUNT, BLY_KIND_FILE, &handles->wake_pool);
+    int result = mon_handle_add_range(&sandbox->handles, BLY_WAKE_POOL_COUNT, BLY_KIND_FILE, &handles->wake_pool);
     if (result == 0)
         result = mon_handle_add_range(&sandbox->handles, 4, BLY_KIND_FILE, &fixed);
     if (result == 0)
@@ -280,27 +256,63 @@ static int make_handles(struct mon_sandbox *sandbox, const int standard[3], stru
     return 0;
 }
 
-static int inherit_image(struct mon_sandbox *sandbox, struct inheritance *inheritance, int extents)
+static int give_image(struct mon_sandbox *sandbox, struct inheritance *inheritance, int extents)
 {
     const struct mon_start_handles *handles = &sandbox->start_handles;
     /* Opened anew, so that what the sandbox does with the position does not reach us, nor a descriptor that may write. */
     int image = open(mon_descriptor_path(sandbox->resume->image->descriptor).text, O_RDONLY | O_CLOEXEC);
     if (image < 0)
         return -errno;
-    move(inheritance, image, inheritance->next);
-    preset(inheritance, handles->image, inheritance->next++, BLY_KIND_FILE, BLY_ACCESS_READ);
-    move(inheritance, extents, inheritance->next);
-    preset(inheritance, handles->extents, inheritance->next++, BLY_KIND_FILE, BLY_ACCESS_READ);
+    preset(inheritance, handles->image, give(inheritance, image), BLY_KIND_FILE, BLY_ACCESS_READ);
+    preset(inheritance, handles->extents, give(inheritance, extents), BLY_KIND_FILE, BLY_ACCESS_READ);
     return image;
 }
 
-int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error *error)
+int mon_launch_begin(struct mon_sandbox *sandbox, struct error *error)
 {
     const struct mon_policy *policy = sandbox->policy;
     struct mon_confinement *confinement = &sandbox->confinement;
     *confinement = (struct mon_confinement){
         .by_root = geteuid() == 0, .user = NOBODY, .group = NOBODY, .process_limit = policy->process_limit};
-    struct inheritance inheritance = {.confinement = confinement, .next = BLY_FD_FIRST_FREE};
+
+    cleanup_close int image = mon_open_installed("bailey-linux", NULL, error);
+    if (image < 0)
+        return image;
+    int control[2], log[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, control) < 0)
+        return error_set_errno(error, -errno, "cannot make the control stream");
+    sandbox->channel = control[0];
+    cleanup_close int control_peer = control[1];
+    if (pipe2(log, O_CLOEXEC) < 0)
+        return error_set_errno(error, -errno, "cannot make the log pipe");
+    sandbox->log = log[0];
+    cleanup_close int log_peer = log[1];
+    fcntl(sandbox->log, F_SETFL, O_NONBLOCK);
+
+    cleanup_close int landlock = make_landlock(image, &confinement->scoped);
+    cleanup_close int empty_folder = open_empty_folder(policy);
+    confinement->image = image;
+    confinement->control = control_peer;
+    confinement->log = log_peer;
+    confinement->landlock = landlock;
+    confinement->empty_folder = empty_folder;
+    mon_cgroup_open(&sandbox->cgroup, policy->memory_limit, policy->process_limit);
+    for (size_t i = 0; i < MON_CGROUP_PLACES; i++)
+        confinement->cgroup_entrances[i] = sandbox->cgroup.places[i].entrance;
+    /* Orphans of the sandbox come to us, so that none outlives it. */
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    pid_t child = start_child(sandbox);
+    if (child < 0)
+        return error_set_errno(error, child, "cannot start a process for the sandbox");
+    sandbox->child = child;
+    sandbox->walls = confinement->namespaces;
+    sandbox->confined_signals = confinement->scoped || (sandbox->walls & CLONE_NEWPID);
+    return 0;
+}
+
+int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error *error)
+{
+    struct inheritance inheritance = {0};
     struct mon_start_handles *handles = &sandbox->start_handles;
 
     int result = prepare_servers(sandbox, error);
@@ -315,78 +327,45 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     handles->terminal_output = sandbox->stdio.terminal_output;
     mon_stdio_window_size(&sandbox->stdio, &handles->rows, &handles->columns);
 
-    cleanup_close int image = mon_open_installed("bailey-linux", NULL, error);
-    if (image < 0)
-        return image;
     sandbox->heap = make_segment(sandbox, "bailey-heap", IMG_SPACE_HEAP, BLY_HEAP_START, BLY_HEAP_SIZE, error);
     sandbox->bulk =
         sandbox->heap < 0 ? -1 : make_segment(sandbox, "bailey-bulk", IMG_SPACE_BULK, BLY_BULK_START, BLY_BULK_SIZE, error);
     if (sandbox->bulk < 0)
         return error->code;
+    if (!sandbox->resume)
+        sandbox->boot_time_ns = mon_now_ns();
+    cleanup_close int start = mon_start_info_make(sandbox, handles, error);
+    if (start < 0)
+        return error->code;
+    cleanup_close int presets = memfd_create("bailey-presets", MFD_CLOEXEC);
+    if (presets < 0)
+        return error_set_errno(error, -errno, "cannot make the list of streams");
 
-    int control[2], log[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, control) < 0)
-        return error_set_errno(error, -errno, "cannot make the control stream");
-    sandbox->channel = control[0];
-    cleanup_close int control_peer = control[1];
-    if (pipe2(log, O_CLOEXEC) < 0)
-        return error_set_errno(error, -errno, "cannot make the log pipe");
-    sandbox->log = log[0];
-    cleanup_close int log_peer = log[1];
-    fcntl(sandbox->log, F_SETFL, O_NONBLOCK);
-
-    bool scoped = false;
-    cleanup_close int landlock = make_landlock(image, &scoped);
-    cleanup_close int empty_folder = open_empty_folder(policy);
-    confinement->landlock = landlock;
-    confinement->scoped = scoped;
-    confinement->image = image;
-    confinement->empty_folder = empty_folder;
-    sandbox->confined_signals = scoped || would_get_pid_namespace(sandbox);
-
+    give(&inheritance, start);
+    give(&inheritance, sandbox->rpc.memory);
+    give(&inheritance, presets);
+    preset(&inheritance, handles->heap, give(&inheritance, sandbox->heap), BLY_KIND_FILE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
+    preset(&inheritance, handles->bulk, give(&inheritance, sandbox->bulk), BLY_KIND_FILE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
     for (unsigned i = 0; i < BLY_RPC_SLOT_COUNT; i++)
-        move(&inheritance, sandbox->rpc.peers[i], BLY_FD_SLOT_SOCKETS + (int)i);
-    preset(&inheritance, handles->heap, BLY_FD_HEAP, BLY_KIND_FILE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
-    preset(&inheritance, handles->bulk, BLY_FD_BULK, BLY_KIND_FILE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
+        give(&inheritance, sandbox->rpc.peers[i]);
     preset(&inheritance, handles->control, BLY_FD_CONTROL, BLY_KIND_SOCKET, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
-    inherit_streams(&inheritance, &sandbox->stdio);
-    if (handles->watch != BLY_NO_HANDLE) {
-        move(&inheritance, sandbox->files.watch, inheritance.next);
-        preset(&inheritance, handles->watch, inheritance.next++, BLY_KIND_PIPE, BLY_ACCESS_READ);
-    }
+    for (uint32_t i = 0; i < BLY_WAKE_POOL_COUNT; i++)
+        preset(&inheritance, handles->wake_pool + i, BLY_FD_WAKE_POOL + (int)i, BLY_KIND_PIPE, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
+    give_streams(&inheritance, &sandbox->stdio);
+    if (handles->watch != BLY_NO_HANDLE)
+        preset(&inheritance, handles->watch, give(&inheritance, sandbox->files.watch), BLY_KIND_PIPE, BLY_ACCESS_READ);
     cleanup_close int extents = sandbox->resume ? mon_resume_extents(sandbox, error) : -1;
     if (sandbox->resume && extents < 0)
         return extents;
-    cleanup_close int memory_image = sandbox->resume ? inherit_image(sandbox, &inheritance, extents) : -1;
+    cleanup_close int memory_image = sandbox->resume ? give_image(sandbox, &inheritance, extents) : -1;
     if (sandbox->resume && memory_image < 0)
         return error_set_errno(error, memory_image, "cannot open the image again");
-    inherit_wake_pool(&inheritance, handles->wake_pool);
 
-    if (!sandbox->resume)
-        sandbox->boot_time_ns = mon_now_ns();
-    cleanup_close int presets = make_presets(&inheritance, error);
-    cleanup_close int start = presets < 0 ? -1 : mon_start_info_make(sandbox, handles, error);
-    if (start < 0)
-        return error->code;
-    move(&inheritance, start, BLY_FD_START_INFO);
-    move(&inheritance, sandbox->rpc.memory, BLY_FD_CHANNEL);
-    move(&inheritance, sandbox->heap, BLY_FD_HEAP);
-    move(&inheritance, sandbox->bulk, BLY_FD_BULK);
-    move(&inheritance, control_peer, BLY_FD_CONTROL);
-    move(&inheritance, log_peer, BLY_FD_LOG);
-    move(&inheritance, presets, BLY_FD_PRESET);
-
-    mon_cgroup_open(&sandbox->cgroup, policy->memory_limit, policy->process_limit);
-    for (size_t i = 0; i < MON_CGROUP_PLACES; i++)
-        confinement->cgroup_entrances[i] = sandbox->cgroup.places[i].entrance;
-    /* Orphans of the sandbox come to us, so that none outlives it. */
-    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    pid_t child = start_child(sandbox);
-    if (child < 0)
-        return error_set_errno(error, child, "cannot start a process for the sandbox");
-    sandbox->child = child;
-    sandbox->walls = confinement->namespaces;
-    return 0;
+    const size_t size = inheritance.preset_count * sizeof(inheritance.presets[0]);
+    if (write(presets, inheritance.presets, size) != (ssize_t)size)
+        return error_set_errno(error, -ENOSPC, "cannot make the list of streams");
+    result = send_descriptors(sandbox->channel, &inheritance);
+    return result < 0 ? error_set_errno(error, result, "cannot give the sandbox its descriptors") : 0;
 }
 
 /* ---- What the sandbox may not do to processes by itself ---- */

@@ -14,10 +14,18 @@ struct mon_result {
     bool ended;      /* the main program ran and ended; else exit_status says why not and error is set */
 };
 
+/* Completes the policy while the sandbox's first process already confines itself on another CPU: memory_limit, process_limit and state_path
+ * are no longer changed. */
+struct mon_completion {
+    int (*function)(void *context, struct error *error); /* 0, or a negative errno with `error` set */
+    void *context;
+};
+
 /* Runs the sandbox to its end. The calling process must have one thread and no other children that matter: every orphan of the
  * sandbox becomes its child. `standard` are the descriptors of the main program's streams; they stay the caller's. Returns 0 when
  * the main program ran, else a negative errno with `error` set; *out_result is filled in both cases. */
-int mon_run(const struct mon_policy *policy, const int standard[3], struct mon_result *out_result, struct error *error);
+int mon_run(const struct mon_policy *policy, struct mon_completion completion, const int standard[3], struct mon_result *out_result,
+            struct error *error);
 
 /* The same with a sandbox that goes on from its image. The policy is the image's as far as it was granted (policy/grant.h). */
 struct mon_image;
@@ -27,8 +35,8 @@ struct mon_resume {
     bool force;          /* whatever the processor lacks of what programs saw */
     bool new_host_name;  /* the policy's is to replace the one it had */
 };
-int mon_resume_run(const struct mon_policy *policy, const struct mon_resume *resume, const int standard[3], struct mon_result *out_result,
-                   struct error *error);
+int mon_resume_run(const struct mon_policy *policy, struct mon_completion completion, const struct mon_resume *resume,
+                   const int standard[3], struct mon_result *out_result, struct error *error);
 
 /* What this host offers for a sandbox's walls, for `bailey check` and `inspect`: one item each, with what is weaker without it. */
 struct mon_wall {

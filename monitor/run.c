@@ -550,11 +550,12 @@ static int add_watch(struct mon_sandbox *sandbox, struct mon_watch *watch, int d
     return mon_watch_add(&sandbox->loop, watch);
 }
 
-static int start(struct mon_sandbox *sandbox, const int standard[3])
+static int start(struct mon_sandbox *sandbox, struct mon_completion completion, const int standard[3])
 {
     struct error *error = sandbox->error;
     int streams[3] = {standard[0], standard[1], standard[2]};
-    if (mon_audit_open(sandbox->policy, &sandbox->audit, error) < 0 ||
+    if (mon_launch_begin(sandbox, error) < 0 || completion.function(completion.context, error) < 0 ||
+        mon_audit_open(sandbox->policy, &sandbox->audit, error) < 0 ||
         mon_control_open(&sandbox->control, &sandbox->loop, sandbox->policy, &control_operations, sandbox, streams, error) < 0 ||
         mon_launch(sandbox, streams, error) < 0)
         return error->code;
@@ -732,8 +733,8 @@ static void finish(struct mon_sandbox *sandbox)
     mon_loop_destroy(&sandbox->loop);
 }
 
-static int run(const struct mon_policy *policy, const struct mon_resume *resume, const int standard[3], struct mon_result *out_result,
-               struct error *error)
+static int run(const struct mon_policy *policy, struct mon_completion completion, const struct mon_resume *resume, const int standard[3],
+               struct mon_result *out_result, struct error *error)
 {
     static struct mon_sandbox sandbox; /* large, and untouched for the most part: it is used once, and so not cleared */
     sigset_t before;
@@ -761,7 +762,7 @@ static int run(const struct mon_policy *policy, const struct mon_resume *resume,
         result = catch_signals(&sandbox, &before);
     if (result < 0)
         return error_set_errno(error, result, "cannot start the monitor");
-    if (start(&sandbox, standard) == 0) {
+    if (start(&sandbox, completion, standard) == 0) {
         result = run_loop(&sandbox);
         if (result < 0 && error->code == 0)
             error_set_errno(error, result, "the monitor's loop failed");
@@ -771,13 +772,14 @@ static int run(const struct mon_policy *policy, const struct mon_resume *resume,
     return out_result->ended ? 0 : error->code;
 }
 
-int mon_run(const struct mon_policy *policy, const int standard[3], struct mon_result *out_result, struct error *error)
+int mon_run(const struct mon_policy *policy, struct mon_completion completion, const int standard[3], struct mon_result *out_result,
+            struct error *error)
 {
-    return run(policy, NULL, standard, out_result, error);
+    return run(policy, completion, NULL, standard, out_result, error);
 }
 
-int mon_resume_run(const struct mon_policy *policy, const struct mon_resume *resume, const int standard[3], struct mon_result *out_result,
-                   struct error *error)
+int mon_resume_run(const struct mon_policy *policy, struct mon_completion completion, const struct mon_resume *resume,
+                   const int standard[3], struct mon_result *out_result, struct error *error)
 {
-    return run(policy, resume, standard, out_result, error);
+    return run(policy, completion, resume, standard, out_result, error);
 }

@@ -15,11 +15,6 @@
 #include <monitor/stream-file.h>
 #include <sys/types.h>
 
-#define MON_WAKE_POOL_COUNT 16u
-/* Handles of what every picoprocess starts with, in the order in which launch.c adds them to the fresh table. */
-#define MON_PRESET_MAX 20u
-#define MON_MOVE_MAX (BLY_RPC_SLOT_COUNT + MON_PRESET_MAX + 8)
-
 /* How the child confines itself (confine.c). Filled in before the clone; the child reads it until it has executed the image. */
 struct mon_confinement {
     uint64_t namespaces;   /* CLONE_NEW* flags that the host granted */
@@ -32,11 +27,7 @@ struct mon_confinement {
     int image;             /* descriptor of the picoprocess image */
     int cgroup_entrances[MON_CGROUP_PLACES]; /* -1: none */
     int empty_folder;      /* O_PATH descriptor of a folder without anything: the root; -1: none */
-    struct mon_descriptor_move {
-        int from, to;
-    } moves[MON_MOVE_MAX];
-    size_t move_count;
-    int wake_places[MON_WAKE_POOL_COUNT]; /* the wake pool's descriptors, made by the child */
+    int control, log;      /* the child's ends */
 };
 
 /* A program started by `bailey exec`. */
@@ -101,7 +92,9 @@ struct mon_sandbox {
     unsigned char log_data[2 * BLY_LOG_RECORD_MAX];
 };
 
-/* launch.c: makes everything the child is born with, starts it and the workers. */
+/* launch.c. First the child is started: of the policy this uses the limits and the place of the state. It confines itself and executes the
+ * image while everything else is prepared, which mon_launch then gives it. */
+int mon_launch_begin(struct mon_sandbox *sandbox, struct error *error) __attribute__((warn_unused_result));
 int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error *error) __attribute__((warn_unused_result));
 /* Signals a thread of the sandbox, and tells the CPU time of a process, where it cannot do so itself. */
 int mon_interrupt(void *context, uint32_t process, uint32_t thread);

@@ -5,13 +5,14 @@
 #include "monitor/processor-features.h"
 
 #include "base/cleanup.h"
+#include "base/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/mman.h> /* memfd_create */
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -155,7 +156,7 @@ static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handl
         .terminal_columns = handles->columns,
         .control = handles->control,
         .wake_pool = handles->wake_pool,
-        .wake_pool_count = MON_WAKE_POOL_COUNT,
+        .wake_pool_count = BLY_WAKE_POOL_COUNT,
         .heap = handles->heap,
         .bulk = handles->bulk,
         .watch = handles->watch,
@@ -182,18 +183,14 @@ static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handl
 
 int mon_start_info_make(const struct mon_sandbox *sandbox, const struct mon_start_handles *handles, struct error *error)
 {
+    static unsigned char data[BLY_START_SIZE]; /* used once; only the pages in use exist */
     cleanup_close int memory = memfd_create("bailey-start", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (memory < 0 || ftruncate(memory, BLY_START_SIZE) < 0)
-        return error_set_errno(error, -errno, "cannot make the start information");
-    /* Written through a map, so that only the pages in use exist; unmapped before the seal, which demands it. */
-    void *data = mmap(NULL, BLY_START_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
-    if (data == MAP_FAILED)
-        return error_set_errno(error, -errno, "cannot make the start information");
     struct block block = {.data = data, .limit = BLY_START_SIZE};
     fill(sandbox, handles, &block);
-    munmap(data, BLY_START_SIZE);
     if (block.failed)
         return error_set(error, -E2BIG, "arguments, environment and mounts together exceed %llu KiB", BLY_START_SIZE >> 10);
+    if (memory < 0 || write_fully(memory, data, block.size) < 0 || ftruncate(memory, BLY_START_SIZE) < 0)
+        return error_set_errno(error, -errno, "cannot make the start information");
     if (fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
         return error_set_errno(error, -errno, "cannot seal the start information");
     return take_descriptor(&memory);

@@ -198,6 +198,17 @@ void host_rpc_post_close(bly_handle handle); /* nobody waits for the reply */
 
 /* ---- The rest ---- */
 
+struct host_message { /* struct msghdr of the kernel */
+    void *name;
+    uint32_t name_size;
+    struct bly_iovec *vector;
+    size_t vector_count;
+    void *control;
+    size_t control_size;
+    uint32_t flags;
+};
+#define HOST_MSG_DONTWAIT 0x40
+
 /* Private tables, behind the locks at BLY_HOST_DATA: mapped without reserve, used from the front. */
 struct host_tables {
     uint32_t

@@ -7,15 +7,6 @@
 #include "host.h"
 #include <linux/futex.h>
 
-struct host_message { /* struct msghdr of the kernel */
-    void *name;
-    uint32_t name_size;
-    struct bly_iovec *vector;
-    size_t vector_count;
-    void *control;
-    size_t control_size;
-    uint32_t flags;
-};
 struct host_control {
     size_t size;
     int32_t level, type;
@@ -23,7 +14,6 @@ struct host_control {
 };
 #define CLAIM_AGAIN_NS 50000000u
 #define SPIN_CYCLES 100000u /* some 40 us: what sleeping and being woken would cost */
-#define HOST_MSG_DONTWAIT 0x40
 #define HOST_MSG_CMSG_CLOEXEC 0x40000000
 #define HOST_SOL_SOCKET 1
 #define HOST_SCM_RIGHTS 1

@@ -12,6 +12,7 @@
 #include <linux/auxvec.h>
 #include <linux/membarrier.h>
 #include <linux/mman.h>
+#include <linux/poll.h>
 #include <linux/resource.h>
 
 struct host_state host;
@@ -94,6 +95,65 @@ static void fault_select(void)
     host.fault_error = host_info->fault_error;
 }
 
+/* Until the monitor has prepared everything: for a while without sleeping, since being woken would
+ * take longer. */
+#define SPIN_CYCLES 1000000u /* some 0.4 ms */
+#define PAUSES 30u           /* between two looks: 1 to 2 us */
+
+static void descriptors_receive(void)
+{
+    unsigned char byte;
+    struct bly_iovec vector = {&byte, 1};
+    struct {
+        size_t size;
+        int32_t level, type;
+        int32_t descriptors[BLY_FD_RECEIVED_END - BLY_FD_RECEIVED + 1];
+    } control;
+    struct host_message message = {
+        .vector = &vector, .vector_count = 1, .control = &control, .control_size = sizeof control};
+    struct pollfd poll = {.fd = BLY_FD_CONTROL, .events = POLLIN};
+    const uint64_t start = __builtin_ia32_rdtsc();
+    long result;
+    while ((result = sys3(__NR_recvmsg, BLY_FD_CONTROL, &message, HOST_MSG_DONTWAIT)) == -EAGAIN) {
+        if (__builtin_ia32_rdtsc() - start > SPIN_CYCLES)
+            sys6(__NR_ppoll, &poll, 1, NULL, NULL, 0, 0);
+        for (uint32_t i = 0; i < PAUSES; i++)
+            __builtin_ia32_pause();
+    }
+    if (result == 0)
+        host_process_exit(125); /* the monitor gave up, or is gone */
+    must("descriptors", result);
+    size_t count =
+        (control.size - offsetof(typeof(control), descriptors)) / sizeof control.descriptors[0];
+    if (message.control_size < sizeof control.size || count < BLY_FD_OTHERS - BLY_FD_RECEIVED)
+        host_fail("descriptors are missing", 0);
+    for (size_t i = 0; i < count; i++)
+        if (control.descriptors[i] != BLY_FD_RECEIVED + (int)i)
+            host_fail("descriptors are not in their places", 0);
+}
+
+/* Everything that the monitor prepared. */
+static void inheritance_take(void)
+{
+    const int shared = MAP_SHARED;
+    descriptors_receive();
+    window_map("start information", BLY_START_INFO, BLY_START_SIZE, PROT_READ, shared,
+               BLY_FD_START_INFO);
+    if (host_info->magic != BLY_START_MAGIC || host_info->version != BLY_ABI_VERSION)
+        host_fail("start information of another version", 0);
+    window_map("RPC channel", BLY_RPC_CHANNEL, sizeof(struct bly_rpc_channel),
+               PROT_READ | PROT_WRITE, shared, BLY_FD_CHANNEL);
+    window_map("heap", BLY_HEAP_START, BLY_HEAP_SIZE, PROT_READ | PROT_WRITE, shared, BLY_FD_HEAP);
+    window_map("bulk segment", BLY_BULK_START, BLY_BULK_SIZE, PROT_READ | PROT_WRITE, shared,
+               BLY_FD_BULK);
+    host.closed_count = host_channel->closed_count;
+    presets_take();
+    sys1(__NR_close, BLY_FD_START_INFO);
+    sys1(__NR_close, BLY_FD_CHANNEL);
+    sys1(__NR_close, BLY_FD_PRESET);
+    fault_select();
+}
+
 /* On the first thread's own stack. */
 static void start_in_window(void *argument)
 {
@@ -110,8 +170,10 @@ static void start_in_window(void *argument)
     sys3(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
     uint64_t none = 0;
     sys4(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &none, NULL, sizeof none);
+    inheritance_take();
     if (host_info->flags & BLY_START_CPUID_FAULTS)
-        must("CPUID", sys2(__NR_arch_prctl, ARCH_SET_CPUID, 0)); /* inherited by all threads and clones */
+        must("CPUID",
+             sys2(__NR_arch_prctl, ARCH_SET_CPUID, 0)); /* inherited by all threads and clones */
     host_filter_install();
     bly_personality.start(host_abi_select(), host_info);
     host_process_exit(125);
@@ -144,18 +206,8 @@ void host_start(const uint64_t *stack)
     if (!host.mxcsr_mask)
         host.mxcsr_mask = 0xffbf; /* Intel SDM 1, 11.6.6: no mask given */
 
-    const int shared = MAP_SHARED, private = MAP_PRIVATE | MAP_ANONYMOUS;
-    window_map("start information", BLY_START_INFO, BLY_START_SIZE, PROT_READ, shared,
-               BLY_FD_START_INFO);
-    if (host_info->magic != BLY_START_MAGIC || host_info->version != BLY_ABI_VERSION)
-        host_fail("start information of another version", 0);
-    window_map("RPC channel", BLY_RPC_CHANNEL, sizeof(struct bly_rpc_channel),
-               PROT_READ | PROT_WRITE, shared, BLY_FD_CHANNEL);
-    window_map("heap", BLY_HEAP_START, BLY_HEAP_SIZE, PROT_READ | PROT_WRITE, shared, BLY_FD_HEAP);
-    window_map("bulk segment", BLY_BULK_START, BLY_BULK_SIZE, PROT_READ | PROT_WRITE, shared,
-               BLY_FD_BULK);
     window_map("tables", BLY_HOST_DATA, BLY_PAGE_SIZE + sizeof *host_tables, PROT_READ | PROT_WRITE,
-               private, -1);
+               MAP_PRIVATE | MAP_ANONYMOUS, -1);
     must("locks", sys3(__NR_madvise, host_locks, BLY_PAGE_SIZE, MADV_WIPEONFORK));
 
     struct rlimit limit = {0, 0};
@@ -164,12 +216,6 @@ void host_start(const uint64_t *stack)
                         ? limit.rlim_cur - DESCRIPTORS_OUTSIDE_CACHE
                         : DESCRIPTORS_OUTSIDE_CACHE;
     host.cached_limit = room < HOST_CACHE_MAX ? (uint32_t)room : HOST_CACHE_MAX;
-    host.closed_count = host_channel->closed_count;
-    presets_take();
-    sys1(__NR_close, BLY_FD_START_INFO);
-    sys1(__NR_close, BLY_FD_CHANNEL);
-    sys1(__NR_close, BLY_FD_PRESET);
-    fault_select();
 
     uint32_t area;
     must("thread area", host_area_acquire(&area));

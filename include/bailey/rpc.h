@@ -102,17 +102,23 @@ struct bly_rpc_channel {
 };
 _Static_assert(sizeof(struct bly_rpc_slot) == BLY_RPC_SLOT_SIZE, "a slot is a fixed size");
 
-/* Descriptors a picoprocess is started with. All others are closed. */
+/* Descriptors that a picoprocess has once it has begun. It is executed with the first 18 and no others: the monitor prepares the rest
+ * meanwhile and sends them on BLY_FD_CONTROL, in one record of one byte, in this order. A descriptor that is received gets the lowest number
+ * that is free. */
+#define BLY_WAKE_POOL_COUNT 16u
 enum bly_start_descriptor {
-    BLY_FD_START_INFO = 3,
-    BLY_FD_CHANNEL = 4,
-    BLY_FD_HEAP = 5,
-    BLY_FD_BULK = 6,
-    BLY_FD_CONTROL = 7,
-    BLY_FD_LOG = 8,
-    BLY_FD_PRESET = 9, /* memory of struct bly_preset[]: which descriptor serves which handle of the start information */
-    BLY_FD_SLOT_SOCKETS = 16, /* BLY_RPC_SLOT_COUNT of them */
-    BLY_FD_FIRST_FREE = 64 /* wake pool, standard streams, … */
+    BLY_FD_CONTROL,
+    BLY_FD_LOG,
+    BLY_FD_WAKE_POOL, /* BLY_WAKE_POOL_COUNT of them */
+    BLY_FD_RECEIVED = BLY_FD_WAKE_POOL + BLY_WAKE_POOL_COUNT,
+    BLY_FD_START_INFO = BLY_FD_RECEIVED,
+    BLY_FD_CHANNEL,
+    BLY_FD_PRESET, /* memory of struct bly_preset[]: which descriptor serves which handle of the start information */
+    BLY_FD_HEAP,
+    BLY_FD_BULK,
+    BLY_FD_SLOT_SOCKETS, /* BLY_RPC_SLOT_COUNT of them */
+    BLY_FD_OTHERS = BLY_FD_SLOT_SOCKETS + BLY_RPC_SLOT_COUNT, /* standard streams, … as the presets say */
+    BLY_FD_RECEIVED_END = BLY_FD_OTHERS + 8
 };
 /* The list ends with the descriptor's last byte, or at handle 0. */
 struct bly_preset {

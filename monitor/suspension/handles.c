@@ -26,7 +26,7 @@ static enum mon_image_role role_of(const struct mon_start_handles *start, bly_ha
 {
     if (owner)
         return MON_IMAGE_EXECUTION_0 + (unsigned)(owner & 7);
-    if (handle >= start->wake_pool && handle - start->wake_pool < MON_WAKE_POOL_COUNT)
+    if (handle >= start->wake_pool && handle - start->wake_pool < BLY_WAKE_POOL_COUNT)
         return MON_IMAGE_WAKE;
     const struct {
         bly_handle handle;

@@ -102,7 +102,7 @@ static int check_handles(const struct mon_image *image, struct error *error)
         counts[record->role]++;
     }
     for (uint32_t role = MON_IMAGE_STREAM + 1; role <= MON_IMAGE_TERMINAL_OUTPUT; role++) {
-        uint32_t most = role == MON_IMAGE_WAKE ? MON_WAKE_POOL_COUNT : 1;
+        uint32_t most = role == MON_IMAGE_WAKE ? BLY_WAKE_POOL_COUNT : 1;
         bool must = role == MON_IMAGE_WAKE || role == MON_IMAGE_HEAP || role == MON_IMAGE_BULK || role == MON_IMAGE_CONTROL;
         if (counts[role] > most || (must && counts[role] < most))
             return refuse(image, "what a process starts with is not among its handles", error);

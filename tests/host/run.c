@@ -157,7 +157,8 @@ static void serve(uint32_t index)
     case BLY_RPC_CPU_TIME: {
         clockid_t clock;
         struct timespec time = {0};
-        bool found = !clock_getcpuclockid((pid_t)slot->u[0], &clock) && !clock_gettime(clock, &time);
+        bool found =
+            !clock_getcpuclockid((pid_t)slot->u[0], &clock) && !clock_gettime(clock, &time);
         slot->result = found ? 0 : -ESRCH;
         slot->u[0] = (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
         break;
@@ -267,12 +268,9 @@ static void sandbox_make(const char *test, enum mode mode)
         must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sandbox.sockets[i]),
              "socketpair");
     struct bly_preset presets[] = {
-        {HEAP, BLY_FD_HEAP, BLY_KIND_FILE, 3},
-        {BULK, BLY_FD_BULK, BLY_KIND_FILE, 3},
-        {INPUT, BLY_FD_FIRST_FREE, BLY_KIND_PIPE, 1},
-        {OUTPUT, BLY_FD_FIRST_FREE + 1, BLY_KIND_PIPE, 2},
-        {WAKE, BLY_FD_FIRST_FREE + 2, BLY_KIND_PIPE, 3},
-        {CONTROL, BLY_FD_CONTROL, BLY_KIND_SOCKET, 3},
+        {HEAP, BLY_FD_HEAP, BLY_KIND_FILE, 3},      {BULK, BLY_FD_BULK, BLY_KIND_FILE, 3},
+        {INPUT, BLY_FD_OTHERS, BLY_KIND_PIPE, 1},   {OUTPUT, BLY_FD_OTHERS + 1, BLY_KIND_PIPE, 2},
+        {WAKE, BLY_FD_WAKE_POOL, BLY_KIND_PIPE, 3}, {CONTROL, BLY_FD_CONTROL, BLY_KIND_SOCKET, 3},
     };
     memcpy(segment("preset", &sandbox.preset_fd, sizeof presets, sizeof presets), presets,
            sizeof presets);
@@ -320,8 +318,36 @@ static void sandbox_end(void)
     munmap(sandbox.heap, 4096);
 }
 
+/* All but the first ones, as the monitor does (rpc.h). */
+static void give_descriptors(void)
+{
+    char byte = 0;
+    int descriptors[BLY_FD_OTHERS - BLY_FD_RECEIVED + 2] = {
+        sandbox.info_fd, sandbox.channel_fd, sandbox.preset_fd, sandbox.heap_fd, sandbox.bulk_fd};
+    int count = BLY_FD_SLOT_SOCKETS - BLY_FD_RECEIVED;
+    for (uint32_t i = 0; i < BLY_RPC_SLOT_COUNT; i++)
+        descriptors[count++] = sandbox.sockets[i][1];
+    descriptors[count++] = sandbox.pipe[0];
+    descriptors[count++] = sandbox.pipe[1];
+    union {
+        char space[CMSG_SPACE(sizeof descriptors)];
+        struct cmsghdr align;
+    } control = {0};
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    control.align.cmsg_level = SOL_SOCKET;
+    control.align.cmsg_type = SCM_RIGHTS;
+    control.align.cmsg_len = CMSG_LEN(sizeof descriptors);
+    memcpy(CMSG_DATA(&control.align), descriptors, sizeof descriptors);
+    must((int)sendmsg(sandbox.control[0], &message, MSG_NOSIGNAL), "sendmsg");
+}
+
 static pid_t launch(const char *image, enum mode mode)
 {
+    give_descriptors();
     int flags = SIGCHLD | (mode == NAMESPACED ? CLONE_NEWUSER | CLONE_NEWPID : 0);
     pid_t child = (pid_t)syscall(SYS_clone, flags, NULL, NULL, NULL, 0);
     if (child > 0)
@@ -329,28 +355,18 @@ static pid_t launch(const char *image, enum mode mode)
     if (child)
         return child;
     setpgid(0, 0);
-    struct {
-        int from, to;
-    } moves[64] = {
-        {sandbox.info_fd, BLY_FD_START_INFO},     {sandbox.channel_fd, BLY_FD_CHANNEL},
-        {sandbox.heap_fd, BLY_FD_HEAP},           {sandbox.bulk_fd, BLY_FD_BULK},
-        {sandbox.control[1], BLY_FD_CONTROL},     {sandbox.log[1], BLY_FD_LOG},
-        {sandbox.preset_fd, BLY_FD_PRESET},       {sandbox.pipe[0], BLY_FD_FIRST_FREE},
-        {sandbox.pipe[1], BLY_FD_FIRST_FREE + 1}, {sandbox.wake, BLY_FD_FIRST_FREE + 2},
-    };
-    int count = 10;
-    for (uint32_t i = 0; i < BLY_RPC_SLOT_COUNT; i++, count++)
-        moves[count].from = sandbox.sockets[i][1], moves[count].to = (int)(BLY_FD_SLOT_SOCKETS + i);
     struct rlimit limit = {300, 300}, none = {0, 0};
-    for (int i = 0; i < count; i++)
-        moves[i].from = fcntl(moves[i].from, F_DUPFD_CLOEXEC, 200);
-    for (int i = 0; i < count; i++)
-        dup2(moves[i].from, moves[i].to);
+    const int control = fcntl(sandbox.control[1], F_DUPFD_CLOEXEC, 200);
+    const int log = fcntl(sandbox.log[1], F_DUPFD_CLOEXEC, 200);
+    const int wake = fcntl(sandbox.wake, F_DUPFD_CLOEXEC, 200);
+    dup2(control, BLY_FD_CONTROL);
+    dup2(log, BLY_FD_LOG);
+    for (int i = 0; i < (int)BLY_WAKE_POOL_COUNT; i++)
+        dup2(wake, BLY_FD_WAKE_POOL + i);
     setrlimit(RLIMIT_NOFILE, &limit);
     setrlimit(RLIMIT_CORE, &none);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    close(0), close(1), close(2);
     char *const arguments[] = {"stub", NULL}, *const environment[] = {NULL};
     execve(image, arguments, environment);
     _exit(126);

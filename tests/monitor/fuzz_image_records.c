@@ -60,7 +60,7 @@ static void check(const struct mon_image *image)
         wake += record->role == MON_IMAGE_WAKE;
     }
     require(image->input_size <= MON_IMAGE_INPUT_MAX && (image->input_size == 0 || memchr(image->input, 0, image->input_size) != image));
-    require(wake == MON_WAKE_POOL_COUNT);
+    require(wake == BLY_WAKE_POOL_COUNT);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -125,7 +125,7 @@ static size_t make_seed(uint8_t *data, size_t limit, unsigned round)
     mon_policy_add_mount(&policy, "/etc", "/etc", BLY_MOUNT_LAYERED);
     require(mon_policy_save(&policy, &saved) == 0);
     mon_policy_free(&policy);
-    for (uint32_t i = 0; i < MON_WAKE_POOL_COUNT; i++)
+    for (uint32_t i = 0; i < BLY_WAKE_POOL_COUNT; i++)
         add_handle(&handles, i, MON_IMAGE_WAKE, BLY_KIND_FILE, "");
     for (uint32_t role = MON_IMAGE_HEAP; role <= MON_IMAGE_TERMINAL_OUTPUT; role++)
         add_handle(&handles, 32 + role, role, BLY_KIND_FILE, "");
