@@ -6,13 +6,14 @@ Kinds, each a folder:
   guest      ordinary Linux programs built from tests/guest/*.c: run natively first (a failure there is a failure of the test),
              then inside Bailey; both must exit 0
   programs   tests/programs/*.sh: scripts over real programs; the standard output and exit code inside must equal the native ones
-  behaviour  tests/behaviour/*.sh: what the command line does; each exits 0, or 77 to skip with the reason as its last line
+  behaviour  tests/behaviour/*.sh: what the command line does; each exits 0, or 77 to skip with the reason as its last line, and leaves no process behind
   suspended  the guest and program tests once more, suspended, destroyed and resumed at random moments (tests/suspending.py), with a
              seed that is printed; without the tests that take minutes
 
 Run by root, Bailey is run as an ordinary user (65534) except in `behaviour` tests, which choose for themselves."""
 
 import argparse
+import ctypes
 import os
 import pathlib
 import random
@@ -45,6 +46,42 @@ class Results:
             self.passed += 1
             if self.verbose:
                 print(f"ok    {name} ({seconds:.1f} s)", flush=True)
+
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans():
+    """What tests leave behind becomes our child, so that it is seen, and ends with us."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
+def children():
+    """Of ours, those that run: {process id: its arguments}. The others are reaped."""
+    found = {}
+    for process in map(int, pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()):
+        try:
+            if os.waitpid(process, os.WNOHANG)[0] == 0:
+                found[process] = pathlib.Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except (ChildProcessError, FileNotFoundError):
+            pass
+    return found
+
+
+def end_leftovers(grace=2.0):
+    """Waits for what a test started to end, and ends what does not. Returns its arguments."""
+    end, left = time.monotonic() + grace, children()
+    while left and time.monotonic() < end:
+        time.sleep(0.02)
+        left = children()
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    while children():  # also what these leave
+        for process in children():
+            os.kill(process, signal.SIGKILL)
+        time.sleep(0.02)
+    return sorted(left.values())
 
 
 def as_user(command):
@@ -216,8 +253,11 @@ class Suite:
                 self.results.record(name, skip=tail(out + err, 1))
             else:
                 what = "hangs" if code is None else f"exit {code}"
-                self.results.record(name, None if code == 0 else f"{what}: {tail(out + err)}",
-                                    seconds=time.monotonic() - start)
+                problem = None if code == 0 else f"{what}: {tail(out + err)}"
+                left = end_leftovers()
+                if left and not problem:
+                    problem = f"leaves {len(left)} processes behind: {left[0][:120]}"
+                self.results.record(name, problem, seconds=time.monotonic() - start)
 
 
 def again(results, part):
@@ -242,6 +282,7 @@ def main():
                         help="run the tests of the kind `suspended` with this seed, all of them and no others")
     parser.add_argument("pattern", nargs="?", help="only tests whose KIND/NAME holds this")
     options = parser.parse_args()
+    adopt_orphans()
     results = Results(not options.quiet)
     seed = options.suspend or str(random.randrange(1 << 30))
     if options.suspend is not None and not options.pattern:
@@ -256,6 +297,7 @@ def main():
         for part in parts:
             again(results, part)
     finally:
+        end_leftovers(grace=0)
         shutil.rmtree(suite.scratch, ignore_errors=True)
     if results.failed:
         print("failed: " + " ".join(results.failed))
