@@ -7,6 +7,7 @@
  *   parent's mm, until the child execs (then the picoprocess is cloned without guest memory and the copy is the child) or
  *   ends. The parent's thread object stays linked in the parent meanwhile, so that signals sent to it wait for its return.
  * - CLONE_VM without either needs two processes in one address space at once; nobody uses it, and it is refused. */
+#include "libos/shared.h"
 #include "personality/linux/file.h"
 #include "personality/linux/mm/mm.h"
 #include "personality/linux/process/lifecycle.h"
@@ -277,24 +278,58 @@ void process_thread_started(uint64_t argument)
 
 /* ---- fork ------------------------------------------------------------------------------------------------------ */
 
-/* Reading shared memory that is not in the page tables yet maps the sixteen pages round it (1.9 us), writing only one (0.7 us). */
-static void fault_in_one_page(void *object)
+/* The kernel heap is shared memory, of which a forked child has no page in its page tables. What it touches on its way to an end or an exec, as most
+ * do, is known before the clone. Reading a page maps the stretch of sixteen that it lies in (1.9 us), writing to it only the one (0.65 us): the one is
+ * cheaper from three pages of a stretch on. */
+#define STRETCH_SIZE (16 * BLY_PAGE_SIZE)
+struct touched { uint32_t count; const void *objects[13]; };
+
+static void will_touch(struct touched *touched, const void *object)
 {
-    __asm__ volatile("lock orb $0, %0" : "+m"(*(char *)object));
+    if (object)
+        touched->objects[touched->count++] = object;
 }
 
-/* What most children do next is to end or to exec: they let go of these, and would read them first. */
-static void fault_in_what_is_released(struct lx_process *child)
+static void collect_touched(struct touched *touched, struct lx_process *child, struct lx_thread *thread)
 {
+    touched->count = 0;
+    will_touch(touched, libos_shared());
+    will_touch(touched, lx_kernel);
+    will_touch(touched, child);
+    will_touch(touched, thread);
+    will_touch(touched, child->parent);
     if (child->mm) {
-        fault_in_one_page(child->mm);
-        if (child->mm->executable_dentry)
-            fault_in_one_page(child->mm->executable_dentry);
+        will_touch(touched, child->mm);
+        will_touch(touched, child->mm->share);
+        will_touch(touched, child->mm->executable);
+        will_touch(touched, child->mm->executable_dentry);
     }
+    will_touch(touched, child->files);
     if (child->fs) {
-        fault_in_one_page(child->fs);
-        fault_in_one_page(child->fs->root);
-        fault_in_one_page(child->fs->directory);
+        will_touch(touched, child->fs);
+        will_touch(touched, child->fs->root);
+        will_touch(touched, child->fs->directory);
+    }
+}
+
+static uint32_t others_in_stretch(const struct touched *touched, uint64_t address)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < touched->count; i++) {
+        uint64_t other = (uint64_t)touched->objects[i];
+        count += other / STRETCH_SIZE == address / STRETCH_SIZE && other / BLY_PAGE_SIZE != address / BLY_PAGE_SIZE;
+    }
+    return count;
+}
+
+static void fault_in_touched(const struct touched *touched)
+{
+    for (uint32_t i = 0; i < touched->count; i++) {
+        const char *object = touched->objects[i];
+        if (others_in_stretch(touched, (uint64_t)object) > 1)
+            (void)*(const volatile char *)object;
+        else
+            __asm__ volatile("lock orb $0, %0" : "+m"(*(char *)object));
     }
 }
 
@@ -307,7 +342,6 @@ static long begin_child(struct lx_process *child, struct lx_thread *thread, uint
         lx_local.threads_leaving = 0;
     child->host_process = host_process;
     thread->registers = registers;
-    fault_in_what_is_released(child);
     if (registers && request->stack)
         registers->rsp = request->stack;
     if (request->flags & CLONE_SETTLS)
@@ -368,9 +402,13 @@ static long clone_process(struct lx_process *child, struct lx_thread *thread, co
     child->references++; /* the child may end and be reaped before the host call returns here */
 
     uint32_t host_process = 0;
+    struct touched touched;
+    collect_touched(&touched, child, thread);
     int result = bly->process_clone(0, &host_process);
-    if (result == 0)
+    if (result == 0) {
+        fault_in_touched(&touched);
         return begin_child(child, thread, host_process, registers, request);
+    }
     if (mm)
         mutex_release(&mm->mutex);
     if (result < 0) {
