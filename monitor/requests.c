@@ -3,6 +3,7 @@
 #include "monitor/rpc.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/sysinfo.h>
@@ -211,6 +212,17 @@ static int64_t serve_set_named(struct mon_rpc *rpc, const struct mon_request *re
     return mon_file_set_named(rpc->files, &name, (const char *)attribute.data, rest.data, rest.size, (unsigned)request->u[1]);
 }
 
+static int64_t serve_write_out(struct mon_rpc *rpc, const struct mon_request *request, struct mon_reply *reply)
+{
+    struct mon_handle entry;
+    int result = is_32_bit(request->u[0]) ? mon_handle_get(rpc->handles, (bly_handle)request->u[0], &entry) : -EBADF;
+    if (result < 0)
+        return result;
+    result = sync_file_range(entry.descriptor, 0, 0, SYNC_FILE_RANGE_WRITE) < 0 ? -errno : 0;
+    mon_handle_put(rpc->handles, (bly_handle)request->u[0]);
+    return result;
+}
+
 static int64_t serve_fetch(struct mon_rpc *rpc, const struct mon_request *request, struct mon_reply *reply)
 {
     struct mon_handle entry;
@@ -308,6 +320,7 @@ static int64_t (*const serve[BLY_RPC_OPERATION_COUNT])(struct mon_rpc *, const s
     [BLY_RPC_PROCESS_ENDED] = serve_process_ended,
     [BLY_RPC_CPU_TIME] = serve_cpu_time,
     [BLY_RPC_LOAD] = serve_load,
+    [BLY_RPC_WRITE_OUT] = serve_write_out,
 };
 
 void mon_request_serve(struct mon_rpc *rpc, const struct mon_request *request, struct mon_reply *reply)

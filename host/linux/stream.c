@@ -107,6 +107,10 @@ int64_t host_stream_seek(bly_handle stream, uint64_t offset, unsigned whence)
 int host_stream_flush(bly_handle stream, unsigned flags)
 {
     static const long calls[] = {__NR_fsync, __NR_fdatasync, __NR_syncfs};
+    if (flags == BLY_FLUSH_BEGIN) {
+        struct host_rpc rpc = {.operation = BLY_RPC_WRITE_OUT, .u = {stream}};
+        return (int)host_rpc_call(&rpc);
+    }
     if (flags >= sizeof(calls) / sizeof(calls[0]))
         return -EINVAL;
     scoped_use use;

@@ -189,7 +189,11 @@ enum bly_stream_flags {
 #define BLY_AT_CURRENT UINT64_MAX /* offset for streams that have no positions (pipes, terminals) */
 enum bly_rename_flags { BLY_RENAME_NO_REPLACE = 1, BLY_RENAME_EXCHANGE = 2 };
 enum bly_delete_flags { BLY_DELETE_DIRECTORY = 1 };
-enum bly_flush_flags { BLY_FLUSH_DATA_ONLY = 1, BLY_FLUSH_FILE_SYSTEM = 2 /* all of the one that the stream lies in */ };
+enum bly_flush_flags {
+    BLY_FLUSH_DATA_ONLY = 1,
+    BLY_FLUSH_FILE_SYSTEM = 2, /* all of the one that the stream lies in */
+    BLY_FLUSH_BEGIN = 4,       /* writing its data out begins; nothing is waited for, and nothing is promised */
+};
 enum bly_allocate_mode { BLY_ALLOCATE_KEEP_SIZE = 1, BLY_ALLOCATE_PUNCH_HOLE = 2, BLY_ALLOCATE_COLLAPSE = 8, BLY_ALLOCATE_ZERO = 16, BLY_ALLOCATE_INSERT = 32 };
 enum bly_seek_whence { BLY_SEEK_SET = 0, BLY_SEEK_CURRENT = 1, BLY_SEEK_END = 2, BLY_SEEK_DATA = 3, BLY_SEEK_HOLE = 4 };
 enum bly_named_flags { BLY_NAMED_CREATE = 1, BLY_NAMED_REPLACE = 2, BLY_NAMED_REMOVE = 4 };

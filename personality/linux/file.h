@@ -37,7 +37,7 @@ struct file_ops {
     long (*ioctl)(struct open_file *file, unsigned request, uint64_t argument);           /* [-ENOTTY] */
     /* What mmap(2) maps: *out_object with a reference added. [-ENODEV] */
     int (*map)(struct open_file *file, struct memory_object **out_object);
-    int (*flush)(struct open_file *file, bool data_only);                                 /* fsync [-EINVAL] */
+    int (*flush)(struct open_file *file, unsigned flags);                                  /* fsync; enum bly_flush_flags [-EINVAL] */
     int (*set_flags)(struct open_file *file, unsigned flags);                             /* F_SETFL: note of a change [0] */
     void (*close)(struct open_file *file);                                                /* last reference is gone */
     void (*describe)(struct open_file *file, char *text, size_t size);                    /* more lines for /proc/PID/fdinfo */

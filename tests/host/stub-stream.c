@@ -112,6 +112,7 @@ static void files_are_opened_by_the_monitor(void)
     EXPECT(bly->stream_flush(file, BLY_FLUSH_DATA_ONLY), 0);
     EXPECT(bly->stream_flush(file, BLY_FLUSH_FILE_SYSTEM), 0);
     EXPECT(bly->stream_flush(file, BLY_FLUSH_DATA_ONLY | BLY_FLUSH_FILE_SYSTEM), -EINVAL);
+    EXPECT(bly->stream_flush(file, BLY_FLUSH_BEGIN | BLY_FLUSH_DATA_ONLY), -EINVAL);
     EXPECT(bly->stream_map(file, (void *)0x20000000, 4096, BLY_PROT_READ, BLY_MAP_SHARED, 0), 0);
     CHECK(*(char *)0x20000000 == '0');
     bly_handle none;

@@ -219,6 +219,8 @@ static void malformed_requests_are_refused(void **state)
     assert_int_equal(call(server, BLY_RPC_CREATE, BLY_KIND_SYMLINK, 0, 10, "file:0/newa\0b", 13), -EINVAL);
     assert_int_equal(call(server, BLY_RPC_RENAME, 0, UINT64_MAX, 0, TEXT("file:0/newfile:0/old")), -EINVAL);
     assert_int_equal(call(server, BLY_RPC_QUERY, big | 1u << 20, 0, 0, "", 0), -EBADF);
+    assert_int_equal(call(server, BLY_RPC_WRITE_OUT, big | 1u << 20, 0, 0, "", 0), -EBADF);
+    assert_int_equal(call(server, BLY_RPC_WRITE_OUT, BLY_NO_HANDLE, 0, 0, "", 0), -EBADF);
     assert_int_equal(call(server, BLY_RPC_SET, 0, BLY_SET_MODE, 0, TEXT("short")), -EINVAL);
     assert_int_equal(call(server, BLY_RPC_GET_NAMED, 12, 10, 0, TEXT("file:0/plainuser.x")), -EINVAL); /* no NUL */
     assert_int_equal(call(server, BLY_RPC_GET_NAMED, 12, 10, 0, "file:0/plainuser\0x", 19), -EINVAL);

@@ -115,7 +115,7 @@ static int64_t directory_seek(struct open_file *file, int64_t offset, int whence
     return offset;
 }
 
-static int directory_flush(struct open_file *file, bool data_only)
+static int directory_flush(struct open_file *file, unsigned flags)
 {
     return 0;
 }

@@ -324,9 +324,9 @@ static int64_t hostfs_seek(struct open_file *file, int64_t offset, int whence)
     return offset;
 }
 
-static int hostfs_flush(struct open_file *file, bool data_only)
+static int hostfs_flush(struct open_file *file, unsigned flags)
 {
-    return bly->stream_flush(handle_of(file), data_only ? BLY_FLUSH_DATA_ONLY : 0);
+    return bly->stream_flush(handle_of(file), flags);
 }
 
 static void hostfs_close(struct open_file *file)

@@ -560,7 +560,7 @@ static int64_t layer_file_seek(struct open_file *file, int64_t offset, int whenc
     return offset;
 }
 
-static int layer_file_flush(struct open_file *file, bool data_only)
+static int layer_file_flush(struct open_file *file, unsigned flags)
 {
     return 0;
 }

@@ -131,11 +131,11 @@ static int64_t file_seek(struct open_file *file, int64_t offset, int whence)
     return offset;
 }
 
-static int file_flush(struct open_file *file, bool data_only)
+static int file_flush(struct open_file *file, unsigned flags)
 {
     struct standard_stream *stream = file->object;
 
-    return bly->stream_flush(stream->handle, data_only ? BLY_FLUSH_DATA_ONLY : 0);
+    return bly->stream_flush(stream->handle, flags);
 }
 
 /* ---- Pipes, and whatever else has no positions ---- */

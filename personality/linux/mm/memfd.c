@@ -156,7 +156,7 @@ static int memfd_map(struct open_file *file, struct memory_object **out_object)
 {
     return memfd_memory_object(file->inode, out_object);
 }
-static int memfd_flush(struct open_file *file, bool data_only)
+static int memfd_flush(struct open_file *file, unsigned flags)
 {
     return 0;
 }

@@ -284,23 +284,23 @@ LX_SYSCALL(fallocate, int fd, int mode, int64_t offset, int64_t size)
 
 /* ---- To the disk ---- */
 
-static long flush(int fd, bool data_only)
+static long flush(int fd, unsigned flags)
 {
     scoped_file file = fd_get(fd);
 
     if (!file || (file->flags & O_PATH))
         return -EBADF;
-    return file->ops->flush ? file->ops->flush(file, data_only) : -EINVAL;
+    return file->ops->flush ? file->ops->flush(file, flags) : -EINVAL;
 }
 
 LX_SYSCALL(fsync, int fd)
 {
-    return flush(fd, /*data_only=*/false);
+    return flush(fd, 0);
 }
 
 LX_SYSCALL(fdatasync, int fd)
 {
-    return flush(fd, /*data_only=*/true);
+    return flush(fd, BLY_FLUSH_DATA_ONLY);
 }
 
 LX_SYSCALL(sync, void)
@@ -326,11 +326,14 @@ LX_SYSCALL(sync_file_range, int fd, int64_t offset, int64_t size, unsigned flags
 
     if (!file || (file->flags & O_PATH))
         return -EBADF;
+    enum { WAIT_BEFORE = 1, WRITE_OUT = 2, WAIT_AFTER = 4 };
     if (flags & ~7u || offset < 0 || size < 0 || offset + size < offset)
         return -EINVAL;
     if (!S_ISREG(file->inode->mode) && !S_ISBLK(file->inode->mode) && !inode_is_directory(file->inode) && !S_ISLNK(file->inode->mode))
         return -ESPIPE;
-    return (flags & 5) && file->ops->flush ? file->ops->flush(file, true) : 0;
+    if (!flags || !file->ops->flush)
+        return 0;
+    return file->ops->flush(file, flags & (WAIT_BEFORE | WAIT_AFTER) ? BLY_FLUSH_DATA_ONLY : BLY_FLUSH_BEGIN);
 }
 
 LX_SYSCALL(fadvise64, int fd, int64_t offset, int64_t size, int advice)
