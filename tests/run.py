@@ -137,7 +137,7 @@ class Suite:
         runtime.mkdir(mode=0o700)
         if os.getuid() == 0:
             os.chown(runtime, 65534, 65534)
-        self.env = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8", "HOME": "/nonexistent",
+        self.env = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8", "HOME": str(self.scratch / "no-home"),
                     "XDG_RUNTIME_DIR": str(runtime), "XDG_STATE_HOME": str(runtime), "BAILEY": self.bailey, "TERM": "xterm", "BUILD": str(self.build),
                     "SUSPEND_COUNT": str(self.scratch / "suspend-count")}
 

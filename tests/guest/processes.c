@@ -218,7 +218,7 @@ static void posix_spawn_runs_programs_and_tells_failures(void)
         CHECK_EQUAL(posix_spawn(&child, "/bin/sh", NULL, NULL, arguments, environ), 0);
         CHECK_EQUAL(exit_code(child), 9);
     }
-    CHECK_EQUAL(posix_spawn(&child, "/nonexistent", NULL, NULL, arguments, environ), ENOENT);
+    CHECK_EQUAL(posix_spawn(&child, "/no/such/program", NULL, NULL, arguments, environ), ENOENT);
     CHECK_EQUAL(system("exit 4"), 4 << 8);
 }
 
