@@ -58,10 +58,11 @@ int client_receive(struct client *client, struct error *error)
     if (result < 0)
         return error_set_errno(error, result, "cannot read what the sandbox %s answers",
                                client->name);
-    if (client->answer.kind == CONTROL_ERROR)
-        return error_set(error, client->answer.value < 0 ? client->answer.value : -EIO,
-                         "sandbox %s: %.*s", client->name, (int)client->answer.size,
-                         client->payload);
+    if (client->answer.kind == CONTROL_ERROR) {
+        error_set_lines(error, client->answer.value < 0 ? client->answer.value : -EIO,
+                        client->payload, client->answer.size);
+        return error_wrap(error, "sandbox %s", client->name);
+    }
     return 0;
 }
 

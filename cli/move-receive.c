@@ -16,17 +16,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <image/carrier.h>
+#include <cli/progress.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define SESSION_MAX 16u
-#define RESUME_MS 60000 /* for a sandbox to go on */
+#define LIMIT_MAX (64ull << 30) /* without --limit */
+#define RESUME_MS 60000         /* for a sandbox to go on */
 
 /* What a session ends with. */
 enum { SESSION_RECEIVED = 0, SESSION_FAILED = 1, SESSION_STRANGER = 2 /* or a question only */ };
@@ -35,6 +38,8 @@ struct session {
     const struct receive_request *request;
     struct img_carrier carrier;
     int offer, image;
+    _Atomic uint64_t *promised; /* what each session may take, for all of them to see; ours: */
+    size_t index;
     int preparer; /* socket to the child that is to go on with the sandbox; -1: none */
     bool dry_run, greeted;
     char from[ADDRESS_TEXT_SIZE];
@@ -47,19 +52,21 @@ struct session {
 
 struct verdict {
     int code;
+    uint64_t pages; /* of an offer that is taken: so many may come */
     char text[IMG_REASON_MAX];
 };
 
-static void answer(int socket, const struct error *error)
+static void answer(int socket, const struct error *error, uint64_t pages)
 {
-    struct verdict verdict = {.code = error->code == NOTHING_KNOWN ? -EIO : error->code};
+    struct verdict verdict = {.code = error->code == NOTHING_KNOWN ? -EIO : error->code,
+                              .pages = pages};
     snprintf(verdict.text, sizeof(verdict.text), "%.*s", (int)sizeof(verdict.text) - 1,
              error->message);
     (void)!send(socket, &verdict, sizeof(verdict), MSG_NOSIGNAL);
 }
 
 /* NOTHING_KNOWN: it did not answer. */
-static int hear(int socket, int timeout_ms, struct error *error)
+static int hear(int socket, int timeout_ms, uint64_t *out_pages, struct error *error)
 {
     struct verdict verdict;
     struct pollfd wait = {.fd = socket, .events = POLLIN};
@@ -71,7 +78,10 @@ static int hear(int socket, int timeout_ms, struct error *error)
         recv(socket, &verdict, sizeof(verdict), MSG_DONTWAIT) != (ssize_t)sizeof(verdict))
         return error_set(error, NOTHING_KNOWN, "the process that was to resume it does not answer");
     verdict.text[sizeof(verdict.text) - 1] = '\0';
-    return verdict.code < 0 ? error_set(error, verdict.code, "%s", verdict.text) : 0;
+    *out_pages = verdict.pages;
+    return verdict.code < 0
+               ? error_set_lines(error, verdict.code, verdict.text, strlen(verdict.text))
+               : 0;
 }
 
 /* The name that it will have must be free. */
@@ -93,20 +103,56 @@ static int check_name(struct resumption *resumption, const struct receive_reques
     return error_hint(error, "bailey receive --name gives it another name");
 }
 
-static int prepare(struct resumption *resumption, const struct session *session, int image,
-                   bool is_offer, struct error *error)
+/* How large an image may be. What other sessions were promised is as good as gone, even if some of
+ * it has come already. */
+static uint64_t limit_of(const struct session *session)
 {
-    cleanup_free char *name = text_print("of %s", session->name);
-    int result = resumption_take(resumption, image, name, /*own=*/false, is_offer, error);
-    return result < 0 ? result : check_name(resumption, session->request, error);
+    struct statvfs status;
+    uint64_t limit = session->request->limit;
+    if (limit)
+        return limit;
+    if (fstatvfs(session->image, &status) < 0)
+        return 0;
+    limit = status.f_bavail * (uint64_t)status.f_frsize / 10 * 9;
+    for (size_t i = 0; i < SESSION_MAX; i++) {
+        uint64_t promised = i == session->index ? 0 : session->promised[i];
+        limit -= promised < limit ? promised : limit;
+    }
+    return limit < LIMIT_MAX ? limit : LIMIT_MAX;
 }
 
-/* In a child: its copy of what is granted is used up by this image. */
+static int check_size(const struct session *session, const struct mon_image_size *size,
+                      uint64_t *out_pages, struct error *error)
+{
+    char needed[SIZE_TEXT_SIZE], allowed[SIZE_TEXT_SIZE];
+    uint64_t limit = limit_of(session);
+    if (size->expected > limit || size->expected > size->most) {
+        error_set(error, -EFBIG, "%s of memory and files are more than the %s that are taken here",
+                  size_text(size->expected, needed), size_text(limit, allowed));
+        return session->request->limit
+                   ? error->code
+                   : error_hint(error, "bailey receive --limit, or --directory with more room");
+    }
+    limit = size->most < limit ? size->most : limit;
+    session->promised[session->index] = limit;
+    *out_pages = limit / BLY_PAGE_SIZE;
+    return 0;
+}
+
+/* In a child: its copy of what is granted is used up by this image. All reasons are told. */
 static _Noreturn void check_offer(struct session *session, int socket)
 {
-    struct error error = {0};
-    (void)!prepare(session->request->granted, session, session->offer, /*is_offer=*/true, &error);
-    answer(socket, &error);
+    struct error error = {0}, name = {0}, size = {0};
+    struct resumption *resumption = session->request->granted;
+    cleanup_free char *shown = text_print("of %s", session->name);
+    uint64_t pages = 0;
+    (void)!resumption_check_offer(resumption, session->offer, shown, &error);
+    if (resumption->launch.resume && check_name(resumption, session->request, &name) < 0)
+        error_add(&error, &name);
+    if (resumption->launch.resume &&
+        check_size(session, &resumption->image.size, &pages, &size) < 0)
+        error_add(&error, &size);
+    answer(socket, &error, pages);
     _exit(0);
 }
 
@@ -115,9 +161,12 @@ static _Noreturn void resume(struct session *session, int socket)
 {
     struct error error = {0};
     struct resumption *resumption = session->request->granted;
+    cleanup_free char *shown = text_print("of %s", session->name);
     char go;
-    int result = prepare(resumption, session, session->image, /*is_offer=*/false, &error);
-    answer(socket, &error);
+    int result = resumption_take(resumption, session->image, shown, /*own=*/false, &error);
+    if (result == 0)
+        result = check_name(resumption, session->request, &error);
+    answer(socket, &error, 0);
     if (result < 0 || recv(socket, &go, 1, 0) != 1)
         _exit(0);
     /* From here on whoever interrupts `bailey receive` does not undo what the other side counts on.
@@ -126,7 +175,7 @@ static _Noreturn void resume(struct session *session, int socket)
     resumption->launch.policy.detach = true;
     (void)!run_detached(&resumption->launch, &error);
     fflush(stdout);
-    answer(socket, &error);
+    answer(socket, &error, 0);
     _exit(0);
 }
 
@@ -153,14 +202,20 @@ static int start_child(struct session *session, void (*function)(struct session 
 static int look_at_offer(struct session *session, struct error *error)
 {
     cleanup_close int child = -1;
+    uint64_t pages;
     int result = start_child(session, check_offer, &child, error);
-    return result < 0 ? result : hear(child, RESUME_MS, error);
+    if (result == 0)
+        result = hear(child, RESUME_MS, &pages, error);
+    if (result == 0 && img_carrier_allow(&session->carrier, pages) < 0)
+        result = error_set(error, -ECHILD, "the process that talks to the other side has died");
+    return result;
 }
 
 static int look_at_image(struct session *session, struct error *error)
 {
     int result = start_child(session, resume, &session->preparer, error);
-    return result < 0 ? result : hear(session->preparer, RESUME_MS, error);
+    uint64_t ignored;
+    return result < 0 ? result : hear(session->preparer, RESUME_MS, &ignored, error);
 }
 
 /* NOTHING_KNOWN: whether it runs. */
@@ -168,7 +223,8 @@ static int let_go_on(struct session *session, struct error *error)
 {
     if (send(session->preparer, "", 1, MSG_NOSIGNAL) != 1)
         return error_set(error, -ECHILD, "the process that was to resume it has died");
-    return hear(session->preparer, RESUME_MS, error);
+    uint64_t ignored;
+    return hear(session->preparer, RESUME_MS, &ignored, error);
 }
 
 /* ---- A session ---- */
@@ -181,8 +237,10 @@ static int say(struct session *session, enum img_frame_kind kind, struct error *
 
 static int refuse(struct session *session, const struct error *error)
 {
+    struct error told = *error;
     (void)!img_carrier_say(&session->carrier, IMG_FRAME_REFUSED, error->message);
-    note("%s from %s: refused: %s", session->name, session->from, error->message);
+    error_wrap(&told, "%s from %s: refused", session->name, session->from);
+    error_print(&told);
     return session->dry_run ? SESSION_STRANGER : SESSION_FAILED;
 }
 
@@ -281,9 +339,10 @@ static int run_session(struct session *session, struct img_carrier_job *job)
 struct listener {
     const struct receive_request *request;
     int socket;
-    unsigned sessions;
-    sigset_t signals;           /* that were blocked before */
-    struct img_carrier_job job; /* of each session */
+    pid_t sessions[SESSION_MAX]; /* 0: none */
+    _Atomic uint64_t *promised;  /* see struct session */
+    sigset_t signals;            /* that were blocked before */
+    struct img_carrier_job job;  /* of each session */
 };
 
 static void accept_one(struct listener *listener)
@@ -291,9 +350,15 @@ static void accept_one(struct listener *listener)
     int peer = accept4(listener->socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (peer < 0)
         return;
-    pid_t child = listener->sessions < SESSION_MAX ? fork() : -1;
+    size_t index = 0;
+    while (index < SESSION_MAX && listener->sessions[index])
+        index++;
+    pid_t child = index < SESSION_MAX ? fork() : -1;
     if (child == 0) {
-        struct session session = {.request = listener->request, .preparer = -1};
+        struct session session = {.request = listener->request,
+                                  .promised = listener->promised,
+                                  .index = index,
+                                  .preparer = -1};
         signal(SIGCHLD, SIG_DFL);
         sigprocmask(SIG_SETMASK, &listener->signals, NULL);
         close(listener->socket);
@@ -301,7 +366,8 @@ static void accept_one(struct listener *listener)
         listener->job.socket = peer;
         _exit(run_session(&session, &listener->job));
     }
-    listener->sessions += child > 0;
+    if (child > 0)
+        listener->sessions[index] = child;
     close(peer);
 }
 
@@ -309,9 +375,12 @@ static void accept_one(struct listener *listener)
 static int reap(struct listener *listener)
 {
     int outcome = -1, status;
-    while (waitpid(-1, &status, WNOHANG) > 0) {
+    for (pid_t child; (child = waitpid(-1, &status, WNOHANG)) > 0;) {
         int end = WIFEXITED(status) ? WEXITSTATUS(status) : SESSION_FAILED;
-        listener->sessions--;
+        for (size_t i = 0; i < SESSION_MAX; i++) {
+            if (listener->sessions[i] == child)
+                listener->sessions[i] = 0, listener->promised[i] = 0;
+        }
         if (end != SESSION_STRANGER && outcome != SESSION_RECEIVED)
             outcome = end;
     }
@@ -341,6 +410,10 @@ int receive_run(const struct receive_request *request, struct error *error)
     listener.socket = address_listen(request->where, error);
     if (listener.socket < 0)
         return error->code;
+    listener.promised = mmap(NULL, SESSION_MAX * sizeof(*listener.promised), PROT_READ | PROT_WRITE,
+                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (listener.promised == MAP_FAILED)
+        return error_set_errno(error, -errno, "cannot make room for sessions");
     /* Held back but while we wait, so that no end is overlooked. */
     struct sigaction action = {.sa_handler = child_ended};
     sigset_t chld;

@@ -31,6 +31,7 @@ struct move {
     bool committed;                /* the other side was told, or may have been */
     bool left;                     /* the other side said that it runs there: its last word */
     bool over;
+    struct error obstacles; /* why it cannot be carried, told when it was offered */
     uint64_t expected, sent;
     struct control_suspended report;
 };
@@ -57,15 +58,50 @@ static int undecided(const struct move *move, const char *why, struct error *err
 
 static int stays(struct move *move, int code, const char *why, struct error *error)
 {
-    error_set(error, code, "%s: %s", move->request->where, why);
+    error_set_lines(error, code, why, strlen(why));
+    error_wrap(error, "%s", move->request->where);
     if (!move->request->dry_run)
         error_hint(error, "%s runs on here", move->request->name);
     return error->code;
 }
 
-/* The other side ends the move, for this reason. */
+/* How far the monitor is, and with the offer what is in the way here. */
+static void hear_offer(struct move *move)
+{
+    const struct client *client = &move->client;
+    if (client->answer.kind != CONTROL_MOVING)
+        return;
+    move->state = (enum control_move_state)client->answer.value;
+    if (!client->answer.size)
+        return;
+    error_set_lines(&move->obstacles, -EXDEV, client->payload, client->answer.size);
+    error_wrap(&move->obstacles, "sandbox %s", move->request->name);
+}
+
+/* What is in the way here, and what the other side says, if anything. */
+static int cannot_be_carried(struct move *move, const char *why, struct error *error)
+{
+    struct error there = {0};
+    if (why) {
+        error_set_lines(&there, -ECONNREFUSED, why, strlen(why));
+        error_wrap(&there, "%s", move->request->where);
+    }
+    *error = move->obstacles;
+    if (why)
+        error_add(error, &there);
+    if (!move->request->dry_run)
+        error_hint(error, "%s runs on here", move->request->name);
+    return error->code;
+}
+
+/* The other side ends the move, for these reasons. */
 static int refused(struct move *move, const char *why, struct error *error)
 {
+    struct error ignored = {0};
+    while (move->state < MOVE_OFFERED && client_receive(&move->client, &ignored) == 0)
+        hear_offer(move);
+    if (!move->committed && move->obstacles.code)
+        return cannot_be_carried(move, why, error);
     if (!move->committed)
         return stays(move, -ECONNREFUSED, why, error);
     struct error of_order = {0};
@@ -79,7 +115,11 @@ static int refused(struct move *move, const char *why, struct error *error)
 
 static int go_on(struct move *move, struct error *error)
 {
-    if (move->state == MOVE_OFFERED && move->accepted && !move->request->dry_run) {
+    if (move->state == MOVE_OFFERED && move->accepted && move->obstacles.code)
+        return cannot_be_carried(move, NULL, error);
+    if (move->state == MOVE_OFFERED && move->accepted && move->request->dry_run)
+        move->over = true;
+    if (move->state == MOVE_OFFERED && move->accepted && !move->over) {
         move->accepted = false;
         return order(move, MOVE_GO, error);
     }
@@ -93,7 +133,7 @@ static int go_on(struct move *move, struct error *error)
 static int hear_state(struct move *move, struct error *error)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
-    move->state = (enum control_move_state)move->client.answer.value;
+    hear_offer(move);
     if (move->state != MOVE_COMMITTED)
         return go_on(move, error);
     /* Who interrupts us now would leave the sandbox standing still. */
@@ -160,7 +200,6 @@ static int hear_other_side(struct move *move, struct error *error)
         return 0;
     case IMG_FRAME_ACCEPTED:
         move->accepted = true;
-        move->over = move->request->dry_run;
         return go_on(move, error);
     case IMG_FRAME_READY:
         move->ready = true;
@@ -283,6 +322,10 @@ static void print(const struct move *move)
     json_key_string(&json, "name", request->name);
     json_key_string(&json, "to", request->where);
     json_key_boolean(&json, "dry_run", request->dry_run);
+    if (request->dry_run) {
+        json_key_boolean(&json, "taken", true);
+        json_key_strings(&json, "obstacles", NULL, 0);
+    }
     if (!request->dry_run) {
         json_key_number(&json, "memory", (int64_t)move->report.memory_size);
         json_key_number(&json, "sent", (int64_t)move->sent);
@@ -292,6 +335,25 @@ static void print(const struct move *move)
         json_key_number(&json, "pause_us", (int64_t)(move->report.pause_ns / 1000));
         json_key_number(&json, "total_us", (int64_t)(move->report.total_ns / 1000));
     }
+    json_object_end(&json);
+    printf("%s\n", text.data);
+}
+
+/* Of a dry run: why it would not be taken. */
+static void print_obstacles(const struct migrate_request *request, const struct error *error)
+{
+    cleanup_text struct text text = {0};
+    cleanup_text_list struct text_list reasons = {0};
+    cleanup_free char *lines = text_copy(error->message);
+    for (char *rest = lines, *line; (line = strsep(&rest, "\n"));)
+        text_list_add(&reasons, line);
+    struct json json = json_to(&text);
+    json_object(&json);
+    json_key_string(&json, "name", request->name);
+    json_key_string(&json, "to", request->where);
+    json_key_boolean(&json, "dry_run", true);
+    json_key_boolean(&json, "taken", false);
+    json_key_strings(&json, "obstacles", reasons.items, reasons.count);
     json_object_end(&json);
     printf("%s\n", text.data);
 }
@@ -307,6 +369,8 @@ int migrate_run(const struct migrate_request *request, struct error *error)
      * sandbox goes on with this. */
     client_close(&move.client);
     img_carrier_end(&move.carrier);
+    if (result < 0 && request->dry_run && request->as_json)
+        print_obstacles(request, error);
     if (result < 0)
         return result;
     if (!request->dry_run)

@@ -21,6 +21,7 @@ struct receive_request {
     const char *where, *key;
     const char *name;   /* NULL: the one it had */
     const char *folder; /* for memory that arrives */
+    uint64_t limit;     /* bytes of a sandbox's image; 0: by what is free in the folder */
     struct resumption
         *granted; /* what the operator gives to who comes; used up by a child for each */
     bool once;

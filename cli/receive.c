@@ -8,6 +8,7 @@
 #include <base/cleanup.h>
 #include <base/text.h>
 #include <errno.h>
+#include <monitor/policy/value.h>
 #include <stdlib.h>
 
 static const struct option_help options[] = {
@@ -16,6 +17,9 @@ static const struct option_help options[] = {
     {0, "name", "NAME", "name of the sandbox (else the one it had)"},
     {0, "directory", "DIR",
      "where the memory of arriving sandboxes is kept (default: TMPDIR, or /var/tmp)"},
+    {0, "limit", "SIZE",
+     "take no sandbox with more memory than this, carried files included (4g; default: nine tenths "
+     "of what is free in the directory, at most 64g)"},
     {0, "timeout", "SECONDS", "give up a side that is silent for so long (default: 30)"},
     RESUMPTION_OPTIONS,
     {0, NULL, NULL, NULL},
@@ -28,6 +32,8 @@ static int read_option(struct receive_request *request, struct resumption *grant
         return error->code;
     if (text_equal(option->name, "timeout"))
         return move_parse_timeout("receive", value, &request->patience_ms, error);
+    if (text_equal(option->name, "limit"))
+        return policy_parse_memory(value, &request->limit, error);
     if (text_equal(option->name, "key"))
         request->key = value;
     else if (text_equal(option->name, "directory"))

@@ -98,44 +98,84 @@ int resumption_verify(struct img_reader *reader, struct error *error)
 static int resolve_granted(struct mon_policy *granted, struct error *error)
 {
     char resolved[PATH_MAX];
+    int result = 0;
     for (size_t i = 0; i < granted->mount_count; i++) {
         struct mon_mount *mount = &granted->mounts[i];
-        if (!realpath(mount->host_path, resolved))
-            return error_set_errno(error, -errno, "cannot give %s to the sandbox",
-                                   mount->host_path);
-        free(mount->host_path);
-        mount->host_path = text_copy(resolved);
+        if (realpath(mount->host_path, resolved)) {
+            text_replace(&mount->host_path, text_copy(resolved));
+            continue;
+        }
+        struct error reason = {0};
+        result =
+            error_set_errno(&reason, -errno, "cannot give %s to the sandbox", mount->host_path);
+        error_add(error, &reason);
     }
-    return 0;
+    return result;
+}
+
+static void take_policy(struct resumption *resumption)
+{
+    resumption->granted.memory_limit = launch_default_memory_limit();
+    resumption->granted.process_limit = LAUNCH_PROCESS_LIMIT;
+    /* Moved, not copied: the image's claim becomes the policy. */
+    resumption->launch.policy = resumption->image.policy;
+    resumption->image.policy = (struct mon_policy){0};
+    resumption->resume.image = &resumption->image;
+    resumption->launch.resume = &resumption->resume;
+    if (resumption->granted.host_name) {
+        text_replace(&resumption->launch.policy.host_name,
+                     text_copy(resumption->granted.host_name));
+        resumption->resume.new_host_name = true;
+    }
+}
+
+static bool is_granted(const struct mon_policy *granted, const struct mon_mount *mount)
+{
+    return mon_policy_is_view(mount) || mon_policy_find_mount(granted, mount->guest_path) ||
+           (granted->rootfs && text_equal(mount->guest_path, "/"));
+}
+
+int resumption_check_offer(struct resumption *resumption, int descriptor, const char *name,
+                           struct error *error)
+{
+    struct mon_image *image = &resumption->image;
+    struct mon_policy *policy = &resumption->launch.policy;
+    struct error fits = {0}, grants = {0}, files = {0};
+    image->is_offer = true;
+    if (mon_image_open(image, descriptor, name, /*own=*/false, error) < 0)
+        return error->code;
+    if (mon_image_fits(image, resumption->resume.force, &fits) < 0)
+        error_add(error, &fits);
+    int result = resolve_granted(&resumption->granted, &grants);
+    take_policy(resumption);
+    if (result == 0)
+        result = mon_policy_grant(policy, &resumption->granted, /*own=*/false, name, &grants);
+    if (result < 0)
+        error_add(error, &grants);
+    /* Where a folder is missing only what the others hold is looked at. */
+    for (size_t i = 0; i < policy->mount_count && result < 0; i++)
+        if (!is_granted(&resumption->granted, &policy->mounts[i]))
+            text_replace(&policy->mounts[i].host_path, text_copy(""));
+    if (mon_resume_check(policy, &resumption->resume, &files) < 0)
+        error_add(error, &files);
+    return error->code ? error->code : launch_check_name(policy->name, error);
 }
 
 int resumption_take(struct resumption *resumption, int descriptor, const char *path, bool own,
-                    bool is_offer, struct error *error)
+                    struct error *error)
 {
     struct mon_image *image = &resumption->image;
-    struct mon_policy *granted = &resumption->granted;
-    image->is_offer = is_offer;
     int result = mon_image_open(image, descriptor, path, own, error);
     if (result == 0)
         result = mon_image_fits(image, resumption->resume.force, error);
     if (result == 0 && resumption->verify)
         result = resumption_verify(image->reader, error);
     if (result == 0)
-        result = resolve_granted(granted, error);
+        result = resolve_granted(&resumption->granted, error);
     if (result < 0)
         return result;
-    granted->memory_limit = launch_default_memory_limit();
-    granted->process_limit = LAUNCH_PROCESS_LIMIT;
-    /* Moved, not copied: the image's claim becomes the policy. */
-    resumption->launch.policy = image->policy;
-    image->policy = (struct mon_policy){0};
-    resumption->resume.image = image;
-    resumption->launch.resume = &resumption->resume;
-    if (granted->host_name) {
-        text_replace(&resumption->launch.policy.host_name, text_copy(granted->host_name));
-        resumption->resume.new_host_name = true;
-    }
-    result = mon_policy_grant(&resumption->launch.policy, granted, own, path, error);
+    take_policy(resumption);
+    result = mon_policy_grant(&resumption->launch.policy, &resumption->granted, own, path, error);
     return result < 0 ? result : launch_check_name(resumption->launch.policy.name, error);
 }
 
@@ -147,7 +187,7 @@ int resumption_open(struct resumption *resumption, const char *path, bool own, s
     /* Asked before it is read: what is written to it from here on has no part in its being one's
      * own. */
     own = own || own_image_is(descriptor);
-    return resumption_take(resumption, descriptor, path, own, /*is_offer=*/false, error);
+    return resumption_take(resumption, descriptor, path, own, error);
 }
 
 /* ---- The command ---- */

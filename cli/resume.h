@@ -24,7 +24,8 @@ bool resumption_option(struct resumption *resumption, const struct option_help *
     {'v', "volume", "HOST[:GUEST][:ro]", "give the folder again that the sandbox had at GUEST"},   \
         {0, "rootfs", "DIR", "give the root again"},                                               \
         {0, "layer", "DIR", "give the folder of the private layer again"},                         \
-        {0, "hostname", "NAME", "host name inside (else the one it had; of clones: NAME-1, NAME-2)"},                         \
+        {0, "hostname", "NAME",                                                                    \
+         "host name inside (else the one it had; of clones: NAME-1, NAME-2)"},                     \
         {0, "audit", "FILE", "write every decision to FILE, one JSON object a line"},              \
         {0, "accept-changed", NULL, "also when files that the sandbox had open have changed"},     \
         {0, "force", NULL, "also when this processor lacks what the sandbox could see"},           \
@@ -39,9 +40,11 @@ int resumption_verify(struct img_reader *reader, struct error *error)
  * it was just made by us. */
 int resumption_open(struct resumption *resumption, const char *path, bool own, struct error *error)
     __attribute__((warn_unused_result));
-/* The same of an image that is open already, and is taken over; `name` is for messages. An offer
- * (image/frame.h) is only checked: there is nothing to go on with. */
+/* The same of an image that is open already, and is taken over; `name` is for messages. */
 int resumption_take(struct resumption *resumption, int descriptor, const char *name, bool own,
-                    bool is_offer, struct error *error) __attribute__((warn_unused_result));
+                    struct error *error) __attribute__((warn_unused_result));
+/* Of an offer (image/frame.h) all is told that would keep it from going on here, a line each. */
+int resumption_check_offer(struct resumption *resumption, int descriptor, const char *name,
+                           struct error *error) __attribute__((warn_unused_result));
 
 #endif

@@ -31,6 +31,7 @@ struct img_arrival {
     struct text index;
     uint32_t *checksums;
     uint64_t page_count, checksum_capacity, bytes;
+    uint64_t allowed; /* pages */
     struct img_hello hello;
     char reason[IMG_REASON_MAX + 1];
     unsigned char payload[IMG_FRAME_MAX] __attribute__((aligned(8)));
@@ -63,6 +64,11 @@ const char *img_arrival_reason(const struct img_arrival *arrival)
     return arrival->reason;
 }
 
+void img_arrival_allow(struct img_arrival *arrival, uint64_t pages)
+{
+    arrival->allowed = pages < IMG_PAGES_MAX ? pages : IMG_PAGES_MAX;
+}
+
 uint64_t img_arrival_bytes(const struct img_arrival *arrival)
 {
     return arrival->bytes;
@@ -92,6 +98,11 @@ static int take_pages(struct img_arrival *arrival, struct error *error)
         img_frame_pages_size(head.count) != arrival->frame.size ||
         head.first > arrival->page_count || head.first + head.count > IMG_PAGES_MAX)
         return error_set(error, -EPROTO, "the peer sent pages that have no place in the image");
+    if (head.first + head.count > arrival->allowed ||
+        arrival->bytes / BLY_PAGE_SIZE + head.count > IMG_ROUNDS_MAX * arrival->allowed)
+        return error_set(error, -EFBIG,
+                         "the image grows larger than the %llu KiB that were declared and allowed",
+                         (unsigned long long)(arrival->allowed * BLY_PAGE_SIZE >> 10));
     const unsigned char *sums = arrival->payload + sizeof(head);
     const unsigned char *pages = sums + head.count * sizeof(uint32_t);
     uint64_t end = head.first + head.count;

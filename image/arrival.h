@@ -16,6 +16,9 @@ struct img_arrival;
 struct img_arrival *img_arrival_new(int offer, int image);
 void img_arrival_free(struct img_arrival *arrival); /* NULL is allowed */
 
+/* Pages of the image that may come from now on; before it is told, none. */
+void img_arrival_allow(struct img_arrival *arrival, uint64_t pages);
+
 /* Where the next bytes are to be put, and how many are wanted, never 0. */
 void *img_arrival_room(struct img_arrival *arrival, size_t *out_size);
 /* `size` bytes were put there. Returns the kind of the frame that they complete, 0 where they

@@ -26,9 +26,11 @@
 #define FAREWELL_MS 2000u
 #define READS 32u /* in a row, before others have their turn */
 
+#define ORDER_ALLOW UINT32_MAX
 struct order {
-    uint32_t kind; /* enum img_frame_kind; 0: end */
+    uint32_t kind; /* enum img_frame_kind; 0: end; ORDER_ALLOW */
     uint32_t size;
+    uint64_t pages; /* of ORDER_ALLOW */
     char text[IMG_REASON_MAX];
 };
 
@@ -274,6 +276,8 @@ static void take_order(struct carrier *carrier)
     if (order.kind == 0) {
         carrier->leaving = true;
         carrier->leaving_ms = now_ms();
+    } else if (order.kind == ORDER_ALLOW) {
+        img_arrival_allow(carrier->arrival, order.pages);
     } else {
         queue_frame(carrier, order.kind, order.text, order.size);
     }
@@ -393,6 +397,16 @@ int img_carrier_start(const struct img_carrier_job *job, struct img_carrier *out
     return 0;
 }
 
+static int give_order(struct img_carrier *carrier, const struct order *order)
+{
+    return send(carrier->orders, order, sizeof(*order), MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+int img_carrier_allow(struct img_carrier *carrier, uint64_t pages)
+{
+    return give_order(carrier, &(struct order){.kind = ORDER_ALLOW, .pages = pages});
+}
+
 int img_carrier_say(struct img_carrier *carrier, enum img_frame_kind kind, const char *text)
 {
     struct order order = {.kind = kind};
@@ -400,8 +414,7 @@ int img_carrier_say(struct img_carrier *carrier, enum img_frame_kind kind, const
         order.size = (uint32_t)strnlen(text, sizeof(order.text));
         memcpy(order.text, text, order.size);
     }
-    ssize_t size = send(carrier->orders, &order, sizeof(order), MSG_NOSIGNAL);
-    return size < 0 ? -errno : 0;
+    return give_order(carrier, &order);
 }
 
 void img_carrier_next(struct img_carrier *carrier, struct img_event *out_event)

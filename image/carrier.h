@@ -47,6 +47,9 @@ int img_carrier_start(const struct img_carrier_job *job, struct img_carrier *out
 /* Says a frame that has no payload, or REFUSED with `text`. */
 int img_carrier_say(struct img_carrier *carrier, enum img_frame_kind kind, const char *text)
     __attribute__((warn_unused_result));
+/* Pages of the image that may come from now on (image/arrival.h). */
+int img_carrier_allow(struct img_carrier *carrier, uint64_t pages)
+    __attribute__((warn_unused_result));
 /* The next event; waits as long as the carrier works. A carrier that is gone is an event, too. */
 void img_carrier_next(struct img_carrier *carrier, struct img_event *out_event);
 /* Lets it say what it still has to say, for a moment, and ends it. */

@@ -10,7 +10,10 @@
  *   COMMIT                                               it will not go on here by itself
  *                                             RESUMED    it runs there
  *
- * REFUSED, with a reason, takes the place of any answer and is the last frame; either side's
+ * Pages come only after ACCEPTED, and not more than the receiver allows by what the offer declared;
+ * in rounds they may come again, IMG_ROUNDS_MAX times as many in all.
+ *
+ * REFUSED, with reasons, takes the place of any answer and is the last frame; either side's
  * WORKING says only that it is alive. The original may go on after anything but COMMIT, or when
  * REFUSED follows it. */
 #ifndef IMAGE_FRAME_H
@@ -19,7 +22,8 @@
 #include <image/format.h>
 
 #define IMG_MOVE_MAGIC "BAILEYMV"
-#define IMG_MOVE_VERSION 1u
+#define IMG_MOVE_VERSION 2u
+#define IMG_ROUNDS_MAX 13u
 #define IMG_PAGES_AT_ONCE 256u /* in one frame */
 
 enum img_frame_kind {
@@ -31,7 +35,7 @@ enum img_frame_kind {
     IMG_FRAME_ACCEPTED,
     IMG_FRAME_READY,
     IMG_FRAME_RESUMED,
-    IMG_FRAME_REFUSED, /* text, without a NUL */
+    IMG_FRAME_REFUSED, /* text, without a NUL; a line for each reason */
     IMG_FRAME_WORKING,
     IMG_FRAME_KIND_END
 };
@@ -59,7 +63,7 @@ struct img_frame_pages {
     uint32_t reserved;
 };
 #define IMG_INDEX_CHUNK (256u << 10)
-#define IMG_REASON_MAX 2048u
+#define IMG_REASON_MAX 4000u
 #define IMG_FRAME_MAX                                                                              \
     (sizeof(struct img_frame_pages) + IMG_PAGES_AT_ONCE * (sizeof(uint32_t) + BLY_PAGE_SIZE))
 

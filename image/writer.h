@@ -1,6 +1,7 @@
 /* Writes an image of a suspended sandbox (format.h). The file appears under its name when it is
- * complete and on the disk, or not at all: until then it has no name (where the file system does not
- * have such files, another one beside it). It is readable by its owner alone. One thread at a time.
+ * complete and on the disk, or not at all: until then it has no name (where the file system does
+ * not have such files, another one beside it). It is readable by its owner alone. One thread at a
+ * time.
  *
  * Page bytes may come from a sandbox and mean nothing here; where they belong comes from it too,
  * and is checked. */

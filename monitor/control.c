@@ -312,11 +312,12 @@ void mon_control_progress(struct mon_control *control, uint64_t done, uint64_t e
         tell(client, CONTROL_PROGRESS, 0, &progress, sizeof(progress));
 }
 
-void mon_control_moving(struct mon_control *control, enum control_move_state state)
+void mon_control_moving(struct mon_control *control, enum control_move_state state,
+                        const char *obstacles)
 {
     struct client *client = find_suspender(control);
     if (client)
-        tell(client, CONTROL_MOVING, (int32_t)state, NULL, 0);
+        tell(client, CONTROL_MOVING, (int32_t)state, obstacles, obstacles ? strlen(obstacles) : 0);
 }
 
 void mon_control_suspended(struct mon_control *control, int code, const char *text,

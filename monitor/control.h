@@ -100,7 +100,9 @@ void mon_control_pause_input(struct mon_control *control, bool paused);
 bool mon_control_stop_input(struct mon_control *control, struct text *out);
 /* Input that a resumed program had not read. False: there is no console that takes it. */
 bool mon_control_give_input(struct mon_control *control, const void *data, size_t size, bool ended);
-void mon_control_moving(struct mon_control *control, enum control_move_state state);
+/* `obstacles` may be NULL. */
+void mon_control_moving(struct mon_control *control, enum control_move_state state,
+                        const char *obstacles);
 void mon_control_suspended(struct mon_control *control, int code, const char *text,
                            const struct control_suspended *report);
 /* True while a `bailey trace` listens: then trace lines come here. */
@@ -154,7 +156,8 @@ enum control_kind {
     CONTROL_OUTPUT,  /* value: 1 or 2; payload: bytes */
     CONTROL_LINES,   /* payload: text */
     CONTROL_PROGRESS, /* payload: struct control_progress */
-    CONTROL_MOVING,   /* value: enum control_move_state */
+    CONTROL_MOVING,   /* value: enum control_move_state; payload of OFFERED: why it cannot be
+                         carried, a line each, if so */
     CONTROL_PAUSE     /* after ATTACH: value 1: no INPUT may be sent; 0: it may again */
 };
 struct control_message {

@@ -38,6 +38,10 @@ struct mon_resume {
 int mon_resume_run(const struct mon_policy *policy, struct mon_completion completion, const struct mon_resume *resume,
                    const int standard[3], struct mon_result *out_result, struct error *error);
 
+/* Whether the files are there that the image's sandbox has open; all that is wrong is told, a line each. A mount with an empty host path is
+ * not looked at. */
+int mon_resume_check(const struct mon_policy *policy, const struct mon_resume *resume, struct error *error) __attribute__((warn_unused_result));
+
 /* What this host offers for a sandbox's walls, for `bailey check` and `inspect`: one item each, with what is weaker without it. */
 struct mon_wall {
     const char *name;

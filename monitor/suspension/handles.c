@@ -17,6 +17,7 @@
 
 struct saved {
     enum mon_carried_files carried;
+    uint64_t contents; /* bytes of those that are carried */
     struct mon_image_handle *records; /* without their paths: to find the same file again */
     size_t count;
     struct text bytes;
@@ -80,8 +81,10 @@ static bool find_name(struct mon_files *files, const struct mon_folder *folder, 
     return mon_name_decode(files, uri, strlen(uri), out_name) == 0 && mon_name_hold(files, out_name, &held) == 0 && is_same(status, held);
 }
 
-static int refuse(const char *path, const char *why, struct error *error)
+/* Names are the sandbox's: one with a newline is not to look like two reasons. */
+static int refuse(char *path, const char *why, struct error *error)
 {
+    text_make_printable(path, strlen(path));
     return error_set(error, -EXDEV, "it has %s open, which %s", path, why);
 }
 
@@ -112,13 +115,14 @@ static int open_readable(int descriptor, unsigned access)
 }
 
 /* Its contents, once for each file: the space is named by the first handle of it. */
-static int save_contents(const struct saved *saved, struct img_writer *writer, const struct mon_image_handle *record, int descriptor,
+static int save_contents(struct saved *saved, struct img_writer *writer, const struct mon_image_handle *record, int descriptor,
                          const char *path, struct error *error)
 {
     for (size_t i = 0; i < saved->count; i++)
         if ((saved->records[i].flags & MON_IMAGE_CONTENTS) && saved->records[i].device == record->device &&
             saved->records[i].inode == record->inode)
             return 0;
+    saved->contents += record->size;
     if (!img_writer_takes_pages(writer))
         return 0;
     cleanup_close int readable = open_readable(descriptor, record->access);
@@ -184,10 +188,12 @@ static int save_handle(struct mon_sandbox *sandbox, struct saved *saved, struct 
     return 0;
 }
 
-int mon_image_handles(struct mon_sandbox *sandbox, enum mon_carried_files carried, struct img_writer *writer, struct error *error)
+int mon_image_handles(struct mon_sandbox *sandbox, enum mon_carried_files carried, struct img_writer *writer, uint64_t *out_contents,
+                      struct error *error)
 {
     struct saved saved = {.carried = carried};
     bly_handle handle = BLY_NO_HANDLE;
+    struct error obstacles = {0};
     int result = 0;
     for (uint32_t place = 0; result == 0 && mon_handle_next(&sandbox->handles, &place, &handle);) {
         struct mon_handle entry;
@@ -196,11 +202,19 @@ int mon_image_handles(struct mon_sandbox *sandbox, enum mon_carried_files carrie
             continue;
         if (mon_handle_get(&sandbox->handles, handle, &entry) < 0)
             continue; /* a sandbox that is not as quiet as it said: its image is its own affair */
-        result = save_handle(sandbox, &saved, writer, handle, &entry, error);
+        struct error obstacle = {0};
+        result = save_handle(sandbox, &saved, writer, handle, &entry, &obstacle);
         mon_handle_put(&sandbox->handles, handle);
+        if (result < 0)
+            error_add(&obstacles, &obstacle);
+        if (result == -EXDEV) /* all are told of at once */
+            result = 0;
     }
     if (result == 0)
-        result = img_writer_record(writer, MON_IMAGE_HANDLES, 0, saved.bytes.data, saved.bytes.size, error);
+        result = img_writer_record(writer, MON_IMAGE_HANDLES, 0, saved.bytes.data, saved.bytes.size, &obstacles);
+    if (obstacles.code)
+        result = error_set_lines(error, result < 0 ? result : obstacles.code, obstacles.message, strlen(obstacles.message));
+    *out_contents = saved.contents;
     text_free(&saved.bytes);
     free(saved.records);
     return result;

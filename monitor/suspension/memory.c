@@ -45,9 +45,11 @@ static uint32_t inner_id(int folder, pid_t parent)
     return last ? (uint32_t)strtoul(last + 1, NULL, 10) : 0;
 }
 
-static int find_in_list(pid_t parent, char *list, struct process *processes, size_t count)
+/* May take the folder of the child in /proc. `id` as the sandbox knows it. */
+typedef void visit_child_function(void *context, int *folder, uint32_t id);
+
+static void visit_list(pid_t parent, char *list, visit_child_function *visit, void *context)
 {
-    int found = 0;
     for (char *rest = list, *word; (word = strsep(&rest, " "));) {
         char path[64];
         if (!*word)
@@ -55,34 +57,53 @@ static int find_in_list(pid_t parent, char *list, struct process *processes, siz
         snprintf(path, sizeof(path), "/proc/%.16s", word);
         cleanup_close int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         uint32_t id = folder < 0 ? 0 : inner_id(folder, parent);
-        for (size_t i = 0; id && i < count; i++) {
-            if (processes[i].from != id || processes[i].folder >= 0)
-                continue;
-            processes[i].folder = take_descriptor(&folder);
-            found++;
-            break;
-        }
+        if (id)
+            visit(context, &folder, id);
     }
-    return found;
 }
 
 /* Children are listed by the thread that made them. */
-static int find_processes(pid_t parent, struct process *processes, size_t count, struct error *error)
+static int visit_children(pid_t parent, visit_child_function *visit, void *context)
 {
     char path[64];
-    size_t found = 0;
     snprintf(path, sizeof(path), "/proc/%d/task", (int)parent);
     cleanup_directory DIR *threads = opendir(path);
     if (!threads)
-        return error_set_errno(error, -errno, "cannot look at the sandbox's processes in /proc");
+        return -errno;
     for (struct dirent *entry; (entry = readdir(threads));) {
         char file[288];
         cleanup_free char *list = NULL;
         snprintf(file, sizeof(file), "%s/children", entry->d_name);
         if (entry->d_name[0] != '.' && path_read_file(dirfd(threads), file, 1 << 20, &list, NULL) == 0)
-            found += (size_t)find_in_list(parent, list, processes, count);
+            visit_list(parent, list, visit, context);
     }
-    return found == count ? 0 : error_set(error, -ESRCH, "a process of the sandbox cannot be found in /proc");
+    return 0;
+}
+
+struct search {
+    struct process *processes;
+    size_t count, found;
+};
+
+static void match(void *context, int *folder, uint32_t id)
+{
+    struct search *search = context;
+    for (size_t i = 0; i < search->count; i++) {
+        if (search->processes[i].from != id || search->processes[i].folder >= 0)
+            continue;
+        search->processes[i].folder = take_descriptor(folder);
+        search->found++;
+        break;
+    }
+}
+
+static int find_processes(pid_t parent, struct process *processes, size_t count, struct error *error)
+{
+    struct search search = {.processes = processes, .count = count};
+    int result = visit_children(parent, match, &search);
+    if (result < 0)
+        return error_set_errno(error, result, "cannot look at the sandbox's processes in /proc");
+    return search.found == count ? 0 : error_set(error, -ESRCH, "a process of the sandbox cannot be found in /proc");
 }
 
 /* ---- Which pages ---- */
@@ -274,13 +295,13 @@ void mon_image_become_user(const struct mon_sandbox *sandbox, bool on)
         syscall(SYS_setresgid, -1, 0, -1);
 }
 
-static uint64_t memory_of(const struct process *process)
+static uint64_t memory_of(int folder)
 {
     char value[64];
     uint64_t present = 0, swapped = 0;
-    if (read_field(process->folder, "status", "\nRssAnon:", value, sizeof(value)))
+    if (read_field(folder, "status", "\nRssAnon:", value, sizeof(value)))
         present = strtoull(value, NULL, 10);
-    if (read_field(process->folder, "status", "\nVmSwap:", value, sizeof(value)))
+    if (read_field(folder, "status", "\nVmSwap:", value, sizeof(value)))
         swapped = strtoull(value, NULL, 10);
     return (present + swapped) * 1024;
 }
@@ -297,9 +318,23 @@ int mon_image_find_memory(const struct mon_sandbox *sandbox, const uint32_t *ids
     mon_image_become_user(sandbox, false);
     *out_size = 0;
     for (size_t i = 0; i < count && result == 0; i++)
-        *out_size += memory_of(&memory->processes[i]);
+        *out_size += memory_of(memory->processes[i].folder);
     *out_memory = memory;
     return result;
+}
+
+static void add_memory(void *context, int *folder, uint32_t id)
+{
+    *(uint64_t *)context += memory_of(*folder);
+}
+
+uint64_t mon_image_memory_size(const struct mon_sandbox *sandbox)
+{
+    uint64_t size = 0;
+    mon_image_become_user(sandbox, true);
+    (void)visit_children(sandbox->child, add_memory, &size);
+    mon_image_become_user(sandbox, false);
+    return size;
 }
 
 int mon_image_write_processes(const struct mon_sandbox *sandbox, const struct mon_memory *memory, write_map_function *write,

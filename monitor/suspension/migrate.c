@@ -7,12 +7,14 @@
 
 #include <errno.h>
 #include <image/departure.h>
+#include <image/frame.h>
 #include <sys/socket.h>
 #include <time.h>
 
 #define CLIENT_MS 120000 /* a client that says nothing for so long is given up */
 #define SEND_S 30
-#define ROUND_MAX 12u
+#define GROWTH (256ull << 20) /* beside as much again: that much it may grow while it moves */
+#define ROUND_MAX (IMG_ROUNDS_MAX - 1)
 #define LITTLE (4ull << 20) /* sent in some milliseconds: not worth another round */
 
 /* ---- The thread ---- */
@@ -51,9 +53,21 @@ static int write_offer(struct mon_suspension *suspension, struct error *error)
     struct img_sink sink = img_departure(&suspension->peer);
     sink.pages = NULL;
     img_writer_open_sink(&sink, &writer);
-    int result = mon_image_sandbox(suspension->sandbox, writer, error);
+    struct mon_sandbox *sandbox = suspension->sandbox;
+    uint64_t contents;
+    int result = mon_image_sandbox(sandbox, writer, error);
     if (result == 0)
-        result = mon_image_handles(suspension->sandbox, suspension->carried, writer, error);
+        result = mon_image_handles(sandbox, suspension->carried, writer, &contents, error);
+    if (result == -EXDEV) { /* the other side's reasons are to be told together with ours */
+        suspension->obstacles = text_copy(error->message);
+        error_clear(error);
+        result = 0;
+    }
+    if (result == 0) {
+        uint64_t expected = mon_suspension_shared_size(sandbox) + mon_image_memory_size(sandbox) + contents;
+        struct mon_image_size size = {.expected = expected, .most = 2 * expected + GROWTH};
+        result = img_writer_record(writer, MON_IMAGE_SIZE, 0, &size, sizeof(size), error);
+    }
     if (result == 0)
         return img_writer_finish(writer, error);
     img_writer_abandon(writer);
@@ -248,5 +262,5 @@ void mon_migrate_tell(struct mon_suspension *suspension)
     if (state == suspension->told)
         return;
     suspension->told = state;
-    mon_control_moving(suspension->sandbox->control, state);
+    mon_control_moving(suspension->sandbox->control, state, state == MOVE_OFFERED ? suspension->obstacles : NULL);
 }

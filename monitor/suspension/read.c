@@ -11,6 +11,7 @@
 #include "monitor/suspension/suspend.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define HANDLE_INDEX 0xfffffu
@@ -110,6 +111,39 @@ static int check_handles(const struct mon_image *image, struct error *error)
     return 0;
 }
 
+/* Entries of one file follow each other, by handle. */
+static int by_file(const void *left, const void *right)
+{
+    const struct mon_image_entry *a = *(struct mon_image_entry *const *)left, *b = *(struct mon_image_entry *const *)right;
+    if (a->record.device != b->record.device)
+        return a->record.device < b->record.device ? -1 : 1;
+    if (a->record.inode != b->record.inode)
+        return a->record.inode < b->record.inode ? -1 : 1;
+    return a < b ? -1 : a > b;
+}
+
+static void find_files(struct mon_image *image)
+{
+    cleanup_free struct mon_image_entry **order = memory_new((image->handle_count + 1) * sizeof(*order));
+    size_t count = 0;
+    for (size_t i = 0; i < image->handle_count; i++)
+        if (image->handles[i].record.role == MON_IMAGE_STREAM)
+            order[count++] = &image->handles[i];
+    qsort(order, count, sizeof(*order), by_file);
+    for (size_t i = 0, end; i < count; i = end) {
+        const struct mon_image_entry *contents = NULL;
+        bool is_written = false;
+        for (end = i; end < count && order[end]->record.device == order[i]->record.device && order[end]->record.inode == order[i]->record.inode; end++) {
+            is_written |= (order[end]->record.access & BLY_ACCESS_WRITE) != 0;
+            contents = contents || !(order[end]->record.flags & MON_IMAGE_CONTENTS) ? contents : order[end];
+        }
+        for (size_t j = i; j < end; j++) {
+            order[j]->contents = contents ? (size_t)(contents - image->handles) : 0;
+            order[j]->is_written = is_written;
+        }
+    }
+}
+
 static int read_handles(struct mon_image *image, const struct img_record *record, struct error *error)
 {
     const unsigned char *data = record->data;
@@ -120,6 +154,7 @@ static int read_handles(struct mon_image *image, const struct img_record *record
             return refuse(image, "its record of open files is damaged", error);
         image->handle_count++;
     }
+    find_files(image);
     return check_handles(image, error);
 }
 
@@ -150,16 +185,19 @@ static int read_records(struct mon_image *image, struct error *error)
 {
     for (size_t i = 0; i < img_reader_record_count(image->reader); i++) {
         const struct img_record *record = img_reader_record(image->reader, i);
-        bool known = record->type >= MON_IMAGE_SANDBOX && record->type <= MON_IMAGE_INPUT;
+        bool known = record->type >= MON_IMAGE_SANDBOX && record->type <= (image->is_offer ? MON_IMAGE_SIZE : MON_IMAGE_INPUT);
         if (known && find_record(image, record->type) != record)
             return refuse(image, "it has a record twice", error);
         if (!known && !(record->flags & IMG_RECORD_OPTIONAL))
             return refuse(image, "it holds what this version of Bailey does not know", error);
     }
     const struct img_record *sandbox = find_record(image, MON_IMAGE_SANDBOX), *policy = find_record(image, MON_IMAGE_POLICY),
-                            *handles = find_record(image, MON_IMAGE_HANDLES), *input = find_record(image, MON_IMAGE_INPUT);
-    if (!sandbox || !policy || !handles)
+                            *handles = find_record(image, MON_IMAGE_HANDLES), *input = find_record(image, MON_IMAGE_INPUT),
+                            *size = find_record(image, MON_IMAGE_SIZE);
+    if (!sandbox || !policy || !handles || (image->is_offer && (!size || size->size != sizeof(image->size))))
         return refuse(image, "it is not the image of a sandbox", error);
+    if (image->is_offer)
+        memcpy(&image->size, size->data, sizeof(image->size));
     int result = read_sandbox(image, sandbox, error);
     if (result == 0)
         result = mon_policy_load(&image->policy, policy->data, policy->size, error);
@@ -212,11 +250,8 @@ static int check_build(const struct mon_image *image, struct error *error)
     return error_hint(error, "only the build that suspended a sandbox can resume it");
 }
 
-int mon_image_fits(const struct mon_image *image, bool force, struct error *error)
+static int check_processor(const struct mon_image *image, struct error *error)
 {
-    int result = check_build(image, error);
-    if (result < 0 || force)
-        return result;
     struct mon_features needed = {.vector = image->sandbox.vector_features}, present;
     char names[512];
     memcpy(needed.words, image->sandbox.processor_features, sizeof(needed.words));
@@ -228,4 +263,14 @@ int mon_image_fits(const struct mon_image *image, bool force, struct error *erro
         return mon_policy_check_processor(&image->policy, &present, mon_processor_can_fault(), error);
     error_set(error, -ENOEXEC, "this processor lacks what the sandbox in %s could see and may use: %s", image->name, names);
     return error_hint(error, "--force resumes it all the same; a program that uses it then dies of SIGILL");
+}
+
+int mon_image_fits(const struct mon_image *image, bool force, struct error *error)
+{
+    struct error reason = {0};
+    int result = check_build(image, error);
+    int processor = force ? 0 : check_processor(image, &reason);
+    if (processor < 0)
+        error_add(error, &reason);
+    return result < 0 ? result : processor;
 }

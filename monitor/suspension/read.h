@@ -11,6 +11,8 @@
 struct mon_image_entry {
     struct mon_image_handle record;
     char *path; /* below the mount; "" where there is none */
+    size_t contents; /* of a carried file: the entry whose handle names the space of them */
+    bool is_written; /* through some handle of the same file */
 };
 struct mon_image {
     char *name; /* for messages */
@@ -18,6 +20,7 @@ struct mon_image {
     int descriptor;
     struct img_reader *reader;
     struct mon_image_sandbox sandbox;
+    struct mon_image_size size; /* of an offer */
     struct mon_policy policy;         /* as claimed; nothing of it is granted yet */
     struct mon_image_entry *handles;  /* ascending by index; each role but STREAM, WAKE and EXECUTION at most once, WAKE as often as it must be */
     size_t handle_count;
@@ -33,7 +36,7 @@ int mon_image_open(struct mon_image *image, int descriptor, const char *name, bo
 void mon_image_close(struct mon_image *image);
 #define cleanup_image __attribute__((cleanup(mon_image_close)))
 
-/* Whether it can be resumed by this Bailey on this processor; `force`: whatever the processor lacks. */
+/* Whether it can be resumed by this Bailey on this processor; `force`: whatever the processor lacks. All reasons are told. */
 int mon_image_fits(const struct mon_image *image, bool force, struct error *error) __attribute__((warn_unused_result));
 
 #endif

@@ -12,7 +12,8 @@ enum mon_image_record {
     MON_IMAGE_SANDBOX = IMG_RECORD_OWN_FIRST, /* struct mon_image_sandbox */
     MON_IMAGE_POLICY,                         /* policy/save.c: what the sandbox was given */
     MON_IMAGE_HANDLES,                        /* struct mon_image_handle, each followed by its path and filled up to 8 bytes */
-    MON_IMAGE_INPUT                           /* struct mon_image_input and bytes; absent where all is zero */
+    MON_IMAGE_INPUT,                          /* struct mon_image_input and bytes; absent where all is zero */
+    MON_IMAGE_SIZE                            /* struct mon_image_size; of an offer only (image/frame.h) */
 };
 
 #define MON_BUILD_ID_MAX 32u
@@ -27,6 +28,12 @@ struct mon_image_sandbox {
     uint64_t vector_features;  /* XCR0 */
     uint64_t processor_features[8]; /* by enum bly_feature_word: what the program could see (processor-features.h) */
     uint64_t heap_size, bulk_size; /* of the segments */
+};
+
+/* How large the image will be of which this is the offer, in bytes of pages. */
+struct mon_image_size {
+    uint64_t expected; /* if nothing changes */
+    uint64_t most;     /* it will not be larger */
 };
 
 enum mon_image_role { /* what every picoprocess is given at its start is made anew, under the same handle */

@@ -41,7 +41,8 @@ static int compare(const struct mon_sandbox *sandbox, const struct mon_image_ent
 {
     const struct mon_image_handle *record = &entry->record;
     struct stat status;
-    if (record->kind != BLY_KIND_FILE || sandbox->resume->accept_changed)
+    /* While a sandbox runs that is offered what it writes may change; it is compared when it stands still. */
+    if (record->kind != BLY_KIND_FILE || sandbox->resume->accept_changed || (sandbox->resume->image->is_offer && entry->is_written))
         return 0;
     if (fstat(descriptor, &status) < 0)
         return error_set_errno(error, -errno, "cannot look at a file of the sandbox");
@@ -95,28 +96,6 @@ static int reopen_named(struct mon_sandbox *sandbox, const struct mon_image_entr
     return result < 0 ? result : descriptor;
 }
 
-static bool is_same_file(const struct mon_image_handle *one, const struct mon_image_handle *other)
-{
-    return (one->flags & MON_IMAGE_CONTENTS) && one->device == other->device && one->inode == other->inode;
-}
-
-/* The one whose handle names the space of the contents. */
-static const struct mon_image_entry *first_of_file(const struct mon_image *image, const struct mon_image_handle *record)
-{
-    const struct mon_image_entry *entry = image->handles;
-    while (!is_same_file(&entry->record, record)) /* it is so of itself */
-        entry++;
-    return entry;
-}
-
-static bool is_written(const struct mon_image *image, const struct mon_image_handle *record)
-{
-    bool written = false;
-    for (size_t i = 0; i < image->handle_count && !written; i++)
-        written = is_same_file(&image->handles[i].record, record) && (image->handles[i].record.access & BLY_ACCESS_WRITE);
-    return written;
-}
-
 static int copy_pages(const struct mon_image *image, const struct img_space *space, uint64_t start, int descriptor, struct error *error);
 
 static int make_contents(const struct mon_image *image, const struct mon_image_handle *record, struct error *error)
@@ -143,35 +122,41 @@ static bool is_very_file(const struct mon_image_handle *record, int descriptor)
 
 #define OF_HOST INT_MIN /* in place of a descriptor of the contents; no errno */
 
-/* Where a file with a name and contents comes from, for all its handles. What the sandbox writes is to arrive where it did: the contents
- * stand in for a file that it writes only if that is gone, and the operator takes that. */
-static int choose(struct mon_sandbox *sandbox, const struct mon_image_entry *first, struct error *error)
+/* Whether a file with a name and contents comes from the host, for all its handles: 1, 0. What the sandbox writes is to arrive where it did:
+ * the contents stand in for a file that it writes only if that is gone, and the operator takes that. */
+static int prefers_host(struct mon_sandbox *sandbox, const struct mon_image_entry *first, struct error *error)
 {
-    const struct mon_image *image = sandbox->resume->image;
-    bool written = is_written(image, &first->record);
     struct error unfit = {0};
     cleanup_close int named = reopen_named(sandbox, first, &unfit);
-    if (named >= 0 && (written || is_very_file(&first->record, named)))
-        return OF_HOST;
-    if (written && !(named == -ENOENT && sandbox->resume->accept_changed)) {
-        error_set(error, unfit.code, "%s", unfit.message);
-        return named != -ENOENT ? named : error_hint(error, "--accept-changed goes on with a private copy of it, from the image");
-    }
-    return make_contents(image, &first->record, error);
+    if (named >= 0)
+        return first->is_written || is_very_file(&first->record, named);
+    if (!first->is_written || (named == -ENOENT && sandbox->resume->accept_changed))
+        return 0;
+    error_set(error, unfit.code, "%s", unfit.message);
+    return named != -ENOENT ? named : error_hint(error, "--accept-changed goes on with a private copy of it, from the image");
+}
+
+static int choose(struct mon_sandbox *sandbox, const struct mon_image_entry *first, struct error *error)
+{
+    int of_host = first->record.flags & MON_IMAGE_DELETED ? 0 : prefers_host(sandbox, first, error);
+    if (of_host < 0)
+        return of_host;
+    return of_host ? OF_HOST : make_contents(sandbox->resume->image, &first->record, error);
 }
 
 /* A description of its own for each handle, with no more than its access, as the file itself would have been opened. */
 static int reopen_carried(struct mon_sandbox *sandbox, const struct mon_image_entry *entry, int *files, struct error *error)
 {
-    const struct mon_image *image = sandbox->resume->image;
-    const struct mon_image_entry *first = first_of_file(image, &entry->record);
-    int *contents = &files[first - image->handles];
+    int *contents = &files[entry->contents];
     if (*contents == -1)
-        *contents = first->record.flags & MON_IMAGE_DELETED ? make_contents(image, &first->record, error) : choose(sandbox, first, error);
+        *contents = choose(sandbox, &sandbox->resume->image->handles[entry->contents], error);
     if (*contents == OF_HOST)
         return reopen_named(sandbox, entry, error);
-    if (*contents < 0)
-        return *contents;
+    if (*contents < 0) {
+        int result = *contents;
+        *contents = -1; /* its reason is told anew */
+        return result;
+    }
     static const int flags[4] = {O_RDONLY, O_RDONLY, O_WRONLY, O_RDWR};
     int descriptor = open(mon_descriptor_path(*contents).text, flags[entry->record.access & 3] | O_CLOEXEC);
     return descriptor < 0 ? error_set_errno(error, -errno, "cannot open a file of the sandbox again") : descriptor;
@@ -228,20 +213,55 @@ static int place_all(struct mon_sandbox *sandbox, struct mon_stdio_saved *saved,
 {
     const struct mon_image *image = sandbox->resume->image;
     int result = 0;
+    bool unfit = false;
     for (size_t i = 0; i < image->handle_count && result == 0; i++) {
         const struct mon_image_entry *entry = &image->handles[i];
         int descriptor = -1;
         if (entry->record.role == MON_IMAGE_STREAM) {
-            descriptor = reopen(sandbox, entry, files, error);
-            if (descriptor < 0)
-                return descriptor;
+            struct error reason = {0};
+            descriptor = reopen(sandbox, entry, files, &reason);
+            if (descriptor < 0) { /* all of them are told of */
+                error_add(error, &reason);
+                unfit = true;
+                continue;
+            }
         } else {
             note_role(&sandbox->start_handles, saved, &entry->record);
         }
         if (entry->record.role < MON_IMAGE_STANDARD_0)
             result = place(sandbox, entry, descriptor, error);
     }
-    return result;
+    return result == 0 && unfit ? error->code : result;
+}
+
+int mon_resume_check(const struct mon_policy *policy, const struct mon_resume *resume, struct error *error)
+{
+    const struct mon_image *image = resume->image;
+    struct mon_sandbox *sandbox = memory_new(sizeof(*sandbox)); /* of which only this is used */
+    sandbox->policy = policy;
+    sandbox->resume = resume;
+    int result = mon_files_init(&sandbox->files, policy);
+    if (result < 0)
+        error_set_errno(error, result, "cannot open the granted folders");
+    for (size_t i = 0; i < image->handle_count && result == 0; i++) {
+        const struct mon_image_entry *entry = &image->handles[i];
+        struct error reason = {0};
+        /* Of a folder that is not granted nothing is known; that it is not is another reason. */
+        if (entry->record.role != MON_IMAGE_STREAM || entry->record.flags & MON_IMAGE_DELETED || entry->record.mount >= sandbox->files.folder_count ||
+            !*sandbox->files.folders[entry->record.mount].host_path)
+            continue;
+        if (entry->record.flags & MON_IMAGE_CARRIED) {
+            if (prefers_host(sandbox, entry, &reason) < 0)
+                error_add(error, &reason);
+            continue;
+        }
+        cleanup_close int descriptor = reopen_named(sandbox, entry, &reason);
+        if (descriptor < 0)
+            error_add(error, &reason);
+    }
+    mon_files_destroy(&sandbox->files);
+    free(sandbox);
+    return error->code;
 }
 
 /* ---- Programs of `bailey exec` ---- */

@@ -134,6 +134,11 @@ static uint64_t segment_size(int descriptor)
     return fstat(descriptor, &status) < 0 ? 0 : (uint64_t)status.st_blocks * 512;
 }
 
+uint64_t mon_suspension_shared_size(const struct mon_sandbox *sandbox)
+{
+    return segment_size(sandbox->heap) + segment_size(sandbox->bulk) + mon_absent_size(sandbox->absent);
+}
+
 /* With clones their ids follow the others: 0 where there is none, so that the memory must be read from the process itself. */
 int mon_suspension_find_memory(struct mon_suspension *suspension, struct mon_memory **out_memory, bool *out_has_clones, struct error *error)
 {
@@ -150,7 +155,7 @@ int mon_suspension_find_memory(struct mon_suspension *suspension, struct mon_mem
     }
     uint64_t size;
     int result = mon_image_find_memory(sandbox, suspension->ids, from, count, out_memory, &size, error);
-    suspension->expected = segment_size(sandbox->heap) + segment_size(sandbox->bulk) + mon_absent_size(sandbox->absent) + size;
+    suspension->expected = mon_suspension_shared_size(sandbox) + size;
     return result;
 }
 
@@ -158,9 +163,10 @@ int mon_suspension_find_memory(struct mon_suspension *suspension, struct mon_mem
 int mon_suspension_write_shared(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
 {
     struct mon_sandbox *sandbox = suspension->sandbox;
+    uint64_t contents;
     int result = mon_image_sandbox(sandbox, writer, error);
     if (result == 0)
-        result = mon_image_handles(sandbox, suspension->carried, writer, error);
+        result = mon_image_handles(sandbox, suspension->carried, writer, &contents, error);
     if (result == 0)
         result = img_writer_space(writer, IMG_SPACE_HEAP, 0, error);
     if (result == 0)
@@ -255,6 +261,7 @@ static void release(struct mon_suspension *suspension)
     text_free(&suspension->input);
     free(suspension->ids);
     free(suspension->path);
+    free(suspension->obstacles);
     free(suspension);
 }
 

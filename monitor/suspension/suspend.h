@@ -38,6 +38,8 @@ void mon_image_become_user(const struct mon_sandbox *sandbox, bool on);
 struct mon_memory;
 int mon_image_find_memory(const struct mon_sandbox *sandbox, const uint32_t *ids, const uint32_t *from, size_t count,
                           struct mon_memory **out_memory, uint64_t *out_size, struct error *error) __attribute__((warn_unused_result));
+/* The same of all of its processes, while it runs. */
+uint64_t mon_image_memory_size(const struct mon_sandbox *sandbox);
 /* A space for each. */
 int mon_image_write_memory(const struct mon_sandbox *sandbox, const struct mon_memory *memory, struct img_writer *writer,
                            struct error *error) __attribute__((warn_unused_result));
@@ -54,9 +56,10 @@ int mon_image_write_rest(const struct mon_sandbox *sandbox, const struct mon_mem
 /* Nothing is followed any more. */
 void mon_image_untrack(const struct mon_sandbox *sandbox, struct mon_memory *memory);
 /* handles.c: the record of all handles, and a space for each file that is carried with its contents: one that has lost its name, or every one.
- * -EXDEV names what cannot be carried. */
+ * *out_contents are its bytes. -EXDEV: what cannot be carried, a line each; all else is written. */
 enum mon_carried_files { MON_CARRY_NAMELESS, MON_CARRY_ALL };
-int mon_image_handles(struct mon_sandbox *sandbox, enum mon_carried_files carried, struct img_writer *writer, struct error *error)
+int mon_image_handles(struct mon_sandbox *sandbox, enum mon_carried_files carried, struct img_writer *writer, uint64_t *out_contents,
+                      struct error *error)
     __attribute__((warn_unused_result));
 /* handles.c: an open file's mode need not allow what it is open for: it was made so, or changed since. Where the file is the operator's, opening
  * it again is made possible for a moment. Returns the mode to be given back with chmod, or negative errno. */

@@ -45,6 +45,7 @@ struct mon_suspension {
     size_t input_in_pipe;   /* so many of its bytes lie in the program's pipe */
 
     /* The thread's until it is through. */
+    char *obstacles;             /* a migration's: what cannot be carried, a line each; told with MOVE_OFFERED. NULL: nothing */
     struct mon_memory *followed; /* a migration's: memory of which it is known what was written since the last round; NULL: none */
     uint64_t quiet_ns; /* when it was asked to be quiet */
     int result;
@@ -62,6 +63,8 @@ void mon_suspension_go_on(struct mon_suspension *suspension);
 /* Whose memory it is, after the answer. */
 int mon_suspension_find_memory(struct mon_suspension *suspension, struct mon_memory **out_memory, bool *out_has_clones, struct error *error)
     __attribute__((warn_unused_result));
+/* Bytes of the two segments. */
+uint64_t mon_suspension_shared_size(const struct mon_sandbox *sandbox);
 /* The records and the two segments. */
 int mon_suspension_write_shared(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
     __attribute__((warn_unused_result));

@@ -13,6 +13,11 @@ sum=$(sha256sum <data/random)
 cat >program.py <<'END'
 import hashlib, mmap, os, time
 file = open("/data/random", "rb")
+big = os.urandom(int(os.environ.get("BIG", 0)))
+if os.environ.get("GONE"):
+    gone = [os.open(f"/work/gone{i}", os.O_RDONLY) for i in (1, 2) if os.mkdir(f"/work/gone{i}") is None]
+    os.rmdir("/work/gone1")
+    os.rmdir("/work/gone2")
 map = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
 open("/work/ready", "w").close()
 while not os.path.exists("/work/go"):
@@ -53,5 +58,63 @@ received 0
 touch work/go
 await work/report
 [ "$(cat work/report)" = "${sum%% *} ${sum%% *}" ] || fail "carried: $(cat work/report)"
+there rm -f box >/dev/null
+
+# ---- All that is in the way is told at once, before anything moves ----
+# has_line TEXT: one of the lines of the last message holds it.
+has_line()
+{
+    grep -qF -- "$1" err || fail "complained '$(cat err)', expected a line with '$1'"
+}
+stays()
+{
+    [ "$("$BAILEY" ps -q)" = box ] && [ -z "$(there ps -q)" ] || fail "$1: it does not stay"
+}
+start -e GONE=1 -v ./other:/other
+receive -v ./work:/work -v ./other:/data
+there run -d --name box sleep 50 >/dev/null
+migrate 125 --dry-run
+has_line "$PWD/work/gone1"
+has_line "$PWD/work/gone2"
+has_line "add: -v $PWD/other:/other"
+has_line "$PWD/other/random, which the sandbox has open, has changed its size"
+has_line "there is a sandbox box already"
+[ "$(wc -l <err)" = 5 ] || fail "lines: $(cat err)"
+migrate 125 --dry-run --json
+python3 -c '
+import json
+answer = json.load(open("out"))
+assert answer["taken"] is False and len(answer["obstacles"]) == 5, answer'|| fail "--json: $(cat out)"
+there rm -f box >/dev/null
+migrate 125
+has_line "gone2"
+has_line "box runs on here"
+stays "in the way"
+expect 125 "$BAILEY" suspend box -o image
+has_line "$PWD/work/gone1"
+has_line "$PWD/work/gone2"
+[ "$(wc -l <err)" = 2 ] && [ ! -e image ] || fail "suspend: $(cat err)"
+"$BAILEY" rm -f box >/dev/null
+# Two files at the resume.
+start
+expect 0 "$BAILEY" suspend box -o image --keep-running
+mv data/random random
+expect 125 "$BAILEY" resume -d --name again image
+complains "$PWD/data/random"
+mv random data/random
+
+# ---- How much is taken ----
+"$BAILEY" rm -f box >/dev/null
+start -e BIG=16000000
+receive -v ./work:/work -v ./data:/data --limit 8m
+migrate 125 --dry-run
+complains "are more than the 8.0 MiB that are taken here"
+migrate 125
+complains "are more than the"
+stays "more than is taken"
+receive -v ./work:/work -v ./data:/data --limit 64m --once
+migrate 0 --dry-run
+migrate 0
+received 0
 there rm -f box >/dev/null
 exit 0

@@ -310,16 +310,19 @@ runs_here "kill"
 # ---- The disk there is full ----
 small='mount -t tmpfs -o size=256k small store && exec "$@"'
 if unshare -U --map-current-user --keep-caps -m sh -c "$small" sh true 2>/dev/null; then
-    end_receiver
-    : >receiver.err
-    XDG_RUNTIME_DIR=$PWD/there unshare -U --map-current-user --keep-caps -m sh -c "$small" sh \
-        "$BAILEY" receive 127.0.0.1:0 --key key --directory store -v "$PWD:/w" >received 2>receiver.err </dev/null &
-    receiver=$!
-    while ! grep -q "receiving at" receiver.err; do sleep 0.1; done
-    port=$(sed -n 's/.*receiving at .*://p' receiver.err)
-    migrate 125
-    complains "No space left on device"
-    runs_here "full disk"
+    # It is seen before anything moves; with a limit that is larger than the disk, when that is full.
+    for limit in "" "--limit 1g"; do
+        end_receiver
+        : >receiver.err
+        XDG_RUNTIME_DIR=$PWD/there unshare -U --map-current-user --keep-caps -m sh -c "$small" sh \
+            "$BAILEY" receive 127.0.0.1:0 --key key --directory store -v "$PWD:/w" $limit >received 2>receiver.err </dev/null &
+        receiver=$!
+        while ! grep -q "receiving at" receiver.err; do sleep 0.1; done
+        port=$(sed -n 's/.*receiving at .*://p' receiver.err)
+        migrate 125
+        [ -n "$limit" ] && complains "No space left on device" || complains "that are taken here"
+        runs_here "full disk"
+    done
 else
     echo "no namespaces: a full disk is not tested"
 fi

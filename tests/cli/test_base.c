@@ -136,6 +136,32 @@ static void a_long_error_is_cut_not_overrun(void **state)
     free(text);
 }
 
+static void reasons_are_lines(void **state)
+{
+    struct error error = {0}, reason = {0};
+    error_set(&reason, -EXDEV, "a\nb");
+    error_add(&error, &reason);
+    assert_string_equal(error.message, "a?b");
+    assert_false(error.lines);
+    error_set(&reason, -ESTALE, "second");
+    assert_int_equal(error_add(&error, &reason), -EXDEV);
+    error_add(&error, &reason);
+    error_wrap(&error, "box");
+    error_hint(&error, "it runs on");
+    assert_string_equal(error.message, "box: a?b\nbox: second\nit runs on");
+    assert_true(error.lines);
+    struct error again = {0};
+    error_set_lines(&again, -EIO, error.message, strlen(error.message));
+    assert_true(again.lines);
+    assert_string_equal(again.message, error.message);
+    for (int i = 0; i < 1000; i++) {
+        error_set(&reason, -ESTALE, "reason %d", i);
+        error_add(&error, &reason);
+    }
+    assert_string_equal(strrchr(error.message, '\n'), "\nand more");
+    assert_non_null(strstr(error.message, "\nreason 100\n"));
+}
+
 static void a_tree_is_removed_and_links_in_it_are_not_followed(void **state)
 {
     char *folder = test_folder();
@@ -214,6 +240,7 @@ int main(void)
         cmocka_unit_test(the_nearest_word_is_found_and_a_far_one_is_not),
         cmocka_unit_test(an_error_is_wrapped_outward),
         cmocka_unit_test(a_long_error_is_cut_not_overrun),
+        cmocka_unit_test(reasons_are_lines),
         cmocka_unit_test(a_tree_is_removed_and_links_in_it_are_not_followed),
         cmocka_unit_test(what_a_screen_was_left_with_is_taken_back),
     };

@@ -74,6 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct img_arrival *arrival =
         how & 0x40 ? img_arrival_new(-1, -1) : img_arrival_new(offer, image);
     int result = 0;
+    img_arrival_allow(arrival, how & 0x20 ? UINT64_MAX : 2);
     for (size_t at = 0; at < size && result >= 0;) {
         size_t room, piece = 1u << (how & 15);
         void *place = img_arrival_room(arrival, &room);

@@ -247,6 +247,7 @@ static void an_image_arrives_whole(void **state)
     expect(&pair.receiver, IMG_FRAME_END, NULL);
     assert_int_equal(img_reader_open(pair.offer, "offer", &reader, &error), 0);
     img_reader_close(reader);
+    assert_int_equal(img_carrier_allow(&pair.receiver, PAGE_COUNT), 0);
     assert_int_equal(img_carrier_say(&pair.receiver, IMG_FRAME_ACCEPTED, NULL), 0);
     expect(&pair.source, IMG_FRAME_ACCEPTED, NULL);
     for (uint32_t first = 0; first < PAGE_COUNT; first += 100)
@@ -317,6 +318,7 @@ static void rounds_add_up_to_the_last_state(void **state)
     int size = 1 << 22;
     setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
     struct img_arrival *arrival = img_arrival_new(offer, image);
+    img_arrival_allow(arrival, 1000);
     struct img_hello hello = hello_of("x", IMG_MOVE_VERSION);
     send_frame(ends[0], IMG_FRAME_HELLO, &hello, sizeof(hello));
     send_end(ends[0], 0, 0);
@@ -374,14 +376,47 @@ static void rounds_add_up_to_the_last_state(void **state)
     close(image);
 }
 
-static struct pair start_image(void)
+static struct pair start_allowed(uint64_t pages)
 {
     struct pair pair = start_pair(7, IMG_MOVE_VERSION);
     expect(&pair.source, IMG_FRAME_HELLO, NULL);
     expect(&pair.receiver, IMG_FRAME_HELLO, NULL);
     send_end(pair.data, 0, 0);
     expect(&pair.receiver, IMG_FRAME_END, NULL);
+    if (pages)
+        assert_int_equal(img_carrier_allow(&pair.receiver, pages), 0);
+    assert_int_equal(img_carrier_say(&pair.receiver, IMG_FRAME_ACCEPTED, NULL), 0);
+    expect(&pair.source, IMG_FRAME_ACCEPTED, NULL);
     return pair;
+}
+
+static struct pair start_image(void)
+{
+    return start_allowed(100);
+}
+
+static void expect_cut_off(struct pair *pair)
+{
+    expect(&pair->receiver, IMG_EVENT_BROKEN, "grows larger than");
+    expect(&pair->source, IMG_FRAME_REFUSED, "grows larger than");
+    close(pair->data);
+    end_pair(pair);
+}
+
+/* No page before it is allowed, none beyond what is, and the same ones not for ever. */
+static void no_more_is_taken_than_allowed(void **state)
+{
+    struct pair pair = start_allowed(0);
+    send_pages(pair.data, 0, 1, 1, false);
+    expect_cut_off(&pair);
+    pair = start_allowed(25);
+    send_pages(pair.data, 0, 20, 1, false);
+    send_pages(pair.data, 20, 6, 1, false);
+    expect_cut_off(&pair);
+    pair = start_allowed(10);
+    for (unsigned i = 0; i <= IMG_ROUNDS_MAX; i++)
+        send_pages(pair.data, 0, 10, i, false);
+    expect_cut_off(&pair);
 }
 
 static void damage_and_contradiction_are_refused(void **state)
@@ -507,6 +542,7 @@ int main(void)
         cmocka_unit_test(an_image_arrives_whole),
         cmocka_unit_test(rounds_add_up_to_the_last_state),
         cmocka_unit_test(damage_and_contradiction_are_refused),
+        cmocka_unit_test(no_more_is_taken_than_allowed),
         cmocka_unit_test(a_reason_reaches_the_other_side),
         cmocka_unit_test(a_broken_link_is_noticed),
         cmocka_unit_test(the_key_decides),

@@ -80,6 +80,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         data += part, size -= part;
     }
     struct mon_image image = {.is_offer = index.size % 16 >= 8};
+    if (image.is_offer)
+        add_record(&index, MON_IMAGE_SIZE, &(struct mon_image_size){1 << 20, 1 << 21}, sizeof(struct mon_image_size));
     struct error error = {0};
     int result = mon_image_open(&image, make_image(&index), "input", /*own=*/true, &error);
     require(result == 0 || (result == -EPROTO && error.code == result && error.message[0]));
