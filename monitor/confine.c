@@ -168,8 +168,8 @@ static void restore_signals(void)
 
 int mon_confine_and_execute(void *argument)
 {
-    static const char *const arguments[] = {"bailey-linux", NULL}, *const environment[] = {NULL};
     const struct mon_confinement *confinement = argument;
+    const char *const arguments[] = {"bailey-linux", confinement->modes, NULL}, *const environment[] = {NULL};
     long extra[3];
     for (size_t i = 0; i < MON_CGROUP_PLACES; i++)
         if (confinement->cgroup_entrances[i] >= 0)

@@ -4,6 +4,7 @@
 
 #include "base/cleanup.h"
 #include "monitor/installed.h"
+#include "monitor/processor-features.h"
 #include "monitor/suspension/absent.h"
 #include "monitor/suspension/resume.h"
 
@@ -296,6 +297,11 @@ int mon_launch_begin(struct mon_sandbox *sandbox, struct error *error)
     confinement->log = log_peer;
     confinement->landlock = landlock;
     confinement->empty_folder = empty_folder;
+    char *mode = confinement->modes;
+    if (confinement->scoped)
+        *mode++ = BLY_MODE_LETTER;
+    if (policy->migratable && mon_processor_can_fault())
+        *mode++ = BLY_MODE_LETTER + 1;
     mon_cgroup_open(&sandbox->cgroup, policy->memory_limit, policy->process_limit);
     for (size_t i = 0; i < MON_CGROUP_PLACES; i++)
         confinement->cgroup_entrances[i] = sandbox->cgroup.places[i].entrance;

@@ -28,6 +28,7 @@ struct mon_confinement {
     int cgroup_entrances[MON_CGROUP_PLACES]; /* -1: none */
     int empty_folder;      /* O_PATH descriptor of a folder without anything: the root; -1: none */
     int control, log;      /* the child's ends */
+    char modes[8];         /* enum bly_start_mode, as letters */
 };
 
 /* A program started by `bailey exec`. */

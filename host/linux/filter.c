@@ -21,7 +21,7 @@
 #define SKIP_IF_BELOW(value) BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, value, 0, 1)
 #define X32_BIT 0x40000000u
 
-void host_filter_install(void)
+void host_filter_install(bool scoped)
 {
     uint64_t start = (uint64_t)host_text_start, end = (uint64_t)host_text_end;
     struct sock_filter window[] = {
@@ -44,7 +44,7 @@ void host_filter_install(void)
     const struct filter_variant *variant = &filter_variants[FILTER_OPEN];
     if (host.in_pid_namespace)
         variant = &filter_variants[FILTER_NAMESPACED];
-    else if (host_info->flags & BLY_START_CONFINED_SIGNALS)
+    else if (scoped)
         variant = &filter_variants[FILTER_SCOPED];
     struct sock_filter program[sizeof window / sizeof *window + FILTER_LENGTH_MAX];
     host_copy(program, window, sizeof window);

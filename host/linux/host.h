@@ -208,6 +208,7 @@ struct host_message { /* struct msghdr of the kernel */
     uint32_t flags;
 };
 #define HOST_MSG_DONTWAIT 0x40
+#define HOST_MSG_CMSG_CLOEXEC 0x40000000
 
 /* Private tables, behind the locks at BLY_HOST_DATA: mapped without reserve, used from the front. */
 struct host_tables {
@@ -253,7 +254,7 @@ extern struct host_state host;
 
 void host_vdso_move(uint64_t vdso);
 void host_signals_install(void);
-void host_filter_install(void);
+void host_filter_install(bool scoped);
 uint64_t host_now_ns(void);
 _Noreturn void host_fail(const char *what, long error); /* during start */
 void host_log_as(uint32_t process_id, unsigned level, const char *text, size_t size);

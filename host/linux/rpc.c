@@ -14,7 +14,6 @@ struct host_control {
 };
 #define CLAIM_AGAIN_NS 50000000u
 #define SPIN_CYCLES 100000u /* some 40 us: what sleeping and being woken would cost */
-#define HOST_MSG_CMSG_CLOEXEC 0x40000000
 #define HOST_SOL_SOCKET 1
 #define HOST_SCM_RIGHTS 1
 

@@ -1,9 +1,10 @@
 /* The way from the kernel's exec to the personality's start upcall.
  *
  * Order matters: everything that the filter forbids (mapping the segments by descriptor is allowed,
- * but prctl, signal handlers and the vDSO's move are not) comes before host_filter_install. Nothing
- * the kernel placed is left: its stack is exchanged for the first thread area, and the whole space
- * outside the window is unmapped. */
+ * but prctl, signal handlers and the vDSO's move are not) comes before host_filter_install, and
+ * what needs something of the monitor, which is still at work, behind it. Nothing the kernel placed
+ * is left: its stack is exchanged for the first thread area, and the whole space outside the window
+ * is unmapped. */
 
 #include "host.h"
 #include <asm/mman.h>
@@ -53,22 +54,17 @@ static void window_map(const char *what, uint64_t address, uint64_t size, int pr
                     flags | MAP_FIXED_NOREPLACE | MAP_NORESERVE, descriptor, 0));
 }
 
-/* The list of presets is mapped for a moment where thread areas come later, if ever. */
 static void presets_take(void)
 {
-    struct stat status;
-    must("presets", sys2(__NR_fstat, BLY_FD_PRESET, &status));
-    if (status.st_size <= 0)
-        return;
-    uint64_t address = BLY_THREADS_START;
-    window_map("presets", address, (uint64_t)status.st_size, PROT_READ, MAP_SHARED, BLY_FD_PRESET);
-    const struct bly_preset *presets = (const void *)address;
-    for (size_t i = 0; i < (size_t)status.st_size / sizeof *presets; i++)
+    struct bly_preset presets[BLY_FD_RECEIVED_END];
+    struct bly_iovec part = {presets, sizeof presets};
+    long size = sys6(__NR_preadv2, BLY_FD_PRESET, &part, 1, 0, 0, 0);
+    must("presets", size);
+    for (size_t i = 0; i < (size_t)size / sizeof *presets; i++)
         if (presets[i].handle != BLY_NO_HANDLE)
             host_handle_insert(presets[i].handle, presets[i].descriptor,
                                HOST_HANDLE_PINNED |
                                    (presets[i].kind == BLY_KIND_FILE ? HOST_HANDLE_FILE : 0));
-    sys2(__NR_munmap, address, status.st_size);
 }
 
 static void fault_select(void)
@@ -114,7 +110,8 @@ static void descriptors_receive(void)
     struct pollfd poll = {.fd = BLY_FD_CONTROL, .events = POLLIN};
     const uint64_t start = __builtin_ia32_rdtsc();
     long result;
-    while ((result = sys3(__NR_recvmsg, BLY_FD_CONTROL, &message, HOST_MSG_DONTWAIT)) == -EAGAIN) {
+    while ((result = sys3(__NR_recvmsg, BLY_FD_CONTROL, &message,
+                          HOST_MSG_DONTWAIT | HOST_MSG_CMSG_CLOEXEC)) == -EAGAIN) {
         if (__builtin_ia32_rdtsc() - start > SPIN_CYCLES)
             sys6(__NR_ppoll, &poll, 1, NULL, NULL, 0, 0);
         for (uint32_t i = 0; i < PAUSES; i++)
@@ -154,11 +151,18 @@ static void inheritance_take(void)
     fault_select();
 }
 
+struct start {
+    uint64_t vdso;
+    unsigned modes; /* enum bly_start_mode */
+};
+
 /* On the first thread's own stack. */
 static void start_in_window(void *argument)
 {
     struct bly_thread_block *block = host_block();
-    host_vdso_move((uint64_t)argument);
+    const struct start *start = argument;
+    const unsigned modes = start->modes; /* it lies on the stack that goes */
+    host_vdso_move(start->vdso);
     must("unmapping", sys2(__NR_munmap, 0, BLY_WINDOW_START));
     must("unmapping", sys2(__NR_munmap, BLY_WINDOW_END, BLY_GUEST_MAX - BLY_WINDOW_END));
     host_thread_arm(block);
@@ -170,11 +174,11 @@ static void start_in_window(void *argument)
     sys3(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
     uint64_t none = 0;
     sys4(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &none, NULL, sizeof none);
-    inheritance_take();
-    if (host_info->flags & BLY_START_CPUID_FAULTS)
+    if (modes & BLY_MODE_CPUID_FAULTS)
         must("CPUID",
              sys2(__NR_arch_prctl, ARCH_SET_CPUID, 0)); /* inherited by all threads and clones */
-    host_filter_install();
+    host_filter_install(modes & BLY_MODE_SCOPED);
+    inheritance_take();
     bly_personality.start(host_abi_select(), host_info);
     host_process_exit(125);
 }
@@ -185,10 +189,13 @@ void host_start(const uint64_t *stack)
     const uint64_t *at = stack + 1 + stack[0] + 1; /* argc, argv, NULL */
     while (*at++)                                  /* environment, NULL */
         ;
-    uint64_t vdso = 0, capabilities = 0;
+    struct start start = {0};
+    for (const char *mode = stack[0] > 1 ? (const char *)stack[2] : ""; *mode; mode++)
+        start.modes |= 1u << (*mode - BLY_MODE_LETTER);
+    uint64_t capabilities = 0;
     for (; at[0] != AT_NULL; at += 2) {
         if (at[0] == AT_SYSINFO_EHDR)
-            vdso = at[1];
+            start.vdso = at[1];
         else if (at[0] == AT_HWCAP2)
             capabilities = at[1];
     }
@@ -224,5 +231,5 @@ void host_start(const uint64_t *stack)
     block->thread_id = process_id;
     host_thread_of(block)->parks = 1;
     host_tables->areas[area].tid = process_id;
-    host_switch_stack((void *)block->kernel_stack_top, start_in_window, (void *)vdso);
+    host_switch_stack((void *)block->kernel_stack_top, start_in_window, &start);
 }

@@ -121,6 +121,12 @@ enum bly_start_descriptor {
     BLY_FD_OTHERS = BLY_FD_SLOT_SOCKETS + BLY_RPC_SLOT_COUNT, /* standard streams, … as the presets say */
     BLY_FD_RECEIVED_END = BLY_FD_OTHERS + 8
 };
+/* What must be known before those descriptors come: the program's only argument has a letter for each that holds, BLY_MODE_LETTER + its bit. */
+#define BLY_MODE_LETTER 'a'
+enum bly_start_mode {
+    BLY_MODE_SCOPED = 1,      /* no signal gets out of the sandbox, whether it has a pid namespace or not */
+    BLY_MODE_CPUID_FAULTS = 2 /* the host layer makes CPUID fault in programs (arch_prctl(2): ARCH_SET_CPUID): an exception of kind MEMORY */
+};
 /* The list ends with the descriptor's last byte, or at handle 0. */
 struct bly_preset {
     bly_handle handle;

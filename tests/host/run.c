@@ -367,7 +367,9 @@ static pid_t launch(const char *image, enum mode mode)
     setrlimit(RLIMIT_CORE, &none);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    char *const arguments[] = {"stub", NULL}, *const environment[] = {NULL};
+    char scoped[] = {BLY_MODE_LETTER, 0};
+    char *const arguments[] = {"stub", mode != OPEN ? scoped : NULL, NULL}, *const environment[] = {
+                                                                                NULL};
     execve(image, arguments, environment);
     _exit(126);
 }
