@@ -37,6 +37,7 @@ struct libos_shared {
     uint32_t vector_size;         /* of an XSAVE image of these: */
     uint64_t vector_features;
     struct absent *absent; /* absent.c; NULL: none is */
+    void (*timed_out)(uint64_t deadline_ns); /* thread_set_timed_out */
 };
 enum heap_account { HEAP_ACCOUNT_HEAP, HEAP_ACCOUNT_BULK, HEAP_ACCOUNT_PRIVATE };
 

@@ -144,11 +144,18 @@ static int sleep_by_ticket(uint32_t ticket, uint64_t deadline_ns, bool interrupt
     }
     if (interruptible)
         thread->state = THREAD_IN_KERNEL;
+    if (interruptible && result == -ETIMEDOUT && thread->wake_word == ticket && libos_shared()->timed_out)
+        libos_shared()->timed_out(deadline_ns);
     if (interruptible && has_work(thread))
         return -EINTR;
     if (thread->wake_word != ticket)
         return 0;
     return result == -ETIMEDOUT ? -ETIMEDOUT : 0;
+}
+
+void thread_set_timed_out(void (*function)(uint64_t deadline_ns))
+{
+    libos_shared()->timed_out = function;
 }
 
 int thread_sleep(uint32_t ticket, uint64_t deadline_ns)

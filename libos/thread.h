@@ -85,6 +85,8 @@ static inline struct thread *thread_current(void) { return thread_block()->perso
 uint32_t thread_ticket(void);
 int thread_sleep(uint32_t ticket, uint64_t deadline_ns);
 int thread_sleep_uninterruptible(uint32_t ticket, uint64_t deadline_ns);
+/* Called by each thread whose thread_sleep has come to its deadline, before it returns; it may leave work pending for the thread. */
+void thread_set_timed_out(void (*function)(uint64_t deadline_ns));
 void thread_wake(struct thread *thread);
 /* For lock_release: the calls to the host that thread_wake put off. */
 void thread_flush_wakes(struct thread *self);

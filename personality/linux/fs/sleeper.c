@@ -6,6 +6,7 @@
  * looks at `triggered`: one of the two sees the other. */
 #include "personality/linux/fs/poll.h"
 #include "personality/linux/process/process.h"
+#include "personality/linux/process/timers.h"
 #include <asm/poll.h>
 
 enum { CHUNK_WAITERS = 8, STREAM_MAX = 64 };
@@ -203,6 +204,10 @@ static int wait_in_set(struct poll_sleeper *sleeper, uint64_t deadline_ns)
         }
     }
     (void)bly->handle_close(set);
+    if (result == -ETIMEDOUT) {
+        timer_settle(deadline_ns);
+        result = thread_has_work() ? -EINTR : result;
+    }
     return result;
 }
 

@@ -4,7 +4,11 @@
  * comes before all others is the thread woken. Exactly one function runs at a time, and timer_cancel waits for it, so that whoever
  * cancels may free the timer. */
 #include "personality/linux/process/timers.h"
+
+#include "libos/park.h"
 #include "personality/linux/process/process.h"
+
+#define LOOK_AGAIN_NS 1000000u /* who waits for a round parks in between */
 
 struct timer_queue {
     struct lock lock;
@@ -12,7 +16,8 @@ struct timer_queue {
     uint64_t sequence;
     struct thread *server;
     struct lx_timer *running;
-    uint64_t sleeps_until_ns;
+    uint64_t sleeps_until_ns;       /* no timer of before that is left; written with the lock held */
+    _Atomic uint32_t rounds, waiters; /* of the server; who waits for the end of one */
 };
 
 static struct timer_queue *timer_queue(void) { return lx_kernel->timers; }
@@ -47,6 +52,7 @@ int lx_timer_init(void)
         return -ENOMEM;
     queue->sleeps_until_ns = BLY_FOREVER;
     lx_kernel->timers = queue;
+    thread_set_timed_out(timer_settle);
     return 0;
 }
 
@@ -94,6 +100,15 @@ uint64_t timer_remaining(struct lx_timer *timer, uint64_t *out_interval_ns)
     return timer->deadline_ns > now ? timer->deadline_ns - now : 1; /* armed is never told as 0 */
 }
 
+/* Lock held. */
+static uint64_t note_first(struct timer_queue *queue)
+{
+    struct tree_node *node = tree_first(&queue->tree);
+    uint64_t deadline = node ? container_of(node, struct lx_timer, node)->deadline_ns : BLY_FOREVER;
+    __atomic_store_n(&queue->sleeps_until_ns, deadline, __ATOMIC_SEQ_CST);
+    return deadline;
+}
+
 /* Runs the first timer if its time has come. Lock held; released meanwhile. */
 static bool run_first(struct timer_queue *queue)
 {
@@ -116,7 +131,24 @@ static bool run_first(struct timer_queue *queue)
     timer->function(timer, expirations);
     lock_acquire(&queue->lock);
     queue->running = NULL;
+    note_first(queue);
     return true;
+}
+
+void timer_settle(uint64_t deadline_ns)
+{
+    struct timer_queue *queue = timer_queue();
+    struct bly_thread_block *block = thread_block();
+    bool interrupted = false;
+    queue->waiters++;
+    for (uint32_t rounds; rounds = queue->rounds, __atomic_load_n(&queue->sleeps_until_ns, __ATOMIC_SEQ_CST) <= deadline_ns;) {
+        park_point();
+        interrupted |= __atomic_exchange_n(&block->interrupt_pending, 0, __ATOMIC_SEQ_CST) != 0;
+        (void)bly->wait_address((uint32_t *)&queue->rounds, rounds, lx_monotonic_ns() + LOOK_AGAIN_NS);
+    }
+    queue->waiters--;
+    if (interrupted)
+        block->interrupt_pending = 1;
 }
 
 void lx_timer_thread(void)
@@ -128,10 +160,11 @@ void lx_timer_thread(void)
         lock_acquire(&queue->lock);
         while (run_first(queue)) {
         }
-        struct tree_node *node = tree_first(&queue->tree);
-        uint64_t deadline = node ? container_of(node, struct lx_timer, node)->deadline_ns : BLY_FOREVER;
-        queue->sleeps_until_ns = deadline;
+        uint64_t deadline = note_first(queue);
         lock_release(&queue->lock);
+        queue->rounds++;
+        if (queue->waiters)
+            bly->wake_address((uint32_t *)&queue->rounds, INT32_MAX);
         thread_sleep_uninterruptible(ticket, deadline);
     }
 }

@@ -26,6 +26,8 @@ void timer_start(struct lx_timer *timer, uint64_t deadline_ns, uint64_t interval
 /* Off the queue, and its function is not running when this returns. Not to be called by the function itself, nor with a lock that it takes
  * held. Returns whether it was armed. */
 bool timer_cancel(struct lx_timer *timer);
+/* Returns when all timers that were due at this time have expired: somebody's sleep has ended then, and the timer thread may be late. */
+void timer_settle(uint64_t deadline_ns);
 /* Time until the next expiry, 0 when it is not armed, and the interval. */
 uint64_t timer_remaining(struct lx_timer *timer, uint64_t *out_interval_ns);
 

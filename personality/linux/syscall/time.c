@@ -248,8 +248,10 @@ static int sleep_until(uint64_t deadline_ns)
 {
     for (;;) {
         uint32_t ticket = thread_ticket();
-        if (lx_monotonic_ns() >= deadline_ns)
+        if (lx_monotonic_ns() >= deadline_ns) {
+            timer_settle(deadline_ns);
             return 0;
+        }
         if (signal_pending())
             return -EINTR;
         thread_sleep(ticket, deadline_ns);
