@@ -115,7 +115,12 @@ static int sleep_by_ticket(uint32_t ticket, uint64_t deadline_ns, bool interrupt
     struct thread *thread = block->personality_thread;
     int result = 0;
 
-    park_point();
+    if (park_is_asked()) {
+        park_slowly();
+        /* The caller's deadline may be another by now: it tests its condition first. */
+        if (!park_is_asked() && deadline_ns)
+            return interruptible && has_work(thread) ? -EINTR : 0;
+    }
     if (deadline_ns == 0)
         return interruptible && has_work(thread) ? -EINTR
                : thread->wake_word != ticket         ? 0

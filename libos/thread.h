@@ -80,7 +80,7 @@ static inline struct thread *thread_current(void) { return thread_block()->perso
 
 /* Sleeping. Take a ticket, put yourself on a wait queue, test your condition, then sleep: a wake after the ticket was
  * taken makes thread_sleep return at once. Returns -EINTR when work is pending for the thread (before or during the sleep, and
- * even if it was also woken: test the condition before giving up), 0 when woken (perhaps spuriously: test again), or -ETIMEDOUT. Spins briefly first while another CPU of
+ * even if it was also woken: test the condition before giving up), 0 when woken (perhaps spuriously, as by a suspension: test again), or -ETIMEDOUT. Spins briefly first while another CPU of
  * the sandbox is idle. thread_sleep_uninterruptible never returns -EINTR. */
 uint32_t thread_ticket(void);
 int thread_sleep(uint32_t ticket, uint64_t deadline_ns);

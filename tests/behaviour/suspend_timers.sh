@@ -79,4 +79,59 @@ touch data/end
 expect 0 "$BAILEY" wait box
 says 0
 "$BAILEY" logs box | grep -q "in order" || fail "$("$BAILEY" logs box)"
+
+# Timers of the time of day follow it while the sandbox is no more than a file; others have the time left that they had.
+cat >data/day.py <<'END'
+import ctypes, errno, os, select, signal, struct, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+def value(at):
+    return struct.pack("qqqq", 0, 0, int(at), int(at % 1 * 1e9))
+def descriptor(clock, at, flags):
+    fd = libc.timerfd_create(clock, os.O_NONBLOCK)
+    assert libc.timerfd_settime(fd, flags, value(at), None) == 0
+    return fd
+now = time.time()
+day = descriptor(time.CLOCK_REALTIME, now + 3, 1)
+told = descriptor(time.CLOCK_REALTIME, now + 5000, 3)
+relative = descriptor(time.CLOCK_REALTIME, 4, 0)
+monotonic = descriptor(time.CLOCK_MONOTONIC, time.monotonic() + 4, 1)
+posix = ctypes.c_void_p()
+fired = []
+signal.signal(signal.SIGALRM, lambda *_: fired.append(time.monotonic()))
+assert libc.timer_create(time.CLOCK_REALTIME, None, ctypes.byref(posix)) == 0
+assert libc.timer_settime(posix, 1, value(now + 3), None) == 0
+slept = []
+def sleep():
+    libc.clock_nanosleep(time.CLOCK_REALTIME, 1, struct.pack("qq", int(now + 3), 0), None)
+    slept.append(time.monotonic())
+thread = threading.Thread(target=sleep)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+thread.start()
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+print("ready", flush=True)
+begin, ready = time.monotonic(), {}
+while len(ready) < 4 or not fired or not slept:
+    for fd in select.select([fd for fd in (day, told, relative, monotonic) if fd not in ready], [], [], 0.05)[0]:
+        ready[fd] = time.monotonic() - begin
+        try:
+            os.read(fd, 8)
+            assert fd != told
+        except OSError as error:
+            assert fd == told and error.errno == errno.ECANCELED, error
+    assert time.monotonic() < begin + 6, (ready, fired, slept)
+soon = [ready[day], ready[told], fired[0] - begin, slept[0] - begin]
+assert max(soon) < 2.5, soon
+assert min(ready[relative], ready[monotonic]) > 3.9, ready
+print("as it should be", flush=True)
+END
+expect 0 "$BAILEY" run -d --name day -v data:/w python3 /w/day.py
+for i in 1 2 3 4 5 6 7 8 9 10; do
+    sleep 0.1
+    "$BAILEY" logs day | grep -q ready && break
+done
+expect 0 "$BAILEY" suspend day -o day.bailey
+sleep 3
+expect 0 "$BAILEY" resume -d day.bailey
+expect 0 "$BAILEY" wait day
+"$BAILEY" logs day | grep -q "as it should be" || fail "$("$BAILEY" logs day)"
 exit 0

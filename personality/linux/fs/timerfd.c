@@ -1,7 +1,7 @@
 /* timerfd: expirations of a timer as a counter that can be read and polled.
  *
- * The timer is one of the sandbox's queue and counts on the monotonic clock; a timer of CLOCK_REALTIME is set by the time that is left. Its
- * function runs in init's timer thread and takes only timerfd.lock. */
+ * The timer is one of the sandbox's queue and counts on the monotonic clock; a timer of CLOCK_REALTIME is set by the time that is left, and follows
+ * the time of day over a suspension, which a reader is told if it wants to be (TFD_TIMER_CANCEL_ON_SET). Its function runs in init's timer thread and takes only timerfd.lock. */
 #include "personality/linux/fs/poll.h"
 #include "personality/linux/fs/vfs.h"
 #include "personality/linux/process/process.h"
@@ -18,6 +18,7 @@ struct timerfd {
     struct mutex setting;   /* one settime at a time: it cancels and starts */
     struct lock lock;       /* guards expirations */
     uint64_t expirations;   /* since the last read or setting */
+    bool clock_was_set;     /* not told yet */
     int clock;
     int flags;              /* of the last setting, for fdinfo */
     struct lx_timer timer;
@@ -34,6 +35,21 @@ static void expire(struct lx_timer *timer, uint64_t expirations)
     lock_release(&timerfd->lock);
 }
 
+static void clock_set(struct lx_timer *timer, uint64_t jump_ns)
+{
+    struct timerfd *timerfd = container_of(timer, struct timerfd, timer);
+
+    if (!(timerfd->flags & TFD_TIMER_CANCEL_ON_SET))
+        return;
+    timerfd->clock_was_set = true;
+    wait_queue_wake(&timerfd->readable, POLLIN | POLLRDNORM, INT32_MAX);
+}
+
+static bool is_ready(const struct timerfd *timerfd)
+{
+    return timerfd->expirations || timerfd->clock_was_set;
+}
+
 static int64_t timerfd_read(struct open_file *file, struct io_buffer *to, int64_t *position)
 {
     struct timerfd *timerfd = file->object;
@@ -43,12 +59,16 @@ static int64_t timerfd_read(struct open_file *file, struct io_buffer *to, int64_
     if (to->size < sizeof count)
         return -EINVAL;
     lock_acquire(&timerfd->lock);
-    if (!timerfd->expirations && (file->flags & O_NONBLOCK))
+    if (!is_ready(timerfd) && (file->flags & O_NONBLOCK))
         result = -EAGAIN;
     else
-        wait_until(&timerfd->readable, &timerfd->lock, timerfd->expirations, BLY_FOREVER, result);
+        wait_until(&timerfd->readable, &timerfd->lock, is_ready(timerfd), BLY_FOREVER, result);
+    if (result == 0 && timerfd->clock_was_set)
+        result = -ECANCELED; /* timerfd_create(2); what has expired is no longer to be had */
+    if (result == 0 || result == -ECANCELED)
+        timerfd->clock_was_set = false;
     count = timerfd->expirations;
-    if (result == 0)
+    if (result == 0 || result == -ECANCELED)
         timerfd->expirations = 0;
     lock_release(&timerfd->lock);
     if (result < 0)
@@ -62,7 +82,7 @@ static uint32_t timerfd_poll(struct open_file *file, struct poll_table *table)
 
     poll_wait(table, &timerfd->readable);
     scoped_lock(&timerfd->lock);
-    return timerfd->expirations ? POLLIN | POLLRDNORM : 0;
+    return is_ready(timerfd) ? POLLIN | POLLRDNORM : 0;
 }
 
 static long timerfd_ioctl(struct open_file *file, unsigned request, uint64_t argument)
@@ -188,7 +208,9 @@ LX_SYSCALL(timerfd_settime, int fd, int flags, const struct __kernel_itimerspec 
     (void)timer_cancel(&timerfd->timer);
     lock_acquire(&timerfd->lock);
     timerfd->expirations = 0;
+    timerfd->clock_was_set = false;
     timerfd->flags = flags;
+    timerfd->timer.clock_set = flags & TFD_TIMER_ABSTIME && clock_of(timerfd->clock) == CLOCK_REALTIME ? clock_set : NULL;
     lock_release(&timerfd->lock);
     timerfd->timer.interval_ns = interval; /* also when disarmed: gettime shows it */
     if (value)

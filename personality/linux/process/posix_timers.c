@@ -54,6 +54,13 @@ static void arm(struct posix_timer *timer, uint64_t now)
     timer_start(&timer->timer, deadline, 0);
 }
 
+static void clock_set(struct lx_timer *queue_timer, uint64_t jump_ns)
+{
+    struct posix_timer *timer = container_of(queue_timer, struct posix_timer, timer);
+    if (timer->expires_ns)
+        timer->expires_ns = time_earlier(timer->expires_ns, jump_ns);
+}
+
 /* Moves expires_ns past `now`; returns how many periods were passed, the first one not counted. */
 static uint64_t advance(struct posix_timer *timer, uint64_t now)
 {
@@ -396,6 +403,7 @@ LX_SYSCALL(timer_settime, int id, int flags, const struct __kernel_itimerspec *n
     timer->overrun = timer->last_overrun = 0;
     timer->expires_ns = value_ns ? (expires ? expires : 1) : 0;
     timer->interval_ns = value_ns ? interval_ns : 0;
+    timer->timer.clock_set = flags & TIMER_ABSTIME && timer->clock == CLOCK_REALTIME ? clock_set : NULL;
     lock_release(&process->signals.lock);
     if (value_ns)
         arm(timer, now);

@@ -13,6 +13,7 @@
 #include "personality/linux/process/cpuid.h"
 #include "personality/linux/process/lifecycle.h"
 #include "personality/linux/process/suspend.h"
+#include "personality/linux/process/timers.h"
 #include "personality/linux/tty/tty.h"
 
 enum { WHAT_SIZE = 256 };
@@ -221,6 +222,7 @@ void sandbox_resume(void)
     if (state->failed)
         give_up(state->error, state->what);
     exchange_ids(state);
+    timer_follow_clocks();
     heap_free(state);
     resume_services();
     init_report(BLY_CONTROL_RESUMED, 0, 0, NULL, 0);

@@ -12,6 +12,7 @@
 #include "personality/linux/mm/mm.h"
 #include "personality/linux/process/cpu_clock.h"
 #include "personality/linux/process/lifecycle.h"
+#include "personality/linux/process/timers.h"
 
 /* Kicks and looks become rarer: where the processors are busy they are what keeps hundreds of threads from parking. */
 #define NAP_NS 50000u
@@ -159,6 +160,7 @@ int sandbox_quiesce(uint64_t patience_ns, uint32_t flags, uint32_t *ids, size_t 
         return result;
     }
     note_cpu_times();
+    timer_note_clocks();
     if (!flags)
         return result;
     ask_picoprocesses(flags & BLY_QUIESCE_CLONE ? PARK_CLONE : PARK_TRACK, ids, ids + result, result);

@@ -17,6 +17,7 @@ struct timer_queue {
     struct thread *server;
     struct lx_timer *running;
     uint64_t sleeps_until_ns;       /* no timer of before that is left; written with the lock held */
+    uint64_t clock_difference_ns;   /* of the time of day and the monotonic clock, at the last rest */
     _Atomic uint32_t rounds, waiters; /* of the server; who waits for the end of one */
 };
 
@@ -149,6 +150,47 @@ void timer_settle(uint64_t deadline_ns)
     queue->waiters--;
     if (interrupted)
         block->interrupt_pending = 1;
+}
+
+static uint64_t clock_difference(void)
+{
+    uint64_t realtime = 0;
+    (void)bly->clock_read(BLY_CLOCK_REALTIME, 0, &realtime);
+    return realtime - lx_monotonic_ns();
+}
+
+void timer_note_clocks(void)
+{
+    timer_queue()->clock_difference_ns = clock_difference();
+}
+
+/* Backward jumps, of a host whose clock is behind, leave timers as they are: late is better than early, and the time that is left holds. */
+void timer_follow_clocks(void)
+{
+    struct timer_queue *queue = timer_queue();
+    int64_t jump = (int64_t)(clock_difference() - queue->clock_difference_ns);
+    struct lx_timer *first = NULL;
+    if (jump <= 0)
+        return;
+    lock_acquire(&queue->lock);
+    for (struct tree_node *node = tree_first(&queue->tree); node; node = tree_next(node)) {
+        struct lx_timer *timer = container_of(node, struct lx_timer, node);
+        if (timer->clock_set) {
+            timer->after = first;
+            first = timer;
+        }
+    }
+    for (struct lx_timer *timer = first; timer; timer = timer->after) {
+        remove(queue, timer);
+        timer->deadline_ns = time_earlier(timer->deadline_ns, (uint64_t)jump);
+        insert(queue, timer);
+    }
+    note_first(queue);
+    lock_release(&queue->lock);
+    for (struct lx_timer *timer = first; timer; timer = timer->after)
+        timer->clock_set(timer, (uint64_t)jump);
+    if (first && queue->server)
+        thread_wake(queue->server);
 }
 
 void lx_timer_thread(void)

@@ -17,6 +17,9 @@ struct lx_timer {
     uint64_t deadline_ns;       /* next expiry, absolute */
     uint64_t interval_ns;       /* 0: once. Otherwise it is started again by itself; expiries that were missed are counted */
     void (*function)(struct lx_timer *timer, uint64_t expirations);
+    void (*clock_set)(struct lx_timer *timer, uint64_t jump_ns); /* it was set by the time of day; NULL: it was not. The time of day has jumped forward
+                                 * by so much, and deadline_ns was brought near by as much. Called while all threads are at rest */
+    struct lx_timer *after;     /* for a moment: another one of these */
     uint64_t sequence;          /* tells timers of one deadline apart */
     uint32_t armed;
 };
@@ -28,6 +31,11 @@ void timer_start(struct lx_timer *timer, uint64_t deadline_ns, uint64_t interval
 bool timer_cancel(struct lx_timer *timer);
 /* Returns when all timers that were due at this time have expired: somebody's sleep has ended then, and the timer thread may be late. */
 void timer_settle(uint64_t deadline_ns);
+/* While all are at rest, before a suspension and after it: timers set by the time of day follow it over the time between. */
+void timer_note_clocks(void);
+void timer_follow_clocks(void);
+/* `deadline_ns`, or earlier by that much. */
+static inline uint64_t time_earlier(uint64_t deadline_ns, uint64_t jump_ns) { return deadline_ns > jump_ns ? deadline_ns - jump_ns : 1; }
 /* Time until the next expiry, 0 when it is not armed, and the interval. */
 uint64_t timer_remaining(struct lx_timer *timer, uint64_t *out_interval_ns);
 

@@ -243,11 +243,16 @@ LX_SYSCALL(clock_adjtime, int clock, struct __kernel_timex *guest_state)
 
 /* ---- Sleeping -------------------------------------------------------------------------------------------------- */
 
-/* Sleeps until `deadline_ns` on the monotonic clock. 0, or -EINTR when a signal has come. */
-static int sleep_until(uint64_t deadline_ns)
+/* Sleeps until `time_ns` on a clock that time_to_monotonic knows. 0, or -EINTR when a signal has come. The time of day may jump while the
+ * sandbox is suspended: then thread_sleep returns. */
+static int sleep_until_clock(int clock, uint64_t time_ns)
 {
     for (;;) {
         uint32_t ticket = thread_ticket();
+        uint64_t deadline_ns = time_ns;
+        int error = clock == CLOCK_MONOTONIC ? 0 : time_to_monotonic(clock, &deadline_ns);
+        if (error)
+            return error;
         if (lx_monotonic_ns() >= deadline_ns) {
             timer_settle(deadline_ns);
             return 0;
@@ -256,6 +261,11 @@ static int sleep_until(uint64_t deadline_ns)
             return -EINTR;
         thread_sleep(ticket, deadline_ns);
     }
+}
+
+static int sleep_until(uint64_t deadline_ns)
+{
+    return sleep_until_clock(CLOCK_MONOTONIC, deadline_ns);
 }
 
 static int write_remaining(uint64_t deadline_ns, struct __kernel_timespec *out_remaining)
@@ -332,10 +342,8 @@ LX_SYSCALL(clock_nanosleep, int clock, int flags, const struct __kernel_timespec
     }
     if (!(flags & TIMER_ABSTIME))
         return sleep_relative(ns, out_remaining);
-    int error = time_to_monotonic(clock, &ns);
-    if (error)
-        return error;
-    return sleep_until(ns) == 0 ? 0 : -ERESTARTNOHAND;
+    int result = sleep_until_clock(clock, ns);
+    return result == -EINTR ? -ERESTARTNOHAND : result;
 }
 
 LX_SYSCALL(restart_syscall, void)
