@@ -42,7 +42,7 @@ static int open_copy(struct resumption *resumption, const char *name, struct err
     if (!mkdtemp(folder))
         return error_set_errno(error, -errno, "cannot make the folder %s for the copy", folder);
     cleanup_free char *path = text_print("%s/%s", folder, name);
-    int result = suspend_sandbox(name, path, SUSPEND_KEEP_RUNNING, &report, error);
+    int result = suspend_sandbox(name, path, SUSPEND_KEEP_RUNNING, /*base=*/NULL, &report, error);
     if (result == 0)
         result = resumption_open(resumption, path, /*own=*/true, error);
     unlink(path);

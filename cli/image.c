@@ -1,6 +1,7 @@
 /* bailey image: what is in an image of a suspended sandbox, and whether all of it is whole. The
  * image may be a stranger's: what it says is printed so that a terminal obeys none of it. */
 #include <cli/command.h>
+#include <cli/own-image.h>
 #include <cli/progress.h>
 #include <cli/resume.h>
 
@@ -8,6 +9,7 @@
 #include <base/json.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <image/bases.h>
 #include <monitor/suspension/read.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,18 +17,33 @@
 
 static const struct command command_image_inspect, command_image_verify;
 
-static int open_image(struct mon_image *image, const char *path, struct error *error)
+struct request {
+    const char *path;
+    struct text_list bases;
+    bool as_json;
+};
+
+/* `out_lacks` tells which other image is missing, or has changed; NULL: that is an error. */
+static int open_image(struct mon_image *image, const struct request *request,
+                      struct error *out_lacks, struct error *error)
 {
-    int file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    int file = open(request->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (file < 0)
-        return error_set_errno(error, -errno, "cannot open the image %s", path);
-    return mon_image_open(image, file, path, /*own=*/false, error);
+        return error_set_errno(error, -errno, "cannot open the image %s", request->path);
+    bool own = own_image_is(file);
+    int result = mon_image_open(image, file, request->path, /*own=*/false, error);
+    if (result < 0)
+        return result;
+    result = img_reader_find_bases(image->reader, request->path, &request->bases, /*follow=*/own,
+                                   out_lacks ? out_lacks : error);
+    return out_lacks ? 0 : result;
 }
 
 /* ---- inspect ---- */
 
 struct totals {
     uint64_t bytes[IMG_SPACE_FILE + 1]; /* by kind */
+    uint64_t named[1 + IMG_BASES_MAX];  /* bytes that lie in each of its files */
     size_t processes, extents;
     size_t files, carried, folders; /* carried: with their contents, among the files */
 };
@@ -37,6 +54,9 @@ static struct totals add_up(const struct mon_image *image)
     for (size_t i = 0; i < img_reader_space_count(image->reader); i++) {
         const struct img_space *space = img_reader_space(image->reader, i);
         totals.bytes[space->kind] += space->page_count * BLY_PAGE_SIZE;
+        for (size_t j = 0; j < space->extent_count; j++)
+            totals.named[img_place_file(space->extents[j].place)] +=
+                space->extents[j].count * BLY_PAGE_SIZE;
         totals.processes += space->kind == IMG_SPACE_PRIVATE;
         totals.extents += space->extent_count;
     }
@@ -89,6 +109,28 @@ static void write_files(const struct mon_image *image, struct json *json)
     json_array_end(json);
 }
 
+/* Where base `index` is, or else was. */
+static const char *base_path(const struct mon_image *image, size_t index)
+{
+    const char *found = img_reader_file_name(image->reader, (unsigned)index + 1);
+    return found ? found : img_reader_base(image->reader, index)->path;
+}
+
+static void write_bases(const struct mon_image *image, const struct totals *totals,
+                        struct json *json)
+{
+    json_key(json, "bases");
+    json_array(json);
+    for (size_t i = 0; i < img_reader_base_count(image->reader); i++) {
+        json_object(json);
+        json_key_string(json, "path", base_path(image, i));
+        json_key_boolean(json, "found", img_reader_file(image->reader, (unsigned)i + 1) >= 0);
+        json_key_number(json, "memory", (int64_t)totals->named[i + 1]);
+        json_object_end(json);
+    }
+    json_array_end(json);
+}
+
 static void print_json(const struct mon_image *image, const struct totals *totals,
                        const char *why_not)
 {
@@ -116,6 +158,7 @@ static void print_json(const struct mon_image *image, const struct totals *total
     json_key_number(&json, "processes", (int64_t)totals->processes);
     json_key_number(&json, "extents", (int64_t)totals->extents);
     json_object_end(&json);
+    write_bases(image, totals, &json);
     write_files(image, &json);
     json_key(&json, "policy");
     json_raw(&json);
@@ -142,6 +185,18 @@ static void print_grants(const struct mon_image *image)
         text_format(&line, "%s at %s%s", mount->host_path, mount->guest_path,
                     read_only ? ", read-only" : "");
         print_line("grant", &line);
+    }
+}
+
+static void print_bases(const struct mon_image *image, const struct totals *totals)
+{
+    char size[SIZE_TEXT_SIZE];
+    struct text line = {0};
+    for (size_t i = 0; i < img_reader_base_count(image->reader); i++) {
+        text_format(&line, "%s, %s of the memory%s", base_path(image, i),
+                    size_text(totals->named[i + 1], size),
+                    img_reader_file(image->reader, (unsigned)i + 1) >= 0 ? "" : ": not there");
+        print_line("based on", &line);
     }
 }
 
@@ -195,6 +250,7 @@ static void print_all(const struct mon_image *image, const struct totals *totals
         text_format(&line, ", %s of the host's files",
                     size_text(totals->bytes[IMG_SPACE_FILE], sizes[3]));
     print_line("memory", &line);
+    print_bases(image, totals);
     text_format(&line, "%zu open on the host, %zu of them carried, and %zu folders", totals->files,
                 totals->carried, totals->folders);
     print_line("files", &line);
@@ -204,16 +260,17 @@ static void print_all(const struct mon_image *image, const struct totals *totals
     print_line(why_not ? "not resumable" : "resumable", &line);
 }
 
-static int inspect(const struct option_reader *reader, bool as_json, struct error *error)
+static int inspect(const struct request *request, struct error *error)
 {
     struct mon_image image = {.is_offer = false};
     struct error unfit = {0};
-    int result = open_image(&image, reader->words[0], error);
+    int result = open_image(&image, request, &unfit, error);
     if (result == 0) {
         struct totals totals = add_up(&image);
-        const char *why_not =
-            mon_image_fits(&image, /*force=*/false, &unfit) < 0 ? unfit.message : NULL;
-        if (as_json)
+        const char *why_not = unfit.code || mon_image_fits(&image, /*force=*/false, &unfit) < 0
+                                  ? unfit.message
+                                  : NULL;
+        if (request->as_json)
             print_json(&image, &totals, why_not);
         else
             print_all(&image, &totals, why_not);
@@ -224,15 +281,15 @@ static int inspect(const struct option_reader *reader, bool as_json, struct erro
 
 /* ---- verify ---- */
 
-static int verify(const struct option_reader *reader, bool as_json, struct error *error)
+static int verify(const struct request *request, struct error *error)
 {
     struct mon_image image = {.is_offer = false};
     char size[SIZE_TEXT_SIZE];
-    int result = open_image(&image, reader->words[0], error);
+    int result = open_image(&image, request, NULL, error);
     if (result == 0) {
-        uint64_t memory = img_reader_page_count(image.reader) * BLY_PAGE_SIZE;
+        uint64_t memory = img_reader_verify_size(image.reader);
         result = resumption_verify(image.reader, error);
-        if (result == 0 && as_json)
+        if (result == 0 && request->as_json)
             command_print_json(image.name, "verified", (int64_t)memory);
         else if (result == 0)
             printf("%s: good, %s of memory\n", image.name, size_text(memory, size));
@@ -244,22 +301,28 @@ static int verify(const struct option_reader *reader, bool as_json, struct error
 /* ---- The command ---- */
 
 static const struct option_help part_options[] = {
+    {0, "base", "FILE", "an image that this one was made from (else beside it, or where it was)"},
     {0, "json", NULL, "print JSON"},
     {0, NULL, NULL, NULL},
 };
 
 static int run_part(const struct command *command, int argc, char **argv,
-                    int (*serve)(const struct option_reader *reader, bool as_json,
-                                 struct error *error),
+                    int (*serve)(const struct request *request, struct error *error),
                     struct error *error)
 {
-    bool as_json = false;
+    struct request request = {.as_json = false};
     struct option_reader reader = {.command = command, .argc = argc, .argv = argv};
-    while (option_next(&reader, error))
-        as_json = true;
-    if (error->code || reader.helped || command_expect_words(&reader, 1, 1, error) < 0)
-        return error->code;
-    return serve(&reader, as_json, error);
+    for (const struct option_help *option; (option = option_next(&reader, error));) {
+        if (text_equal(option->name, "base"))
+            text_list_add(&request.bases, reader.value);
+        request.as_json |= text_equal(option->name, "json");
+    }
+    if (!error->code && !reader.helped && command_expect_words(&reader, 1, 1, error) == 0) {
+        request.path = reader.words[0];
+        (void)!serve(&request, error);
+    }
+    text_list_free(&request.bases);
+    return error->code;
 }
 
 static int run_inspect(int argc, char **argv, struct error *error)

@@ -10,6 +10,7 @@
 #include <cli/run.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <image/bases.h>
 #include <limits.h>
 #include <monitor/policy/grant.h>
 #include <monitor/policy/value.h>
@@ -24,6 +25,7 @@ void resumption_init(struct resumption *resumption)
 void resumption_free(struct resumption *resumption)
 {
     mon_image_close(&resumption->image);
+    text_list_free(&resumption->bases);
     mon_policy_free(&resumption->granted);
     launch_free(&resumption->launch);
 }
@@ -60,6 +62,10 @@ bool resumption_option(struct resumption *resumption, const struct option_help *
             return true;
         }
     }
+    if (text_equal(option->name, "base")) {
+        text_list_add(&resumption->bases, value);
+        return true;
+    }
     if (text_equal(option->name, "hostname")) {
         text_replace(&granted->host_name, text_copy(value));
         (void)!policy_check_host_name(value, error);
@@ -88,7 +94,7 @@ static int show_progress(void *context, uint64_t done)
 int resumption_verify(struct img_reader *reader, struct error *error)
 {
     struct verification verification = {.progress = progress_begin("verifying"),
-                                        .size = img_reader_page_count(reader) * BLY_PAGE_SIZE};
+                                        .size = img_reader_verify_size(reader)};
     int result = img_reader_verify(reader, show_progress, &verification, error);
     progress_end(&verification.progress);
     return result;
@@ -167,6 +173,9 @@ int resumption_take(struct resumption *resumption, int descriptor, const char *p
     struct mon_image *image = &resumption->image;
     int result = mon_image_open(image, descriptor, path, own, error);
     if (result == 0)
+        result = img_reader_find_bases(image->reader, resumption->path, &resumption->bases,
+                                       /*follow=*/own, error);
+    if (result == 0)
         result = mon_image_fits(image, resumption->resume.force, error);
     if (result == 0 && resumption->verify)
         result = resumption_verify(image->reader, error);
@@ -187,6 +196,7 @@ int resumption_open(struct resumption *resumption, const char *path, bool own, s
     /* Asked before it is read: what is written to it from here on has no part in its being one's
      * own. */
     own = own || own_image_is(descriptor);
+    resumption->path = path;
     return resumption_take(resumption, descriptor, path, own, error);
 }
 

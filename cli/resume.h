@@ -11,6 +11,8 @@ struct resumption {
     struct mon_policy granted; /* what the operator names: folders, root, layer, audit file */
     struct mon_resume resume;
     struct launch launch;
+    struct text_list bases; /* --base */
+    const char *path;       /* where the image is; NULL: it has no place */
     bool verify;
 };
 #define cleanup_resumption __attribute__((cleanup(resumption_free)))
@@ -26,6 +28,8 @@ bool resumption_option(struct resumption *resumption, const struct option_help *
         {0, "layer", "DIR", "give the folder of the private layer again"},                         \
         {0, "hostname", "NAME",                                                                    \
          "host name inside (else the one it had; of clones: NAME-1, NAME-2)"},                     \
+        {0, "base", "FILE",                                                                        \
+         "the image that this one was made from (else beside it, or where it was)"},               \
         {0, "audit", "FILE", "write every decision to FILE, one JSON object a line"},              \
         {0, "accept-changed", NULL, "also when files that the sandbox had open have changed"},     \
         {0, "force", NULL, "also when this processor lacks what the sandbox could see"},           \

@@ -1,7 +1,7 @@
-/* The flat form: a struct flat, then its spaces, extents, records (headers only) and the records'
- * payloads, each filled up to 8 bytes. All places follow from the counts. The process that made it
- * may have been taken over by the image it read: then the form holds what that image might as well
- * have said, or is refused here. */
+/* The flat form: a struct flat, then its spaces, extents, records (headers only; bases are the
+ * first of them) and the records' payloads, each filled up to 8 bytes. All places follow from the
+ * counts. The process that made it may have been taken over by the image it read: then the form
+ * holds what that image might as well have said, or is refused here. */
 #include "image/flat.h"
 
 #include "image/confined.h"
@@ -28,21 +28,43 @@ struct flat {
 
 /* ---- Writing ---- */
 
+/* Bases first. NULL: there are no more. */
+static bool next_record(const struct img_reader *reader, size_t number, struct text *base,
+                        struct img_record *out_record)
+{
+    if (number < reader->base_count) {
+        const struct img_base *from = &reader->bases[number];
+        base->size = 0;
+        text_add_size(base, &from->identity, sizeof(from->identity));
+        const char *found = img_reader_file_name(reader, (unsigned)number + 1);
+        text_add(base, found ? found : from->path);
+        *out_record = (struct img_record){IMG_RECORD_BASE, 0, base->data, base->size};
+        return true;
+    }
+    number -= reader->base_count;
+    if (number >= reader->record_count)
+        return false;
+    *out_record = reader->records[number];
+    return true;
+}
+
 static struct flat count_all(const struct img_reader *reader)
 {
-    struct flat flat = {.header = reader->header,
-                        .space_count = reader->space_count,
-                        .record_count = reader->record_count};
+    cleanup_text struct text base = {0};
+    struct img_record record;
+    struct flat flat = {.header = reader->files[0].header, .space_count = reader->space_count};
     for (size_t i = 0; i < reader->space_count; i++)
         flat.extent_count += reader->spaces[i].extent_count;
-    for (size_t i = 0; i < reader->record_count; i++)
-        flat.payload_size += img_filled(reader->records[i].size);
+    for (; next_record(reader, flat.record_count, &base, &record); flat.record_count++)
+        flat.payload_size += img_filled(record.size);
     return flat;
 }
 
 void img_flat_write(const struct img_reader *reader, struct text *out)
 {
     static const char zeros[8];
+    cleanup_text struct text base = {0};
+    struct img_record record;
     struct flat flat = count_all(reader);
     text_add_size(out, &flat, sizeof(flat));
     for (size_t i = 0; i < reader->space_count; i++) {
@@ -53,15 +75,13 @@ void img_flat_write(const struct img_reader *reader, struct text *out)
     for (size_t i = 0; i < reader->space_count; i++)
         text_add_size(out, reader->spaces[i].extents,
                       reader->spaces[i].extent_count * sizeof(struct img_extent));
-    for (size_t i = 0; i < reader->record_count; i++) {
-        const struct img_record *record = &reader->records[i];
-        struct img_record_header header = {record->type, record->flags, record->size};
+    for (size_t i = 0; next_record(reader, i, &base, &record); i++) {
+        struct img_record_header header = {record.type, record.flags, record.size};
         text_add_size(out, &header, sizeof(header));
     }
-    for (size_t i = 0; i < reader->record_count; i++) {
-        const struct img_record *record = &reader->records[i];
-        text_add_size(out, record->data, record->size);
-        text_add_size(out, zeros, img_filled(record->size) - record->size);
+    for (size_t i = 0; next_record(reader, i, &base, &record); i++) {
+        text_add_size(out, record.data, record.size);
+        text_add_size(out, zeros, img_filled(record.size) - record.size);
     }
 }
 
@@ -89,8 +109,7 @@ static bool take_extents(const struct img_reader *reader, struct img_space *spac
     for (size_t i = 0; i < space->extent_count; i++) {
         const struct img_extent *extent = &space->extents[i];
         if (!img_extent_allowed(space->kind, extent->address, extent->count) ||
-            extent->address < free_from || extent->count > reader->header.page_count ||
-            extent->page > reader->header.page_count - extent->count)
+            extent->address < free_from || !img_reader_has_pages(reader, extent))
             return false;
         free_from = extent->address + extent->count * BLY_PAGE_SIZE;
         space->page_count += extent->count;
@@ -136,11 +155,15 @@ static bool take_records(struct img_reader *reader, const struct flat *flat)
     reader->records = memory_new((flat->record_count + 1) * sizeof(*reader->records));
     for (uint64_t i = 0; i < flat->record_count; i++) {
         const struct img_record_header *header = &headers[i];
-        if (header->type < IMG_RECORD_OWN_FIRST || header->flags & ~(uint32_t)IMG_RECORD_OPTIONAL ||
-            header->size > left || img_filled(header->size) > left)
+        if (header->size > left || img_filled(header->size) > left ||
+            header->flags & ~(uint32_t)IMG_RECORD_OPTIONAL)
             return false;
-        reader->records[reader->record_count++] =
-            (struct img_record){header->type, header->flags, payload, header->size};
+        if (header->type >= IMG_RECORD_OWN_FIRST)
+            reader->records[reader->record_count++] =
+                (struct img_record){header->type, header->flags, payload, header->size};
+        else if (header->type != IMG_RECORD_BASE || reader->record_count ||
+                 !img_reader_add_base(reader, payload, header->size))
+            return false;
         payload += img_filled(header->size);
         left -= img_filled(header->size);
     }
@@ -150,16 +173,14 @@ static bool take_records(struct img_reader *reader, const struct flat *flat)
 int img_flat_read(void *data, size_t size, int descriptor, const char *name,
                   struct img_reader **out_reader, struct error *error)
 {
-    struct img_reader *reader = memory_new(sizeof(*reader));
+    struct img_reader *reader = img_reader_new(descriptor, name);
     const struct flat *flat = data;
-    reader->name = text_copy(name);
-    reader->descriptor = descriptor;
     reader->index = data;
     bool sound =
         size >= sizeof(*flat) && header_is_sound(&flat->header) && sizes_are_sound(flat, size);
     if (sound) {
-        reader->header = flat->header;
-        sound = take_spaces(reader, flat) && take_records(reader, flat);
+        reader->files[0].header = flat->header;
+        sound = take_records(reader, flat) && take_spaces(reader, flat); /* which need the bases */
     }
     if (!sound) {
         img_reader_close(reader);
@@ -208,6 +229,16 @@ static int take_all(int memory, void **out_data, size_t *out_size)
     *out_data = take_pointer(data);
     *out_size = size;
     return 0;
+}
+
+int img_flat_open(int memory, int descriptor, const char *name, struct img_reader **out_reader,
+                  struct error *error)
+{
+    void *data;
+    size_t size;
+    if (take_all(memory, &data, &size) < 0)
+        return error_set(error, -EPROTO, "cannot take what is told of the image %s", name);
+    return img_flat_read(data, size, descriptor, name, out_reader, error);
 }
 
 static int take_error(void *data, size_t size, const char *name, struct error *error)

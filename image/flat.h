@@ -12,11 +12,14 @@
 int img_reader_open_confined(int descriptor, const char *name, struct img_reader **out_reader,
                              struct error *error) __attribute__((warn_unused_result));
 
-/* The two halves, for the tests. */
+/* The two halves. Bases are told with the names of their files, where these were found. */
 void img_flat_write(const struct img_reader *reader, struct text *out);
 /* Takes `data` over (malloc), also when it fails. -EPROTO. */
 int img_flat_read(void *data, size_t size, int descriptor, const char *name,
                   struct img_reader **out_reader, struct error *error)
     __attribute__((warn_unused_result));
+/* The same of what is in the file `memory`. */
+int img_flat_open(int memory, int descriptor, const char *name, struct img_reader **out_reader,
+                  struct error *error) __attribute__((warn_unused_result));
 
 #endif

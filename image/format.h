@@ -15,11 +15,22 @@
 
 #include <bailey/layout.h>
 #include <stdint.h>
+#include <string.h>
 
 #define IMG_MAGIC "BAILEYIM"
 #define IMG_VERSION 1u
 #define IMG_INDEX_MAX (256ull << 20)
 #define IMG_PAGES_MAX (1ull << 36)
+#define IMG_BASES_MAX 16u
+#define IMG_PATH_MAX 4096u
+
+/* By which a file is known to those that need its pages. */
+struct img_identity {
+    unsigned char id[16]; /* random */
+    uint64_t page_count;
+    uint32_t table_checksum;
+    uint32_t reserved; /* 0 */
+};
 
 struct img_header {
     char magic[8];
@@ -32,12 +43,15 @@ struct img_header {
     uint64_t page_count;
     uint64_t index_size;
     uint64_t file_size;
-    unsigned char later[BLY_PAGE_SIZE - 60]; /* 0; not looked at by this version */
+    unsigned char id[16]; /* random; zeros: an earlier Bailey's, which cannot be a base */
+    unsigned char later[BLY_PAGE_SIZE - 76]; /* 0; not looked at by this version */
     uint32_t checksum;                       /* of all before it */
 };
 
 enum img_record_type {
     IMG_RECORD_SPACE = 1, /* struct img_space_header and its extents */
+    IMG_RECORD_BASE,      /* struct img_identity and an absolute path, without a NUL: a file that
+                             holds pages of this image, too. Before all spaces */
     IMG_RECORD_OWN_FIRST =
         256 /* from here on: whoever writes images gives the meaning (docs/image-format.md) */
 };
@@ -63,17 +77,17 @@ struct img_space_header {
     uint32_t process; /* 0 for the shared ones only */
     uint64_t extent_count;
 };
-/* Memory [address, address + count pages) lies in the image's pages from `page` on. What no extent
- * covers is zero or not mapped. */
+/* Memory [address, address + count pages) lies in `count` pages from `place` on (img_place). What
+ * no extent covers is zero or not mapped. */
 struct img_extent {
     uint64_t address;
-    uint64_t page;
+    uint64_t place;
     uint64_t count;
 };
 
 _Static_assert(sizeof(struct img_header) == BLY_PAGE_SIZE, "the header is one page");
 _Static_assert(sizeof(struct img_record_header) == 16 && sizeof(struct img_space_header) == 16 &&
-                   sizeof(struct img_extent) == 24,
+                   sizeof(struct img_extent) == 24 && sizeof(struct img_identity) == 32,
                "records have no holes");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is the machine's");
 
@@ -88,6 +102,33 @@ static inline uint64_t img_table_offset(uint64_t page_count)
 static inline uint64_t img_index_offset(uint64_t page_count)
 {
     return img_table_offset(page_count) + img_filled(page_count * sizeof(uint32_t));
+}
+
+static inline struct img_identity img_header_identity(const struct img_header *header)
+{
+    struct img_identity identity = {.page_count = header->page_count,
+                                    .table_checksum = header->table_checksum};
+    memcpy(identity.id, header->id, sizeof(identity.id));
+    return identity;
+}
+/* A page of an image, or of one of its bases: `file` is 0 for the image itself, n for the n-th
+ * base. */
+static inline uint64_t img_place(unsigned file, uint64_t page)
+{
+    return (uint64_t)file << 40 | page;
+}
+static inline unsigned img_place_file(uint64_t place)
+{
+    return (unsigned)(place >> 40);
+}
+static inline uint64_t img_place_page(uint64_t place)
+{
+    return place & ((1ull << 40) - 1);
+}
+/* Where it lies in its file. */
+static inline uint64_t img_place_offset(uint64_t place)
+{
+    return img_table_offset(img_place_page(place));
 }
 
 static inline int img_space_allowed(uint32_t kind, uint32_t process)

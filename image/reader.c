@@ -18,66 +18,65 @@
 #define CHUNK_PAGES 256u
 
 /* -EPROTO when the file ends before. */
-static int read_all(const struct img_reader *reader, void *buffer, size_t size, uint64_t offset,
+static int read_all(const struct img_file *file, void *buffer, size_t size, uint64_t offset,
                     struct error *error)
 {
     for (size_t done = 0; done < size;) {
         ssize_t count =
-            pread(reader->descriptor, (char *)buffer + done, size - done, (off_t)(offset + done));
+            pread(file->descriptor, (char *)buffer + done, size - done, (off_t)(offset + done));
         if (count < 0 && errno == EINTR)
             continue;
         if (count < 0)
-            return error_set_errno(error, -errno, "cannot read the image %s", reader->name);
+            return error_set_errno(error, -errno, "cannot read the image %s", file->name);
         if (!count)
-            return error_set(error, -EPROTO, "the image %s is cut short at byte %llu", reader->name,
+            return error_set(error, -EPROTO, "the image %s is cut short at byte %llu", file->name,
                              (unsigned long long)(offset + done));
         done += (size_t)count;
     }
     return 0;
 }
 
-static int refuse_header(const struct img_reader *reader, const char *what, struct error *error)
+static int refuse_header(const struct img_file *file, const char *what, struct error *error)
 {
-    return error_set(error, -EPROTO, "the header of the image %s is damaged: %s", reader->name,
-                     what);
+    return error_set(error, -EPROTO, "the header of the image %s is damaged: %s", file->name, what);
 }
 
-static int read_header(struct img_reader *reader, struct error *error)
+static int read_header(struct img_file *file, struct error *error)
 {
-    struct img_header *header = &reader->header;
+    struct img_header *header = &file->header;
     struct stat status;
     /* glibc's fstat is a call that takes a path, which a confined process has not (confined.c). */
-    if (syscall(SYS_fstat, reader->descriptor, &status) < 0)
-        return error_set_errno(error, -errno, "cannot read the image %s", reader->name);
+    if (syscall(SYS_fstat, file->descriptor, &status) < 0)
+        return error_set_errno(error, -errno, "cannot read the image %s", file->name);
     if (!S_ISREG(status.st_mode) || status.st_size < (off_t)sizeof(*header))
         return error_set(error, -EPROTO,
                          "%s is not an image of a sandbox: it is no file of at least %zu bytes",
-                         reader->name, sizeof(*header));
-    int result = read_all(reader, header, sizeof(*header), 0, error);
+                         file->name, sizeof(*header));
+    int result = read_all(file, header, sizeof(*header), 0, error);
     if (result < 0)
         return result;
     if (memcmp(header->magic, IMG_MAGIC, sizeof(header->magic)) != 0)
         return error_set(
             error, -EPROTO,
             "%s is not a complete image of a sandbox: it does not begin with " IMG_MAGIC,
-            reader->name);
+            file->name);
     /* A later version may have changed everything but the magic and this number. */
     if (header->version != IMG_VERSION)
         return error_set(error, -EPROTO,
-                         "the image %s is of version %u, this program reads version %u",
-                         reader->name, header->version, IMG_VERSION);
+                         "the image %s is of version %u, this program reads version %u", file->name,
+                         header->version, IMG_VERSION);
     if (header->checksum != img_checksum(0, header, offsetof(struct img_header, checksum)))
-        return refuse_header(reader, "its checksum does not fit", error);
+        return refuse_header(file, "its checksum does not fit", error);
     if (header->page_size != BLY_PAGE_SIZE)
-        return refuse_header(reader, "its page size is none of this machine's", error);
+        return refuse_header(file, "its page size is none of this machine's", error);
     if (header->page_count > IMG_PAGES_MAX || header->index_size > IMG_INDEX_MAX ||
         header->index_size % 8)
-        return refuse_header(reader, "its sizes cannot be", error);
+        return refuse_header(file, "its sizes cannot be", error);
     if (header->file_size != img_index_offset(header->page_count) + header->index_size)
-        return refuse_header(reader, "its sizes contradict each other", error);
+        return refuse_header(file, "its sizes contradict each other", error);
     if ((uint64_t)status.st_size != header->file_size)
         return error_set(error, -EPROTO, "the image %s is %s: it has %llu bytes of %llu",
-                         reader->name,
+                         file->name,
                          (uint64_t)status.st_size < header->file_size ? "cut short" : "too long",
                          (unsigned long long)status.st_size, (unsigned long long)header->file_size);
     return 0;
@@ -86,8 +85,39 @@ static int read_header(struct img_reader *reader, struct error *error)
 static int refuse_index(const struct img_reader *reader, size_t at, const char *what,
                         struct error *error)
 {
-    return error_set(error, -EPROTO, "the image %s is damaged at byte %llu: %s", reader->name,
-                     (unsigned long long)(img_index_offset(reader->header.page_count) + at), what);
+    const struct img_file *file = &reader->files[0];
+    return error_set(error, -EPROTO, "the image %s is damaged at byte %llu: %s", file->name,
+                     (unsigned long long)(img_index_offset(file->header.page_count) + at), what);
+}
+
+bool img_reader_has_pages(const struct img_reader *reader, const struct img_extent *extent)
+{
+    unsigned file = img_place_file(extent->place);
+    if (file > reader->base_count)
+        return false;
+    uint64_t count =
+        file ? reader->bases[file - 1].identity.page_count : reader->files[0].header.page_count;
+    return extent->count <= count && img_place_page(extent->place) <= count - extent->count;
+}
+
+bool img_reader_add_base(struct img_reader *reader, const void *data, size_t size)
+{
+    struct img_identity identity;
+    if (size <= sizeof(identity) || size - sizeof(identity) >= IMG_PATH_MAX ||
+        reader->base_count == IMG_BASES_MAX)
+        return false;
+    memcpy(&identity, data, sizeof(identity));
+    const char *path = (const char *)data + sizeof(identity);
+    size_t length = size - sizeof(identity);
+    if (identity.reserved || identity.page_count > IMG_PAGES_MAX || *path != '/' ||
+        path[length - 1] == '/' || memchr(path, '\0', length))
+        return false;
+    for (size_t i = 0; i < reader->base_count; i++)
+        if (memcmp(&reader->bases[i].identity, &identity, sizeof(identity)) == 0)
+            return false;
+    reader->bases[reader->base_count++] =
+        (struct img_base){.identity = identity, .path = text_copy_size(path, length)};
+    return true;
 }
 
 /* Order of spaces: by kind, then process. */
@@ -123,8 +153,7 @@ static int add_space(struct img_reader *reader, size_t at, size_t size, struct e
             return refuse_index(reader, place, "an extent lies where such memory cannot be", error);
         if (extent->address < free_from)
             return refuse_index(reader, place, "extents overlap or are not in their order", error);
-        if (extent->count > reader->header.page_count ||
-            extent->page > reader->header.page_count - extent->count)
+        if (!img_reader_has_pages(reader, extent))
             return refuse_index(reader, place, "an extent's pages are not in the image", error);
         free_from = extent->address + extent->count * BLY_PAGE_SIZE;
         space.page_count += extent->count;
@@ -150,13 +179,14 @@ static void add_record(struct img_reader *reader, const struct img_record *recor
 
 static int read_index(struct img_reader *reader, struct error *error)
 {
-    const size_t size = reader->header.index_size;
+    const struct img_file *file = &reader->files[0];
+    const size_t size = file->header.index_size;
     reader->index = memory_new(size);
     int result =
-        read_all(reader, reader->index, size, img_index_offset(reader->header.page_count), error);
+        read_all(file, reader->index, size, img_index_offset(file->header.page_count), error);
     if (result < 0)
         return result;
-    if (img_checksum(0, reader->index, size) != reader->header.index_checksum)
+    if (img_checksum(0, reader->index, size) != file->header.index_checksum)
         return refuse_index(reader, 0, "the index's checksum does not fit", error);
     for (size_t at = 0; at < size;) {
         struct img_record_header header;
@@ -168,7 +198,11 @@ static int read_index(struct img_reader *reader, struct error *error)
             return refuse_index(reader, at, "a record is longer than the index", error);
         if (header.flags & ~(uint32_t)IMG_RECORD_OPTIONAL)
             return refuse_index(reader, at, "a record has flags of a later version", error);
-        if (header.type == IMG_RECORD_SPACE) {
+        if (header.type == IMG_RECORD_BASE) {
+            if (reader->record_count || reader->space_count ||
+                !img_reader_add_base(reader, reader->index + payload, header.size))
+                return refuse_index(reader, payload, "a base that cannot be", error);
+        } else if (header.type == IMG_RECORD_SPACE) {
             if (reader->record_count)
                 return refuse_index(reader, at, "a space comes after other records", error);
             result = add_space(reader, payload, header.size, error);
@@ -187,13 +221,21 @@ static int read_index(struct img_reader *reader, struct error *error)
     return 0;
 }
 
+struct img_reader *img_reader_new(int descriptor, const char *name)
+{
+    struct img_reader *reader = memory_new(sizeof(*reader));
+    for (size_t i = 0; i <= IMG_BASES_MAX; i++)
+        reader->files[i].descriptor = -1;
+    reader->files[0].descriptor = descriptor;
+    reader->files[0].name = text_copy(name);
+    return reader;
+}
+
 int img_reader_open(int descriptor, const char *name, struct img_reader **out_reader,
                     struct error *error)
 {
-    struct img_reader *reader = memory_new(sizeof(*reader));
-    reader->name = text_copy(name);
-    reader->descriptor = descriptor;
-    int result = read_header(reader, error);
+    struct img_reader *reader = img_reader_new(descriptor, name);
+    int result = read_header(&reader->files[0], error);
     if (!result)
         result = read_index(reader, error);
     if (result < 0) {
@@ -211,23 +253,73 @@ void img_reader_close(struct img_reader *reader)
     free(reader->records);
     free(reader->spaces);
     free(reader->index);
-    free(reader->name);
+    free(reader->files[0].name);
+    for (size_t i = 0; i < reader->base_count; i++) {
+        cleanup_close_descriptor(&reader->files[1 + i].descriptor);
+        free(reader->files[1 + i].name);
+        free(reader->bases[i].path);
+    }
     free(reader);
 }
 
 uint32_t img_reader_abi_version(const struct img_reader *reader)
 {
-    return reader->header.abi_version;
+    return reader->files[0].header.abi_version;
 }
 
 uint64_t img_reader_page_count(const struct img_reader *reader)
 {
-    return reader->header.page_count;
+    return reader->files[0].header.page_count;
 }
 
 uint64_t img_reader_file_size(const struct img_reader *reader)
 {
-    return reader->header.file_size;
+    return reader->files[0].header.file_size;
+}
+
+struct img_identity img_reader_identity(const struct img_reader *reader)
+{
+    return img_header_identity(&reader->files[0].header);
+}
+
+size_t img_reader_base_count(const struct img_reader *reader)
+{
+    return reader->base_count;
+}
+
+const struct img_base *img_reader_base(const struct img_reader *reader, size_t index)
+{
+    return index < reader->base_count ? &reader->bases[index] : NULL;
+}
+
+int img_reader_file(const struct img_reader *reader, unsigned file)
+{
+    return file <= reader->base_count ? reader->files[file].descriptor : -1;
+}
+
+const char *img_reader_file_name(const struct img_reader *reader, unsigned file)
+{
+    return file <= reader->base_count ? reader->files[file].name : NULL;
+}
+
+int img_reader_set_base(struct img_reader *reader, size_t index, int descriptor, const char *name,
+                        struct error *error)
+{
+    struct img_file found = {.descriptor = descriptor, .name = (char *)name};
+    int result = read_header(&found, error);
+    if (result < 0)
+        return result;
+    struct img_identity identity = img_header_identity(&found.header);
+    if (memcmp(&identity, &reader->bases[index].identity, sizeof(identity)) != 0)
+        return error_set(error, -ESTALE,
+                         "%s is not the image that %s was made from: it has changed", name,
+                         reader->files[0].name);
+    struct img_file *place = &reader->files[1 + index];
+    cleanup_close_descriptor(&place->descriptor);
+    free(place->name);
+    *place = found;
+    place->name = text_copy(name);
+    return 0;
 }
 
 size_t img_reader_space_count(const struct img_reader *reader)
@@ -274,18 +366,21 @@ static const char *kind_name(uint32_t kind)
                                     : "private memory";
 }
 
-static int refuse_page(const struct img_reader *reader, uint64_t page, struct error *error)
+static int refuse_page(const struct img_reader *reader, unsigned number, uint64_t page,
+                       struct error *error)
 {
     error_set(error, -EPROTO,
               "the image %s is damaged at byte %llu: the page's checksum does not fit",
-              reader->name, (unsigned long long)img_table_offset(page));
+              reader->files[number].name, (unsigned long long)img_table_offset(page));
     for (size_t i = 0; i < reader->space_count; i++) {
         const struct img_space *space = &reader->spaces[i];
         for (size_t j = 0; j < space->extent_count; j++) {
             const struct img_extent *extent = &space->extents[j];
-            if (page < extent->page || page - extent->page >= extent->count)
+            uint64_t first = img_place_page(extent->place);
+            if (img_place_file(extent->place) != number || page < first ||
+                page - first >= extent->count)
                 continue;
-            uint64_t address = extent->address + (page - extent->page) * BLY_PAGE_SIZE;
+            uint64_t address = extent->address + (page - first) * BLY_PAGE_SIZE;
             if (space->kind == IMG_SPACE_PRIVATE)
                 error_hint(error, "%s of process %u, address %#llx", kind_name(space->kind),
                            space->process, (unsigned long long)address);
@@ -301,47 +396,72 @@ static int refuse_page(const struct img_reader *reader, uint64_t page, struct er
 
 /* Before the pages, so that a damaged table is not taken for damaged pages. In pieces: it has a
  * size that the file chose. */
-static int verify_table(const struct img_reader *reader, unsigned char *buffer, struct error *error)
+static int verify_table(const struct img_file *file, unsigned char *buffer, struct error *error)
 {
-    const uint64_t offset = img_table_offset(reader->header.page_count);
-    const uint64_t size = img_filled(reader->header.page_count * sizeof(uint32_t));
+    const uint64_t offset = img_table_offset(file->header.page_count);
+    const uint64_t size = img_filled(file->header.page_count * sizeof(uint32_t));
     uint32_t checksum = 0;
     for (uint64_t at = 0; at < size;) {
         size_t piece =
             size - at < CHUNK_PAGES * BLY_PAGE_SIZE ? size - at : CHUNK_PAGES * BLY_PAGE_SIZE;
-        int result = read_all(reader, buffer, piece, offset + at, error);
+        int result = read_all(file, buffer, piece, offset + at, error);
         if (result < 0)
             return result;
         checksum = img_checksum(checksum, buffer, piece);
         at += piece;
     }
-    if (checksum != reader->header.table_checksum)
+    if (checksum != file->header.table_checksum)
         return error_set(
             error, -EPROTO,
             "the image %s is damaged at byte %llu: the table of checksums does not fit its own",
-            reader->name, (unsigned long long)offset);
+            file->name, (unsigned long long)offset);
     return 0;
+}
+
+static int verify_file(const struct img_reader *reader, unsigned number, uint64_t before,
+                       int (*progress)(void *context, uint64_t done), void *context,
+                       struct error *error)
+{
+    cleanup_free unsigned char *buffer = memory_new(CHUNK_PAGES * BLY_PAGE_SIZE);
+    uint32_t expected[CHUNK_PAGES];
+    const struct img_file *file = &reader->files[number];
+    const uint64_t pages = file->header.page_count;
+    int result = verify_table(file, buffer, error);
+    for (uint64_t at = 0; !result && at < pages;) {
+        size_t count = pages - at < CHUNK_PAGES ? pages - at : CHUNK_PAGES;
+        result = read_all(file, expected, count * sizeof(uint32_t),
+                          img_table_offset(pages) + at * sizeof(uint32_t), error);
+        if (!result)
+            result = read_all(file, buffer, count * BLY_PAGE_SIZE, img_table_offset(at), error);
+        for (size_t i = 0; !result && i < count; i++)
+            if (img_checksum(0, buffer + i * BLY_PAGE_SIZE, BLY_PAGE_SIZE) != expected[i])
+                result = refuse_page(reader, number, at + i, error);
+        at += count;
+        if (!result && progress)
+            result = progress(context, before + at * BLY_PAGE_SIZE);
+    }
+    return result < 0 ? result : 0;
+}
+
+uint64_t img_reader_verify_size(const struct img_reader *reader)
+{
+    uint64_t pages = 0;
+    for (size_t i = 0; i <= reader->base_count; i++)
+        pages += reader->files[i].header.page_count;
+    return pages * BLY_PAGE_SIZE;
 }
 
 int img_reader_verify(struct img_reader *reader, int (*progress)(void *context, uint64_t done),
                       void *context, struct error *error)
 {
-    cleanup_free unsigned char *buffer = memory_new(CHUNK_PAGES * BLY_PAGE_SIZE);
-    uint32_t expected[CHUNK_PAGES];
-    const uint64_t pages = reader->header.page_count;
-    int result = verify_table(reader, buffer, error);
-    for (uint64_t at = 0; !result && at < pages;) {
-        size_t count = pages - at < CHUNK_PAGES ? pages - at : CHUNK_PAGES;
-        result = read_all(reader, expected, count * sizeof(uint32_t),
-                          img_table_offset(pages) + at * sizeof(uint32_t), error);
-        if (!result)
-            result = read_all(reader, buffer, count * BLY_PAGE_SIZE, img_table_offset(at), error);
-        for (size_t i = 0; !result && i < count; i++)
-            if (img_checksum(0, buffer + i * BLY_PAGE_SIZE, BLY_PAGE_SIZE) != expected[i])
-                result = refuse_page(reader, at + i, error);
-        at += count;
-        if (!result && progress)
-            result = progress(context, at * BLY_PAGE_SIZE);
+    uint64_t before = 0;
+    int result = 0;
+    for (size_t i = 0; i <= reader->base_count && !result; i++) {
+        if (reader->files[i].descriptor < 0)
+            return error_set(error, -ENOENT, "the image %s needs %s, which is not there",
+                             reader->files[0].name, reader->bases[i - 1].path);
+        result = verify_file(reader, (unsigned)i, before, progress, context, error);
+        before += reader->files[i].header.page_count * BLY_PAGE_SIZE;
     }
-    return result < 0 ? result : 0;
+    return result;
 }

@@ -19,6 +19,11 @@ struct img_space {
         *extents; /* ascending, apart from each other, allowed where they are, inside the image */
     size_t extent_count;
 };
+/* A file that holds pages of the image, too. */
+struct img_base {
+    struct img_identity identity;
+    char *path; /* absolute, when the image was made; as the image says */
+};
 /* A record of the writer's own. Its payload is not looked into here; it is aligned to 8 bytes. */
 struct img_record {
     uint32_t type;
@@ -36,6 +41,20 @@ void img_reader_close(struct img_reader *reader); /* NULL is allowed */
 uint32_t img_reader_abi_version(const struct img_reader *reader);
 uint64_t img_reader_page_count(const struct img_reader *reader);
 uint64_t img_reader_file_size(const struct img_reader *reader);
+struct img_identity img_reader_identity(const struct img_reader *reader);
+
+/* The files that an image needs beside itself. A page's place (img_place) names one of them by its
+ * number: 0 is the image, n base n - 1. Pages can be read when all are there (bases.h finds them).
+ */
+size_t img_reader_base_count(const struct img_reader *reader);
+const struct img_base *img_reader_base(const struct img_reader *reader, size_t index);
+/* Whether `descriptor` is that base, and then takes it over. -EPROTO: no image; -ESTALE: another
+ * one. */
+int img_reader_set_base(struct img_reader *reader, size_t index, int descriptor, const char *name,
+                        struct error *error) __attribute__((warn_unused_result));
+/* Of file 0 and up; -1: there is no such file, or not yet. The reader's. */
+int img_reader_file(const struct img_reader *reader, unsigned file);
+const char *img_reader_file_name(const struct img_reader *reader, unsigned file); /* as given */
 
 /* By kind, then process. */
 size_t img_reader_space_count(const struct img_reader *reader);
@@ -49,10 +68,12 @@ const struct img_space *img_reader_find_space(const struct img_reader *reader, u
 size_t img_reader_record_count(const struct img_reader *reader);
 const struct img_record *img_reader_record(const struct img_reader *reader, size_t index);
 
-/* Reads and checks every page. -EPROTO names the first damaged page and what memory it is.
- * `progress` may be NULL; it is called now and then with the bytes done, and ends the check with
- * its result where that is negative. */
+/* Reads and checks every page, those of the bases too. -EPROTO names the first damaged page and
+ * what memory it is. `progress` may be NULL; it is called now and then with the bytes done, and
+ * ends the check with its result where that is negative. */
 int img_reader_verify(struct img_reader *reader, int (*progress)(void *context, uint64_t done),
                       void *context, struct error *error) __attribute__((warn_unused_result));
+/* Bytes of pages that it reads. */
+uint64_t img_reader_verify_size(const struct img_reader *reader);
 
 #endif

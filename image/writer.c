@@ -8,6 +8,7 @@
 #include <base/text.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <image/base.h>
 #include <image/checksum.h>
 #include <image/slots.h>
 #include <stdbool.h>
@@ -21,6 +22,8 @@
 /* Bytes after which the disk is asked to begin, so that the sync at the end has little left to wait
  * for. */
 #define WRITE_BACK_SIZE (32ull << 20)
+/* Fewer pages that the base has, beside changed ones, are cheaper to write than to map. */
+#define NAMED_MIN 8u
 
 struct space {
     struct img_space_header header;
@@ -35,6 +38,8 @@ struct img_writer {
     int descriptor;
     struct img_sink sink;              /* instead of the descriptor, which is -1 then */
     unsigned round;                    /* 0: memory is written once */
+    struct img_known *known;           /* the base; NULL: none */
+    uint64_t named;                    /* pages that it has */
     struct space *space;               /* whose pages follow */
     uint64_t page_count, written_back; /* pages of which the disk was told */
     uint64_t repeated;                 /* pages that came again */
@@ -143,6 +148,7 @@ void img_writer_abandon(struct img_writer *writer)
     }
     free(writer->spaces);
     free(writer->checksums);
+    img_known_free(writer->known);
     text_free(&writer->records);
     free(writer->temporary);
     free(writer->path);
@@ -160,12 +166,32 @@ uint64_t img_writer_bytes(const struct img_writer *writer)
     return (writer->page_count + writer->repeated) * BLY_PAGE_SIZE;
 }
 
+uint64_t img_writer_named_bytes(const struct img_writer *writer)
+{
+    return writer->named * BLY_PAGE_SIZE;
+}
+
+int img_writer_set_base(struct img_writer *writer, const struct img_reader *base, const char *path,
+                        struct error *error)
+{
+    if (writer->space || writer->sink.end || writer->known)
+        return error_set(error, -EINVAL, "an image has one base, from its beginning on");
+    return img_known_new(base, path, &writer->known, error);
+}
+
+unsigned img_writer_find_file(const struct img_writer *writer, const struct img_identity *identity)
+{
+    return writer->known ? img_known_file(writer->known, identity) : 0;
+}
+
 int img_writer_space(struct img_writer *writer, uint32_t kind, uint32_t process,
                      struct error *error)
 {
     if (!img_space_allowed(kind, process))
         return error_set(error, -EINVAL, "there is no memory of kind %u with process %u", kind,
                          process);
+    if (writer->known)
+        img_known_space(writer->known, kind, process);
     for (size_t i = 0; i < writer->space_count; i++) {
         struct space *space = &writer->spaces[i];
         if (space->header.kind != kind || space->header.process != process)
@@ -203,7 +229,7 @@ static void add_extent(struct space *space, struct img_extent extent)
     if (count) {
         struct img_extent *last = &space->extents[count - 1];
         if (last->address + last->count * BLY_PAGE_SIZE == extent.address &&
-            last->page + last->count == extent.page) {
+            last->place + last->count == extent.place) {
             last->count += extent.count;
             return;
         }
@@ -266,17 +292,8 @@ static int write_in_places(struct img_writer *writer, uint64_t address, const un
     return 0;
 }
 
-/* Writes them all. */
-static int write_run(struct img_writer *writer, uint64_t address, const unsigned char *data,
-                     size_t count, struct error *error)
+static int tell_progress(struct img_writer *writer, struct error *error)
 {
-    uint64_t page = writer->page_count;
-    int result = writer->round ? write_in_places(writer, address, data, count, error)
-                               : store(writer, page, data, count, error);
-    if (result < 0)
-        return result;
-    if (!writer->round)
-        add_extent(writer->space, (struct img_extent){address, page, count});
     uint64_t behind = (writer->page_count - writer->written_back) * BLY_PAGE_SIZE;
     if (writer->descriptor >= 0 && behind >= WRITE_BACK_SIZE) {
         /* a hint: where it fails, the sync at the end does it all */
@@ -284,9 +301,66 @@ static int write_run(struct img_writer *writer, uint64_t address, const unsigned
                         (off_t)behind, SYNC_FILE_RANGE_WRITE);
         writer->written_back = writer->page_count;
     }
-    return writer->progress
-               ? writer->progress(writer->progress_context, img_writer_bytes(writer), error)
-               : 0;
+    uint64_t bytes = img_writer_bytes(writer) + img_writer_named_bytes(writer);
+    return writer->progress ? writer->progress(writer->progress_context, bytes, error) : 0;
+}
+
+static int append(struct img_writer *writer, uint64_t address, const unsigned char *data,
+                  size_t count, struct error *error)
+{
+    uint64_t page = writer->page_count;
+    int result = count ? store(writer, page, data, count, error) : 0;
+    if (result == 0 && count)
+        add_extent(writer->space, (struct img_extent){address, page, count});
+    return result;
+}
+
+/* Whether page `at` is one that the base does not have. */
+static bool is_changed(const struct img_writer *writer, uint64_t address, const unsigned char *data,
+                       const uint32_t *checksums, size_t at)
+{
+    size_t run;
+    return img_known_find(writer->known, address + at * BLY_PAGE_SIZE, data + at * BLY_PAGE_SIZE,
+                          checksums + at, 1, &run) == IMG_NO_PLACE;
+}
+
+/* Those that the base does not have. */
+static int append_changed(struct img_writer *writer, uint64_t address, const unsigned char *data,
+                          size_t count, struct error *error)
+{
+    cleanup_free uint32_t *checksums = memory_new(count * sizeof(*checksums));
+    size_t changed = 0, run; /* from `changed` to where we are all are to be written */
+    int result = 0;
+    for (size_t i = 0; i < count; i++)
+        checksums[i] = img_checksum(0, data + i * BLY_PAGE_SIZE, BLY_PAGE_SIZE);
+    for (size_t at = 0; at < count && result == 0; at += run) {
+        const uint64_t start = address + at * BLY_PAGE_SIZE;
+        uint64_t place = img_known_find(writer->known, start, data + at * BLY_PAGE_SIZE,
+                                        checksums + at, count - at, &run);
+        if (place == IMG_NO_PLACE ||
+            (run < NAMED_MIN &&
+             (at > changed ||
+              (at + run < count && is_changed(writer, address, data, checksums, at + run)))))
+            continue;
+        result = append(writer, address + changed * BLY_PAGE_SIZE, data + changed * BLY_PAGE_SIZE,
+                        at - changed, error);
+        add_extent(writer->space, (struct img_extent){start, place, run});
+        writer->named += run;
+        changed = at + run;
+    }
+    return result < 0 ? result
+                      : append(writer, address + changed * BLY_PAGE_SIZE,
+                               data + changed * BLY_PAGE_SIZE, count - changed, error);
+}
+
+/* Writes them all. */
+static int write_run(struct img_writer *writer, uint64_t address, const unsigned char *data,
+                     size_t count, struct error *error)
+{
+    int result = writer->round   ? write_in_places(writer, address, data, count, error)
+                 : writer->known ? append_changed(writer, address, data, count, error)
+                                 : append(writer, address, data, count, error);
+    return result < 0 ? result : tell_progress(writer, error);
 }
 
 /* Pages of zeros that get no place: whatever they were before. */
@@ -320,21 +394,45 @@ static size_t run_end(const unsigned char *pages, size_t at, size_t count, size_
     return end;
 }
 
-int img_writer_pages(struct img_writer *writer, uint64_t address, const void *data, size_t count,
-                     size_t zeros, struct error *error)
+/* Whether they may be the next of the space. */
+static int check_place(const struct img_writer *writer, uint64_t address, uint64_t count,
+                       struct error *error)
 {
-    if (!writer->space)
-        return error_set(error, -EINVAL, "pages without a space they belong to");
-    if (!count || !img_writer_takes_pages(writer))
-        return 0;
     const struct space *space = writer->space;
+    if (!space)
+        return error_set(error, -EINVAL, "pages without a space they belong to");
     const struct img_extent *last =
         space->header.extent_count ? &space->extents[space->header.extent_count - 1] : NULL;
     if (!img_extent_allowed(space->header.kind, address, count) ||
         (last && address < last->address + last->count * BLY_PAGE_SIZE))
-        return error_set(
-            error, -EINVAL, "memory of kind %u, process %u cannot have %zu pages at %#llx",
-            space->header.kind, space->header.process, count, (unsigned long long)address);
+        return error_set(error, -EINVAL,
+                         "memory of kind %u, process %u cannot have %llu pages at %#llx",
+                         space->header.kind, space->header.process, (unsigned long long)count,
+                         (unsigned long long)address);
+    return 0;
+}
+
+int img_writer_name(struct img_writer *writer, uint64_t address, uint64_t place, uint64_t count,
+                    struct error *error)
+{
+    int result = check_place(writer, address, count, error);
+    if (result < 0)
+        return result;
+    if (!writer->known || !img_known_has(writer->known, place, count))
+        return error_set(error, -EINVAL, "the base does not have these pages");
+    add_extent(writer->space, (struct img_extent){address, place, count});
+    writer->named += count;
+    return tell_progress(writer, error);
+}
+
+int img_writer_pages(struct img_writer *writer, uint64_t address, const void *data, size_t count,
+                     size_t zeros, struct error *error)
+{
+    if (writer->space && (!count || !img_writer_takes_pages(writer)))
+        return 0;
+    int result = check_place(writer, address, count, error);
+    if (result < 0)
+        return result;
     const unsigned char *bytes = data;
     if (zeros == IMG_ALL_ZEROS)
         return write_run(writer, address, bytes, count, error);
@@ -345,8 +443,8 @@ int img_writer_pages(struct img_writer *writer, uint64_t address, const void *da
             continue;
         }
         size_t end = run_end(bytes, at, count, zeros);
-        int result = write_run(writer, address + at * BLY_PAGE_SIZE, bytes + at * BLY_PAGE_SIZE,
-                               end - at, error);
+        result = write_run(writer, address + at * BLY_PAGE_SIZE, bytes + at * BLY_PAGE_SIZE,
+                           end - at, error);
         if (result < 0)
             return result;
         at = end;
@@ -444,10 +542,35 @@ static int by_kind_and_process(const void *left, const void *right)
     return a->process < b->process ? -1 : a->process > b->process;
 }
 
+static void add_base_record(void *index, const void *data, size_t size)
+{
+    add_record(index, IMG_RECORD_BASE, 0, NULL, 0, data, size);
+}
+
+/* The records of the files that are used; places are by these records then. */
+static void name_files(struct img_writer *writer, struct text *index)
+{
+    for (size_t pass = 0; writer->known && pass < 2; pass++) {
+        for (size_t i = 0; i < writer->space_count; i++) {
+            struct space *space = &writer->spaces[i];
+            for (uint64_t j = 0; j < space->header.extent_count; j++) {
+                uint64_t *place = &space->extents[j].place;
+                if (pass == 0)
+                    img_known_use(writer->known, *place);
+                else
+                    *place = img_known_place(writer->known, *place);
+            }
+        }
+        if (pass == 0)
+            img_known_records(writer->known, add_base_record, index);
+    }
+}
+
 static int write_end(struct img_writer *writer, struct error *error)
 {
     const uint64_t count = writer->page_count, index_offset = img_index_offset(count);
     cleanup_text struct text index = {0};
+    name_files(writer, &index);
     if (writer->space_count)
         qsort(writer->spaces, writer->space_count, sizeof(*writer->spaces), by_kind_and_process);
     for (size_t i = 0; i < writer->space_count; i++) {
@@ -481,6 +604,8 @@ static int write_end(struct img_writer *writer, struct error *error)
         .index_size = index.size,
         .file_size = index_offset + index.size,
     };
+    if (getrandom(header.id, sizeof(header.id), 0) != sizeof(header.id))
+        return error_set_errno(error, -errno, "cannot make an id for the image %s", writer->path);
     header.checksum = img_checksum(0, &header, offsetof(struct img_header, checksum));
     if (writer->sink.end)
         return writer->sink.end(writer->sink.context, &header, index.data, index.size, error);

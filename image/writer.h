@@ -56,6 +56,20 @@ int img_writer_pages(struct img_writer *writer, uint64_t address, const void *da
 /* Of `count` pages at `address`, as above, how many from the first on were given in an earlier
  * round; they are taken over as they were then. */
 size_t img_writer_keep(struct img_writer *writer, uint64_t address, size_t count);
+/* Pages that the image `base` has at the same place of the same memory are named in it (and in its
+ * own bases) instead of being written; few in a row beside changed ones excepted, which are cheaper to
+ * write again. Before the first space; neither with a sink nor with rounds. `base` must outlive the
+ * writer, with all its bases set by
+ * absolute names; `path`, absolute, is where it is. */
+struct img_reader;
+int img_writer_set_base(struct img_writer *writer, const struct img_reader *base, const char *path,
+                        struct error *error) __attribute__((warn_unused_result));
+/* The number in places (img_place) of a file whose pages may be named; 0: it is none of the base's.
+ */
+unsigned img_writer_find_file(const struct img_writer *writer, const struct img_identity *identity);
+/* As img_writer_pages, of pages that are known to be those at `place`. */
+int img_writer_name(struct img_writer *writer, uint64_t address, uint64_t place, uint64_t count,
+                    struct error *error) __attribute__((warn_unused_result));
 /* The whole of `descriptor`, a segment whose first byte lies at `address`. Holes are not read. The
  * length is that of the call's beginning: what the descriptor loses meanwhile is zero. */
 int img_writer_segment(struct img_writer *writer, uint64_t address, int descriptor,
@@ -77,10 +91,12 @@ int img_writer_finish(struct img_writer *writer, struct error *error)
 /* Leaves nothing behind. NULL is allowed. */
 void img_writer_abandon(struct img_writer *writer);
 
-/* Bytes of page data so far, in rounds those of earlier ones too. */
+/* Bytes of page data so far, in rounds those of earlier ones too; and of those that the base has.
+ */
 uint64_t img_writer_bytes(const struct img_writer *writer);
-/* `progress` is called with them again and again while pages are written; a negative result, with
- * `error` set, ends that. */
+uint64_t img_writer_named_bytes(const struct img_writer *writer);
+/* `progress` is called with all of them again and again while pages are written; a negative result,
+ * with `error` set, ends that. */
 typedef int img_writer_function(void *context, uint64_t bytes, struct error *error);
 void img_writer_on_progress(struct img_writer *writer, img_writer_function *progress,
                             void *context);

@@ -486,18 +486,22 @@ static void serve_attach(struct client *client, const struct control_message *me
 }
 
 static void serve_suspend(struct client *client, const struct control_message *message,
-                          const char *payload)
+                          const char *payload, int descriptors[3])
 {
     struct mon_control *control = client->control;
     struct error error = {0};
-    if (!message->size || payload[0] != '/' || memchr(payload, '\0', message->size) ||
-        message->value & ~SUSPEND_FLAGS) {
+    cleanup_close int base = take_descriptor(&descriptors[0]);
+    close_all(descriptors);
+    cleanup_free char *path = text_copy_size(payload, message->size);
+    const size_t length = strlen(path);
+    const char *base_path = length < message->size ? path + length + 1 : NULL;
+    if (path[0] != '/' || message->value & ~SUSPEND_FLAGS || (base >= 0) != (base_path != NULL) ||
+        (base_path && (base_path[0] != '/' || length + 1 + strlen(base_path) != message->size))) {
         tell_error(client, -EPROTO, "malformed request");
         return;
     }
-    cleanup_free char *path = text_copy_size(payload, message->size);
     int result = control->operations->suspend(control->context, path, (uint32_t)message->value,
-                                              &error);
+                                              base_path, take_descriptor(&base), &error);
     if (result < 0)
         tell_last(client, CONTROL_ERROR, result, error.message, strlen(error.message));
     else
@@ -567,7 +571,7 @@ static void serve(struct client *client, const struct control_message *message, 
 {
     struct mon_control *control = client->control;
     const struct mon_control_operations *operations = control->operations;
-    if (message->kind != CONTROL_EXECUTE && message->kind != CONTROL_MOVE)
+    if (message->kind != CONTROL_EXECUTE && message->kind != CONTROL_SUSPEND && message->kind != CONTROL_MOVE)
         close_all(descriptors);
     switch (message->kind) {
     case CONTROL_EXECUTE:
@@ -633,7 +637,7 @@ static void serve(struct client *client, const struct control_message *message, 
         serve_move_order(client, message->value);
         return;
     case CONTROL_SUSPEND:
-        serve_suspend(client, message, payload);
+        serve_suspend(client, message, payload, descriptors);
         return;
     case CONTROL_INPUT:
         if (!client->gives_input)

@@ -2,7 +2,7 @@
  * monitor.
  *
  * A Unix socket `control` in the sandbox's state folder, SOCK_SEQPACKET: one struct control_message
- * a packet, with `size` bytes of payload; descriptors come with CONTROL_EXECUTE and CONTROL_MOVE only. Both sides
+ * a packet, with `size` bytes of payload; descriptors come with EXECUTE, SUSPEND and MOVE only. Both sides
  * check that the other is the same user (or root). A client that misbehaves loses its connection
  * and nothing else. All is served in the monitor's loop; nothing here blocks.
  *
@@ -67,8 +67,10 @@ struct mon_control_operations {
      * mon_control_suspended. `peer` is the callee's. */
     int (*move)(void *context, int peer, const char *where, uint32_t flags, struct error *error);
     int (*move_order)(void *context, enum control_move_order order, struct error *error);
-    /* Answered by mon_control_suspended, unless a negative errno refuses at once. */
-    int (*suspend)(void *context, const char *path, uint32_t flags, struct error *error);
+    /* Answered by mon_control_suspended, unless a negative errno refuses at once. `base_path` may be NULL; `base` is
+     * the callee's. */
+    int (*suspend)(void *context, const char *path, uint32_t flags, const char *base_path, int base,
+                   struct error *error);
     void (*cancel_suspension)(void *context);
     void (*inspect)(
         void *context,
@@ -141,7 +143,8 @@ enum control_kind {
     CONTROL_INSPECT, /* answer: LINES (a JSON object), DONE */
     CONTROL_INPUT,   /* after ATTACH: bytes for standard input; size 0: end */
     CONTROL_SUSPEND, /* value: enum control_suspend_flags; payload: the image's absolute path,
-                        without a NUL. Answers: PROGRESS..., then DONE with a struct control_suspended, or ERROR.
+                        without a NUL. When it is based on another one: that one's path, after a NUL;
+                        and one descriptor, what it holds (image/flat.h). Answers: PROGRESS..., then DONE with a struct control_suspended, or ERROR.
                         When the connection ends before, it runs on */
     CONTROL_MOVE,       /* value: enum control_suspend_flags; one descriptor: a stream socket for the
                            frames of the image (image/frame.h); payload: whereto, without a NUL.
@@ -183,6 +186,7 @@ struct control_progress {
 };
 struct control_suspended {
     uint64_t memory_size; /* bytes of memory that the image holds */
+    uint64_t named_size;  /* and those that its base has */
     uint64_t pause_ns,
         total_ns; /* how long the sandbox stood still, and until the image was there */
     /* Of a move: rounds while it ran, bytes of the last one, in which it stood still, and how long

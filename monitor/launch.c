@@ -257,16 +257,36 @@ static int make_handles(struct mon_sandbox *sandbox, const int standard[3], stru
     return 0;
 }
 
-static int give_image(struct mon_sandbox *sandbox, struct inheritance *inheritance, int extents)
+_Static_assert(BLY_FD_RECEIVED_END - BLY_FD_OTHERS >= 5 + 1 + 1 + IMG_BASES_MAX + 1, "there is room for all that is given");
+
+struct memory_files {
+    int files[1 + IMG_BASES_MAX], extents;
+};
+
+static void close_memory_files(struct memory_files *files)
+{
+    for (size_t i = 0; i <= IMG_BASES_MAX; i++)
+        cleanup_close_descriptor(&files->files[i]);
+    cleanup_close_descriptor(&files->extents);
+}
+
+/* The image of a resumed one. Its files are opened anew, so that what the sandbox does with the position does not reach us, nor a descriptor
+ * that may write. */
+static int give_image(struct mon_sandbox *sandbox, struct inheritance *inheritance, struct memory_files *out, struct error *error)
 {
     const struct mon_start_handles *handles = &sandbox->start_handles;
-    /* Opened anew, so that what the sandbox does with the position does not reach us, nor a descriptor that may write. */
-    int image = open(mon_descriptor_path(sandbox->resume->image->descriptor).text, O_RDONLY | O_CLOEXEC);
-    if (image < 0)
-        return -errno;
-    preset(inheritance, handles->image, give(inheritance, image), BLY_KIND_FILE, BLY_ACCESS_READ);
-    preset(inheritance, handles->extents, give(inheritance, extents), BLY_KIND_FILE, BLY_ACCESS_READ);
-    return image;
+    const struct img_reader *reader = sandbox->resume->image->reader;
+    for (unsigned i = 0; i <= img_reader_base_count(reader); i++) {
+        out->files[i] = open(mon_descriptor_path(img_reader_file(reader, i)).text, O_RDONLY | O_CLOEXEC);
+        if (out->files[i] < 0)
+            return error_set_errno(error, -errno, "cannot open the image again");
+        preset(inheritance, handles->images[i], give(inheritance, out->files[i]), BLY_KIND_FILE, BLY_ACCESS_READ);
+    }
+    out->extents = mon_resume_extents(sandbox, error);
+    if (out->extents < 0)
+        return out->extents;
+    preset(inheritance, handles->extents, give(inheritance, out->extents), BLY_KIND_FILE, BLY_ACCESS_READ);
+    return 0;
 }
 
 int mon_launch_begin(struct mon_sandbox *sandbox, struct error *error)
@@ -360,12 +380,11 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     give_streams(&inheritance, &sandbox->stdio);
     if (handles->watch != BLY_NO_HANDLE)
         preset(&inheritance, handles->watch, give(&inheritance, sandbox->files.watch), BLY_KIND_PIPE, BLY_ACCESS_READ);
-    cleanup_close int extents = sandbox->resume ? mon_resume_extents(sandbox, error) : -1;
-    if (sandbox->resume && extents < 0)
-        return extents;
-    cleanup_close int memory_image = sandbox->resume ? give_image(sandbox, &inheritance, extents) : -1;
-    if (sandbox->resume && memory_image < 0)
-        return error_set_errno(error, memory_image, "cannot open the image again");
+    __attribute__((cleanup(close_memory_files))) struct memory_files memory = {.extents = -1};
+    for (size_t i = 0; i <= IMG_BASES_MAX; i++)
+        memory.files[i] = -1;
+    if (sandbox->resume && (result = give_image(sandbox, &inheritance, &memory, error)) < 0)
+        return result;
 
     const size_t size = inheritance.preset_count * sizeof(inheritance.presets[0]);
     if (write(presets, inheritance.presets, size) != (ssize_t)size)

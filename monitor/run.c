@@ -247,9 +247,9 @@ static void list(void *context)
         mon_control_listing(sandbox->control, "", 0, /*last=*/true);
 }
 
-static int begin_suspension(void *context, const char *path, uint32_t flags, struct error *error)
+static int begin_suspension(void *context, const char *path, uint32_t flags, const char *base_path, int base, struct error *error)
 {
-    return mon_suspend_begin(context, path, flags, error);
+    return mon_suspend_begin(context, path, flags, base_path, base, error);
 }
 
 static void cancel_suspension(void *context)

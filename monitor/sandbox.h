@@ -3,6 +3,7 @@
 #ifndef MONITOR_SANDBOX_H
 #define MONITOR_SANDBOX_H
 
+#include <image/format.h>
 #include <monitor/audit.h>
 #include <monitor/cgroup.h>
 #include <monitor/control.h>
@@ -43,7 +44,7 @@ struct mon_execution {
 struct mon_start_handles {
     struct bly_start_stream standard[3];
     bly_handle terminal_input, terminal_output, control, wake_pool, heap, bulk, watch;
-    bly_handle image, extents; /* of a resumed one; always made anew */
+    bly_handle images[1 + IMG_BASES_MAX], extents; /* of a resumed one: its image's files; always made anew */
     uint16_t rows, columns;
 };
 

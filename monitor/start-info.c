@@ -160,7 +160,6 @@ static void fill(const struct mon_sandbox *sandbox, const struct mon_start_handl
         .heap = handles->heap,
         .bulk = handles->bulk,
         .watch = handles->watch,
-        .image = handles->image,
         .extents = handles->extents,
         .memory_limit = policy->memory_limit,
         .process_limit = policy->process_limit,

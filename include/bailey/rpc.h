@@ -119,7 +119,7 @@ enum bly_start_descriptor {
     BLY_FD_BULK,
     BLY_FD_SLOT_SOCKETS, /* BLY_RPC_SLOT_COUNT of them */
     BLY_FD_OTHERS = BLY_FD_SLOT_SOCKETS + BLY_RPC_SLOT_COUNT, /* standard streams, … as the presets say */
-    BLY_FD_RECEIVED_END = BLY_FD_OTHERS + 8
+    BLY_FD_RECEIVED_END = BLY_FD_OTHERS + 24 /* at most: 5 streams, the watch, an image's files and the list of its extents */
 };
 /* What must be known before those descriptors come: the program's only argument has a letter for each that holds, BLY_MODE_LETTER + its bit. */
 #define BLY_MODE_LETTER 'a'

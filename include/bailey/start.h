@@ -52,7 +52,7 @@ enum bly_start_flags {
     BLY_START_CONFINED_SIGNALS = 16, /* thread_interrupt reaches other picoprocesses without the monitor */
     BLY_START_NO_PATCHING = 32,  /* never patch call sites (debugging, measuring) */
     BLY_START_AUDIT = 64,        /* report writes that are refused without asking the monitor: BLY_CONTROL_REFUSED */
-    BLY_START_RESUME = 128,      /* heap and bulk segment hold a suspended sandbox: go on with it. `image` and `extents` are given */
+    BLY_START_RESUME = 128,      /* heap and bulk segment hold a suspended sandbox: go on with it. `extents` is given */
     BLY_START_CPUID_LIMITED = 256, /* programs are to see the processor that `cpuid` describes and no other: what is not in it is zero */
     BLY_START_CPUID_FAULTS = 512,  /* the host layer makes CPUID fault in programs (arch_prctl(2): ARCH_SET_CPUID): an exception of kind MEMORY */
     BLY_START_HOST_NAME = 1024     /* with BLY_START_RESUME: `host_name` replaces the one that the sandbox had */
@@ -112,18 +112,21 @@ struct bly_start_info {
     uint32_t generation; /* how often this sandbox has been resumed; 0: started */
     /* Added to the host's monotonic clocks, so that they go on where the suspended sandbox's stood. boot_time_ns is in the sum's terms. */
     int64_t clock_offset_ns;
-    /* With BLY_START_RESUME. The image, to be mapped; and where the picoprocesses' private memory lies in it: for each a struct
-     * bly_resume_space and its extents, one after another (docs/image-format.md). */
-    bly_handle image, extents;
+    /* With BLY_START_RESUME. Where the picoprocesses' private memory lies in the files of the image: for each a struct bly_resume_space and its
+     * extents, one after another (docs/image-format.md). */
+    bly_handle extents;
+    uint32_t reserved4;
 };
 struct bly_resume_space {
     uint32_t process; /* id of the picoprocess at its suspension (struct thread.process_id) */
     uint32_t reserved;
     uint64_t extent_count;
 };
-/* Memory [address, address + size) is as [offset, offset + size) of the image. */
+/* Memory [address, address + size) is as [offset, offset + size) of `image`, which is to be mapped. */
 struct bly_resume_extent {
     uint64_t address, offset, size;
+    bly_handle image;
+    uint32_t reserved;
 };
 
 static inline const char *bly_start_string(const struct bly_start_info *info, uint32_t offset)

@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/path.h"
 #include "monitor/suspension/resume.h"
+#include "monitor/suspension/suspend.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +18,7 @@
 #define CHUNK_PAGES 256u
 
 struct mon_absent {
-    int image;                     /* the resumed image */
+    const struct img_reader *image;
     const struct img_space *space; /* of it */
     uint64_t count;                /* of units; from there on nothing was absent ever */
     int segment;                   /* a description of its own, whose position nobody else moves */
@@ -43,9 +44,9 @@ static size_t find_extent(const struct img_space *space, uint64_t address)
     return low;
 }
 
-/* What the image has of [from, to) of the segment, piece by piece. The function may fail. */
+/* What the image has of [from, to) of the segment, piece by piece: `place` is as the image tells. The function may fail. */
 static int for_pieces(const struct mon_absent *absent, uint64_t from, uint64_t to,
-                      int (*function)(void *context, uint64_t place, uint64_t offset, uint64_t size), void *context)
+                      int (*function)(void *context, uint64_t at, uint64_t place, uint64_t size), void *context)
 {
     const struct img_space *space = absent->space;
     for (size_t i = find_extent(space, BLY_BULK_START + from); i < space->extent_count; i++) {
@@ -54,27 +55,28 @@ static int for_pieces(const struct mon_absent *absent, uint64_t from, uint64_t t
         if (start >= to)
             break;
         uint64_t first = start > from ? start : from, last = end < to ? end : to;
-        int result = function(context, first, (1 + extent->page) * BLY_PAGE_SIZE + (first - start), last - first);
+        int result = function(context, first, extent->place + (first - start) / BLY_PAGE_SIZE, last - first);
         if (result < 0)
             return result;
     }
     return 0;
 }
 
-static int count_piece(void *context, uint64_t place, uint64_t offset, uint64_t size)
+static int count_piece(void *context, uint64_t at, uint64_t place, uint64_t size)
 {
     *(uint64_t *)context += size / BLY_PAGE_SIZE;
     return 0;
 }
 
-static int load_piece(void *context, uint64_t place, uint64_t offset, uint64_t size)
+static int load_piece(void *context, uint64_t at, uint64_t place, uint64_t size)
 {
     const struct mon_absent *absent = context;
-    off_t from = (off_t)offset;
-    if (lseek(absent->segment, (off_t)place, SEEK_SET) < 0)
+    int file = img_reader_file(absent->image, img_place_file(place));
+    off_t from = (off_t)img_place_offset(place);
+    if (lseek(absent->segment, (off_t)at, SEEK_SET) < 0)
         return -errno;
     while (size) {
-        ssize_t count = sendfile(absent->segment, absent->image, &from, size);
+        ssize_t count = sendfile(absent->segment, file, &from, size);
         if (count < 0 && errno == EINTR)
             continue;
         if (count <= 0)
@@ -120,7 +122,7 @@ int mon_absent_begin(struct mon_sandbox *sandbox, int segment, struct error *err
     if (own < 0)
         return error_set_errno(error, -errno, "cannot open the sandbox's memory");
     struct mon_absent *absent = memory_new(sizeof(*absent) + count);
-    *absent = (struct mon_absent){.image = image->descriptor, .space = space, .count = count, .segment = own};
+    *absent = (struct mon_absent){.image = image->reader, .space = space, .count = count, .segment = own};
     pthread_mutex_init(&absent->lock, NULL);
     (void)for_pieces(absent, 0, end, count_piece, &absent->left);
     sandbox->absent = absent;
@@ -147,20 +149,24 @@ struct writing {
     unsigned char *buffer;
 };
 
-static int write_piece(void *context, uint64_t place, uint64_t offset, uint64_t size)
+static int write_piece(void *context, uint64_t at, uint64_t place, uint64_t size)
 {
     const struct writing *writing = context;
-    while (size) {
+    const struct img_reader *image = writing->absent->image;
+    uint64_t named = mon_image_name_place(image, writing->writer, place);
+    if (named)
+        return img_writer_name(writing->writer, BLY_BULK_START + at, named, size / BLY_PAGE_SIZE, writing->error);
+    for (uint64_t offset = img_place_offset(place); size;) {
         size_t part = size < CHUNK_PAGES * BLY_PAGE_SIZE ? size : CHUNK_PAGES * BLY_PAGE_SIZE;
-        ssize_t got = pread(writing->absent->image, writing->buffer, part, (off_t)offset);
+        ssize_t got = pread(img_reader_file(image, img_place_file(place)), writing->buffer, part, (off_t)offset);
         if (got < 0 && errno == EINTR)
             continue;
         if (got != (ssize_t)part)
             return error_set_errno(writing->error, got < 0 ? -errno : -EIO, "cannot read the image that the sandbox was resumed from");
-        int result = img_writer_pages(writing->writer, BLY_BULK_START + place, writing->buffer, part / BLY_PAGE_SIZE, /*zeros=*/0, writing->error);
+        int result = img_writer_pages(writing->writer, BLY_BULK_START + at, writing->buffer, part / BLY_PAGE_SIZE, /*zeros=*/0, writing->error);
         if (result < 0)
             return result;
-        place += part;
+        at += part;
         offset += part;
         size -= part;
     }

@@ -188,6 +188,16 @@ static int save_handle(struct mon_sandbox *sandbox, struct saved *saved, struct 
     return 0;
 }
 
+/* Of a resumed one, whenever it goes on. */
+static bool is_made_anew(const struct mon_sandbox *sandbox, bly_handle handle)
+{
+    const struct mon_start_handles *handles = &sandbox->start_handles;
+    bool is_file = handle == handles->extents;
+    for (size_t i = 0; i <= IMG_BASES_MAX; i++)
+        is_file |= handle == handles->images[i];
+    return is_file && sandbox->resume;
+}
+
 int mon_image_handles(struct mon_sandbox *sandbox, enum mon_carried_files carried, struct img_writer *writer, uint64_t *out_contents,
                       struct error *error)
 {
@@ -197,8 +207,7 @@ int mon_image_handles(struct mon_sandbox *sandbox, enum mon_carried_files carrie
     int result = 0;
     for (uint32_t place = 0; result == 0 && mon_handle_next(&sandbox->handles, &place, &handle);) {
         struct mon_handle entry;
-        /* Of a resumed one: made anew whenever it goes on. */
-        if (handle == sandbox->start_handles.image || handle == sandbox->start_handles.extents)
+        if (is_made_anew(sandbox, handle))
             continue;
         if (mon_handle_get(&sandbox->handles, handle, &entry) < 0)
             continue; /* a sandbox that is not as quiet as it said: its image is its own affair */

@@ -213,28 +213,80 @@ int mon_image_write_map(struct dump *dump, struct range map, bool of_file)
     return mon_image_write_range(dump, run, zeros);
 }
 
-static bool read_map(const char *line, struct range *out_map, bool *out_private, struct place *out_place)
+struct map_line {
+    struct range map;
+    struct place place;
+    uint64_t offset; /* in the file */
+    bool is_private;
+};
+
+static bool read_map(const char *line, struct map_line *out)
 {
     char rights[5];
-    if (sscanf(line, "%lx-%lx %4s %*s %x:%x %llu", &out_map->start, &out_map->end, rights, &out_place->major, &out_place->minor,
-               &out_place->inode) != 6)
+    if (sscanf(line, "%lx-%lx %4s %lx %x:%x %llu", &out->map.start, &out->map.end, rights, &out->offset, &out->place.major, &out->place.minor,
+               &out->place.inode) != 7)
         return false;
-    *out_private = rights[3] == 'p';
+    out->is_private = rights[3] == 'p';
     return true;
+}
+
+static bool is_same_place(const struct place *one, const struct place *other)
+{
+    return one->inode && one->inode == other->inode && one->major == other->major && one->minor == other->minor;
+}
+
+uint64_t mon_image_name_place(const struct img_reader *image, const struct img_writer *writer, uint64_t place)
+{
+    unsigned file = img_place_file(place);
+    struct img_identity identity = file ? img_reader_base(image, file - 1)->identity : img_reader_identity(image);
+    unsigned number = img_writer_find_file(writer, &identity);
+    return number ? img_place(number, img_place_page(place)) : 0;
+}
+
+/* A map of an image's file. What was not written to is as the file has it: named, when the new image is based on that, else written. */
+static int write_image_map(struct dump *dump, const struct map_line *line, unsigned file)
+{
+    const struct img_reader *image = dump->sandbox->resume->image->reader;
+    const struct img_identity identity = file ? img_reader_base(image, file - 1)->identity : img_reader_identity(image);
+    uint64_t page = line->offset / BLY_PAGE_SIZE - 1, size = line->map.end - line->map.start;
+    uint64_t named = mon_image_name_place(image, dump->writer, img_place(file, 0));
+    struct range map = line->map, ranges[RANGE_COUNT];
+    if (!named || line->offset < BLY_PAGE_SIZE || page > identity.page_count || size / BLY_PAGE_SIZE > identity.page_count - page)
+        return mon_image_write_range(dump, map, IMG_ALL_ZEROS);
+    uint64_t done = map.start; /* what lies before is in the new image */
+    int result = 0;
+    while (map.start < map.end) {
+        int count = next_ranges(dump, &map.start, map.end, ranges);
+        if (count < 0)
+            return error_set_errno(dump->error, count, "cannot tell which pages the sandbox's processes have");
+        for (int i = 0; i < count && result == 0; i++) {
+            if (ranges[i].start > done)
+                result = img_writer_name(dump->writer, done, named + page + (done - line->map.start) / BLY_PAGE_SIZE,
+                                         (ranges[i].start - done) / BLY_PAGE_SIZE, dump->error);
+            if (result == 0)
+                result = mon_image_write_range(dump, ranges[i], IMG_ALL_ZEROS);
+            done = ranges[i].end;
+        }
+        if (result < 0)
+            return result;
+    }
+    return done == map.end ? 0
+                           : img_writer_name(dump->writer, done, named + page + (done - line->map.start) / BLY_PAGE_SIZE,
+                                             (map.end - done) / BLY_PAGE_SIZE, dump->error);
 }
 
 /* What lies in the window is Bailey's own, and above it all the host's. */
 static int write_maps(struct dump *dump, char *maps, write_map_function *write)
 {
-    for (char *rest = maps, *line; (line = strsep(&rest, "\n"));) {
-        struct range map;
-        struct place place;
-        bool is_private;
-        if (!read_map(line, &map, &is_private, &place) || !is_private || map.start < BLY_GUEST_MIN || map.end > BLY_GUEST_MAX ||
-            (map.end > BLY_WINDOW_START && map.start < BLY_WINDOW_END))
+    for (char *rest = maps, *text; (text = strsep(&rest, "\n"));) {
+        struct map_line line;
+        unsigned file = 0;
+        if (!read_map(text, &line) || !line.is_private || line.map.start < BLY_GUEST_MIN || line.map.end > BLY_GUEST_MAX ||
+            (line.map.end > BLY_WINDOW_START && line.map.start < BLY_WINDOW_END))
             continue;
-        bool of_image = place.inode && place.inode == dump->image.inode && place.major == dump->image.major && place.minor == dump->image.minor;
-        int result = of_image ? mon_image_write_range(dump, map, IMG_ALL_ZEROS) : write(dump, map, place.inode != 0);
+        while (file < dump->image.count && !is_same_place(&dump->image.files[file], &line.place))
+            file++;
+        int result = file < dump->image.count ? write_image_map(dump, &line, file) : write(dump, line.map, line.place.inode != 0);
         if (result < 0)
             return result;
     }
@@ -242,25 +294,30 @@ static int write_maps(struct dump *dump, char *maps, write_map_function *write)
 }
 
 /* Asked of the kernel by a map of our own. */
-struct place mon_image_place(const struct mon_sandbox *sandbox)
+static struct place place_of(int descriptor)
 {
+    struct map_line line;
     struct place place = {0};
     cleanup_free char *maps = NULL;
-    if (!sandbox->resume)
-        return place;
-    void *page = mmap(NULL, BLY_PAGE_SIZE, PROT_READ, MAP_PRIVATE, sandbox->resume->image->descriptor, 0);
-    if (page != MAP_FAILED && path_read_file(AT_FDCWD, "/proc/self/maps", MAPS_SIZE_MAX, &maps, NULL) == 0) {
-        for (char *rest = maps, *line; (line = strsep(&rest, "\n"));) {
-            struct range map;
-            struct place found;
-            bool is_private;
-            if (read_map(line, &map, &is_private, &found) && map.start <= (uint64_t)page && map.end > (uint64_t)page)
-                place = found;
-        }
-    }
+    void *page = mmap(NULL, BLY_PAGE_SIZE, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (page != MAP_FAILED && path_read_file(AT_FDCWD, "/proc/self/maps", MAPS_SIZE_MAX, &maps, NULL) == 0)
+        for (char *rest = maps, *text; (text = strsep(&rest, "\n"));)
+            if (read_map(text, &line) && line.map.start <= (uint64_t)page && line.map.end > (uint64_t)page)
+                place = line.place;
     if (page != MAP_FAILED)
         munmap(page, BLY_PAGE_SIZE);
     return place;
+}
+
+struct memory_files mon_image_places(const struct mon_sandbox *sandbox)
+{
+    struct memory_files files = {.count = 0};
+    const struct img_reader *reader = sandbox->resume ? sandbox->resume->image->reader : NULL;
+    while (reader && files.count <= img_reader_base_count(reader)) {
+        files.files[files.count] = place_of(img_reader_file(reader, (unsigned)files.count));
+        files.count++;
+    }
+    return files;
 }
 
 int mon_image_visit_maps(struct dump *dump, const struct process *process, write_map_function *write)
@@ -341,7 +398,8 @@ int mon_image_write_processes(const struct mon_sandbox *sandbox, const struct mo
                               struct img_writer *writer, struct error *error)
 {
     cleanup_free unsigned char *buffer = memory_new(CHUNK_PAGES * BLY_PAGE_SIZE);
-    struct dump dump = {.writer = writer, .can_scan = true, .image = mon_image_place(sandbox), .buffer = buffer, .error = error};
+    struct dump dump = {
+        .sandbox = sandbox, .writer = writer, .can_scan = true, .image = mon_image_places(sandbox), .buffer = buffer, .error = error};
     int result = 0;
     mon_image_become_user(sandbox, true);
     for (size_t i = 0; i < memory->count && result == 0; i++)

@@ -33,11 +33,17 @@ struct place {
     unsigned long long inode;
 };
 
+struct memory_files {
+    size_t count;
+    struct place files[1 + IMG_BASES_MAX];
+};
+
 struct dump {
+    const struct mon_sandbox *sandbox;
     struct img_writer *writer;
     int memory, pagemap;
     bool can_scan;
-    struct place image; /* of a resumed sandbox: its memory lies in it, as far as it was not written to since */
+    struct memory_files image; /* of a resumed sandbox: its memory lies in them, as far as it was not written to since */
     unsigned char *buffer; /* CHUNK_PAGES */
     struct error *error;
 };
@@ -63,7 +69,7 @@ int mon_image_write_processes(const struct mon_sandbox *sandbox, const struct mo
 int mon_image_write_range(const struct dump *dump, struct range range, size_t zeros) __attribute__((warn_unused_result));
 /* One map as it is. */
 int mon_image_write_map(struct dump *dump, struct range map, bool of_file) __attribute__((warn_unused_result));
-/* Of a resumed sandbox: where its image is. */
-struct place mon_image_place(const struct mon_sandbox *sandbox);
+/* Of a resumed sandbox: where its image's files are. */
+struct memory_files mon_image_places(const struct mon_sandbox *sandbox);
 
 #endif

@@ -224,7 +224,7 @@ int mon_migrate_begin(struct mon_sandbox *sandbox, int peer, const char *where, 
 {
     struct mon_suspension *suspension = memory_new(sizeof(*suspension));
     *suspension = (struct mon_suspension){
-        .path = text_copy(where), .carried = flags & SUSPEND_SELF_CONTAINED ? MON_CARRY_ALL : MON_CARRY_NAMELESS, .peer = peer};
+        .path = text_copy(where), .carried = flags & SUSPEND_SELF_CONTAINED ? MON_CARRY_ALL : MON_CARRY_NAMELESS, .base = -1, .peer = peer};
     return mon_suspension_begin(sandbox, suspension, error);
 }
 

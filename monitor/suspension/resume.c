@@ -345,8 +345,8 @@ int mon_resume_handles(struct mon_sandbox *sandbox, const int standard[3], struc
     saved.modes = image->terminal_modes;
     mon_control_screen(sandbox->control)->modes = image->terminal_modes;
     result = mon_stdio_resume(&sandbox->stdio, &sandbox->loop, &sandbox->handles, standard, sandbox->policy->terminal, /*keep_masters=*/false, &saved);
-    if (result == 0)
-        result = mon_handle_add(&sandbox->handles, -1, BLY_KIND_FILE, BLY_ACCESS_READ, MON_NO_MOUNT, &handles->image);
+    for (size_t i = 0; i <= img_reader_base_count(image->reader) && result == 0; i++)
+        result = mon_handle_add(&sandbox->handles, -1, BLY_KIND_FILE, BLY_ACCESS_READ, MON_NO_MOUNT, &handles->images[i]);
     if (result == 0)
         result = mon_handle_add(&sandbox->handles, -1, BLY_KIND_FILE, BLY_ACCESS_READ, MON_NO_MOUNT, &handles->extents);
     if (sandbox->files.watch < 0)
@@ -380,7 +380,8 @@ static int copy_pages(const struct mon_image *image, const struct img_space *spa
 {
     for (size_t i = 0; i < space->extent_count; i++) {
         const struct img_extent *extent = &space->extents[i];
-        int result = copy_range(image->descriptor, (1 + extent->page) * BLY_PAGE_SIZE, descriptor, extent->address - start, extent->count * BLY_PAGE_SIZE);
+        int result = copy_range(img_reader_file(image->reader, img_place_file(extent->place)), img_place_offset(extent->place), descriptor,
+                                extent->address - start, extent->count * BLY_PAGE_SIZE);
         if (result < 0)
             return error_set_errno(error, result, "cannot read the sandbox's memory from %s", image->name);
     }
@@ -394,13 +395,16 @@ int mon_resume_segment(const struct mon_sandbox *sandbox, uint32_t kind, uint64_
     return space ? copy_pages(image, space, start, segment, error) : 0;
 }
 
-static void put_space(struct text *out, const struct img_space *space)
+static void put_space(struct text *out, const struct img_space *space, const bly_handle *files)
 {
     struct bly_resume_space header = {.process = space->process, .extent_count = space->extent_count};
     text_add_size(out, &header, sizeof(header));
     for (size_t i = 0; i < space->extent_count; i++) {
         const struct img_extent *extent = &space->extents[i];
-        struct bly_resume_extent line = {extent->address, (1 + extent->page) * BLY_PAGE_SIZE, extent->count * BLY_PAGE_SIZE};
+        struct bly_resume_extent line = {.address = extent->address,
+                                         .offset = img_place_offset(extent->place),
+                                         .size = extent->count * BLY_PAGE_SIZE,
+                                         .image = files[img_place_file(extent->place)]};
         text_add_size(out, &line, sizeof(line));
     }
 }
@@ -411,7 +415,7 @@ int mon_resume_extents(const struct mon_sandbox *sandbox, struct error *error)
     cleanup_text struct text list = {0};
     for (size_t i = 0; i < img_reader_space_count(reader); i++)
         if (img_reader_space(reader, i)->kind == IMG_SPACE_PRIVATE)
-            put_space(&list, img_reader_space(reader, i));
+            put_space(&list, img_reader_space(reader, i), sandbox->start_handles.images);
     cleanup_close int memory = memfd_create("bailey-extents", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (memory < 0 || write_fully(memory, list.data, list.size) < 0 ||
         fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)

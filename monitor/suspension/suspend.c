@@ -213,17 +213,21 @@ static int write_image(struct mon_suspension *suspension, struct error *error)
     int result = img_writer_open(suspension->path, &writer, error);
     if (result < 0)
         return result;
-    img_writer_on_progress(writer, mon_suspension_progress, suspension);
+    struct mon_base base = {.file = -1};
     uint64_t begin = mon_now_ns();
-    result = write_memory(suspension, writer, error);
+    img_writer_on_progress(writer, mon_suspension_progress, suspension);
+    result = mon_base_open(suspension, writer, &base, error);
+    if (result == 0)
+        result = write_memory(suspension, writer, error);
     if (result == 0)
         result = mon_suspension_commit(suspension, error);
-    if (result < 0) {
-        img_writer_abandon(writer);
-        return result;
-    }
     suspension->report.memory_size = img_writer_bytes(writer);
-    result = img_writer_finish(writer, error);
+    suspension->report.named_size = img_writer_named_bytes(writer);
+    if (result < 0)
+        img_writer_abandon(writer);
+    else
+        result = img_writer_finish(writer, error);
+    mon_base_close(&base);
     suspension->report.total_ns = mon_now_ns() - begin;
     if (!suspension->keep_running)
         suspension->report.pause_ns = suspension->report.total_ns;
@@ -255,6 +259,8 @@ static void release(struct mon_suspension *suspension)
     mon_watch_remove(&sandbox->loop, &suspension->watch);
     cleanup_close_descriptor(&suspension->event);
     cleanup_close_descriptor(&suspension->peer);
+    cleanup_close_descriptor(&suspension->base);
+    free(suspension->base_path);
     pthread_cond_destroy(&suspension->changed);
     pthread_mutex_destroy(&suspension->lock);
     text_free(&suspension->held);
@@ -365,10 +371,12 @@ int mon_suspension_begin(struct mon_sandbox *sandbox, struct mon_suspension *sus
     return 0;
 }
 
-int mon_suspend_begin(struct mon_sandbox *sandbox, const char *path, uint32_t flags, struct error *error)
+int mon_suspend_begin(struct mon_sandbox *sandbox, const char *path, uint32_t flags, const char *base_path, int base, struct error *error)
 {
     struct mon_suspension *suspension = memory_new(sizeof(*suspension));
     *suspension = (struct mon_suspension){.path = text_copy(path),
+                                          .base_path = base_path ? text_copy(base_path) : NULL,
+                                          .base = base,
                                           .keep_running = flags & SUSPEND_KEEP_RUNNING,
                                           .carried = flags & SUSPEND_SELF_CONTAINED ? MON_CARRY_ALL : MON_CARRY_NAMELESS,
                                           .peer = -1,

@@ -6,6 +6,7 @@
 
 #include <bailey/start.h>
 #include <base/error.h>
+#include <image/reader.h>
 #include <image/writer.h>
 #include <monitor/suspension/records.h>
 #include <stdbool.h>
@@ -14,8 +15,9 @@
 struct mon_sandbox;
 struct mon_suspension;
 
-/* In the main thread. `path` is absolute; `flags`: enum control_suspend_flags. What becomes of it is told by mon_control_suspended. */
-int mon_suspend_begin(struct mon_sandbox *sandbox, const char *path, uint32_t flags, struct error *error)
+/* In the main thread. `path` is absolute; `base_path` is the image's that it is based on (else NULL), `base` what that holds (image/flat.h), the
+ * callee's; `flags`: enum control_suspend_flags. What becomes of it is told by mon_control_suspended. */
+int mon_suspend_begin(struct mon_sandbox *sandbox, const char *path, uint32_t flags, const char *base_path, int base, struct error *error)
     __attribute__((warn_unused_result));
 /* The sandbox's answer to BLY_CONTROL_QUIESCE: `value` and what follows it. */
 void mon_suspend_answered(struct mon_sandbox *sandbox, int value, const void *data, size_t size);
@@ -32,6 +34,8 @@ void mon_suspend_end(struct mon_sandbox *sandbox);
 /* memory.c: Root's sandboxes run as somebody else. Without CAP_SYS_PTRACE, as in many containers, only that user may look into them.
  * Of the calling thread alone. */
 void mon_image_become_user(const struct mon_sandbox *sandbox, bool on);
+/* memory.c: a place of the image that the sandbox was resumed from, as one of the writer's, where that has its file; else 0. */
+uint64_t mon_image_name_place(const struct img_reader *image, const struct img_writer *writer, uint64_t place);
 /* memory.c: the private memory of picoprocesses. Those with the ids `ids`, as the sandbox gave them, are found among its processes; their
  * memory is read from those with the ids `from`: themselves, or clones, which end with mon_image_free_memory. *out_memory is set in any case;
  * *out_size is about how large it is. */

@@ -13,6 +13,8 @@ struct mon_suspension {
     char *path; /* the image; or whereto it moves */
     bool keep_running;
     enum mon_carried_files carried;
+    char *base_path; /* the image that this one is based on; NULL: none */
+    int base;        /* what it holds, in its flat form */
     int peer; /* of a migration (migrate.c): where its image is sent; -1: none */
     pthread_t thread;
     _Atomic uint64_t written, expected;
@@ -68,6 +70,14 @@ uint64_t mon_suspension_shared_size(const struct mon_sandbox *sandbox);
 /* The records and the two segments. */
 int mon_suspension_write_shared(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
     __attribute__((warn_unused_result));
+/* base.c: the files of the image that this one is based on, for as long as the writer is. */
+struct mon_base {
+    int file;
+    struct img_reader *reader;
+};
+int mon_base_open(const struct mon_suspension *suspension, struct img_writer *writer, struct mon_base *out_base, struct error *error)
+    __attribute__((warn_unused_result));
+void mon_base_close(struct mon_base *base);
 /* From here on no cancellation counts. -ECANCELED: one came before. */
 int mon_suspension_commit(struct mon_suspension *suspension, struct error *error) __attribute__((warn_unused_result));
 /* input.c: the record of what was taken from outside and not read inside. From then on nothing more is taken. */

@@ -34,7 +34,11 @@ static void check_space(const struct img_reader *reader, const struct img_space 
     for (size_t i = 0; i < space->extent_count; i++) {
         const struct img_extent *extent = &space->extents[i];
         require(extent->count && extent->address % BLY_PAGE_SIZE == 0 && extent->address >= end);
-        require(extent->page + extent->count <= img_reader_page_count(reader));
+        unsigned file = img_place_file(extent->place);
+        require(file <= img_reader_base_count(reader));
+        uint64_t has = file ? img_reader_base(reader, file - 1)->identity.page_count
+                            : img_reader_page_count(reader);
+        require(img_place_page(extent->place) + extent->count <= has);
         end = extent->address + extent->count * BLY_PAGE_SIZE;
         pages += extent->count;
         if (space->kind == IMG_SPACE_PRIVATE)
@@ -58,8 +62,13 @@ static void check(struct img_reader *reader)
         require((uintptr_t)record->data % 8 == 0);
         sum = img_checksum(sum, record->data, record->size);
     }
+    for (size_t i = 0; i < img_reader_base_count(reader); i++) {
+        require(img_reader_base(reader, i)->path[0] == '/');
+        require(img_reader_file(reader, (unsigned)i + 1) < 0);
+    }
     int result = img_reader_verify(reader, NULL, NULL, &error);
-    require(!result || result == -EPROTO);
+    require(!result || result == -EPROTO ||
+            (result == -ENOENT && img_reader_base_count(reader) > 0));
 }
 
 static void check_flat_data(const struct text *flat, int file, int sound)
@@ -160,6 +169,17 @@ static size_t make_input(uint8_t *input, uint32_t *random)
                                          0x7f0000000000,   0x10000000,     UINT64_MAX - 4095};
     size_t at = 1;
     input[0] = (uint8_t)next(random);
+    for (unsigned bases = next(random) % 4 / 2; bases; bases--) {
+        struct {
+            struct img_record_header record;
+            struct img_identity identity;
+            char path[8];
+        } base = {.record = {.type = IMG_RECORD_BASE, .size = 32 + next(random) % 9},
+                  .identity = {.id = {(unsigned char)next(random)}, .page_count = next(random) % 8},
+                  .path = "/abcdef"};
+        memcpy(input + at, &base, sizeof(base));
+        at += sizeof(base);
+    }
     for (unsigned records = next(random) % 6; records; records--) {
         struct img_space_header space = {next(random) % 5 + (next(random) % 8 != 0),
                                          next(random) % 3, next(random) % 4};
@@ -177,12 +197,12 @@ static size_t make_input(uint8_t *input, uint32_t *random)
         uint64_t address =
             addresses[space.kind < IMG_SPACE_PRIVATE ? space.kind : next(random) % 9];
         for (uint64_t i = 0; i < space.extent_count; i++) {
-            struct img_extent extent = {address, next(random) % 8,
+            struct img_extent extent = {address, img_place(next(random) % 4 / 2, next(random) % 8),
                                         next(random) % 4 + (next(random) % 4 != 0)};
             if (next(random) % 32 == 0)
                 extent.count = 0 - (uint64_t)next(random) % 32;
             if (next(random) % 32 == 0)
-                extent.page = 0 - (uint64_t)next(random) % 32;
+                extent.place = 0 - (uint64_t)next(random) % 32;
             memcpy(input + at + sizeof(record) + sizeof(space) + i * sizeof(extent), &extent,
                    sizeof(extent));
             address += (next(random) % 8 - (next(random) % 16 == 0)) * BLY_PAGE_SIZE;

@@ -100,7 +100,7 @@ static void expect_page(int descriptor, const struct img_extent *extent, uint64_
 {
     unsigned char expected[PAGE], got[PAGE];
     fill(expected, seed);
-    assert_int_equal(pread(descriptor, got, PAGE, (off_t)img_table_offset(extent->page + index)),
+    assert_int_equal(pread(descriptor, got, PAGE, (off_t)img_table_offset(extent->place + index)),
                      PAGE);
     assert_memory_equal(got, expected, PAGE);
 }

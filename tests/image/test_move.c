@@ -362,7 +362,7 @@ static void rounds_add_up_to_the_last_state(void **state)
                 (unsigned)((space->extents[i].address - PRIVATE) / BLY_PAGE_SIZE + at);
             assert_true(number < 14 && seeds[number]);
             fill(expected, seeds[number] + number);
-            off_t offset = (off_t)img_table_offset(space->extents[i].page + at);
+            off_t offset = (off_t)img_table_offset(space->extents[i].place + at);
             assert_int_equal(pread(image, page, sizeof(page), offset), sizeof(page));
             assert_memory_equal(page, expected, sizeof(page));
             found++;

@@ -25,11 +25,11 @@ static int map_records(struct mm *mm, const char **out_what)
     return 0;
 }
 
-static int read_image(uint64_t address, uint64_t offset, uint64_t size)
+static int read_image(bly_handle image, uint64_t address, uint64_t offset, uint64_t size)
 {
     while (size) {
         struct bly_iovec part = {(void *)address, size};
-        int64_t got = bly->stream_read(start_info->image, &part, 1, offset, 0);
+        int64_t got = bly->stream_read(image, &part, 1, offset, 0);
         if (got <= 0)
             return got ? (int)got : -EIO;
         address += (uint64_t)got;
@@ -40,12 +40,12 @@ static int read_image(uint64_t address, uint64_t offset, uint64_t size)
 }
 
 /* A piece of an extent that lies in one region. */
-static int load_piece(struct region *region, uint64_t address, uint64_t offset, uint64_t size)
+static int load_piece(struct region *region, bly_handle image, uint64_t address, uint64_t offset, uint64_t size)
 {
     if (region->flags & (REGION_SHARED | REGION_WIPE_ON_FORK))
         return 0;
     if (size >= MAPPED_FROM && !(region->protection & BLY_PROT_EXECUTE)) {
-        int error = bly->stream_map(start_info->image, (void *)address, size, region->protection, BLY_MAP_REPLACE, offset);
+        int error = bly->stream_map(image, (void *)address, size, region->protection, BLY_MAP_REPLACE, offset);
         if (error == 0) {
             region->flags |= REGION_IMAGE;
             host_apply_sticky(region, address, address + size);
@@ -56,7 +56,7 @@ static int load_piece(struct region *region, uint64_t address, uint64_t offset, 
     bool writable = (region->protection & BLY_PROT_WRITE) && (region->protection & BLY_PROT_READ) && !region->object;
     int error = writable ? 0 : bly->memory_protect((void *)address, size, BLY_PROT_READ | BLY_PROT_WRITE);
     if (error == 0)
-        error = read_image(address, offset, size);
+        error = read_image(image, address, offset, size);
     if (error == 0 && !writable)
         error = bly->memory_protect((void *)address, size, region->protection);
     return error;
@@ -67,7 +67,7 @@ static int load_extent(struct mm *mm, const struct bly_resume_extent *extent)
     uint64_t at = extent->address, end = at + extent->size;
     for (struct region *region = mm_find_next(mm, at); region && region->start < end; region = region_next(region)) {
         uint64_t from = region->start > at ? region->start : at, to = region->end < end ? region->end : end;
-        int error = load_piece(region, from, extent->offset + (from - extent->address), to - from);
+        int error = load_piece(region, extent->image, from, extent->offset + (from - extent->address), to - from);
         if (error < 0)
             return error;
     }
