@@ -64,7 +64,9 @@ static void emit_sites(struct code *code, int shape)
 /* The file, mapped as libraries are. */
 static void *map_code(const struct code *code, int *out_fd)
 {
-    int fd = memfd_create("code", 0);
+    char name[] = "/tmp/call-sites-XXXXXX";
+    int fd = mkstemp(name);
+    unlink(name);
     CHECK(fd >= 0 && write(fd, code->bytes, sizeof code->bytes) == sizeof code->bytes);
     void *address = mmap(NULL, sizeof code->bytes, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
     CHECK(address != MAP_FAILED);
@@ -270,10 +272,58 @@ static void children_inherit_and_find_working_sites(void)
     }
 }
 
+/* Siblings share with their parent what is known of the memory: they run into fresh sites of one map at the same time. The parent runs none before, the
+ * later children all of them; then the file is unmapped, and whatever was held of it once too often or too seldom is missed. */
+static void siblings_run_into_the_same_fresh_sites(void)
+{
+    for (int trial = 0; trial < 40; trial++) {
+        static struct code code;
+        memset(&code, 0, sizeof code);
+        emit_sites(&code, trial % 6);
+        code.bytes[sizeof code.bytes - 1] = (unsigned char)trial;
+        int fd;
+        long (*run)(long) = map_code(&code, &fd);
+        for (int generation = 0; generation < 3; generation++) {
+            pid_t children[4];
+            int start[2];
+            char byte;
+            CHECK_EQUAL(pipe(start), 0);
+            for (int i = 0; i < 4; i++) {
+                children[i] = fork();
+                if (children[i] == 0) {
+                    close(start[1]);
+                    if (read(start[0], &byte, 1) != 0)
+                        _exit(2);
+                    for (int round = 0; round < 14; round++)
+                        if (run(SYS_getpid) != (long)getpid() * SITES)
+                            _exit(1);
+                    _exit(0);
+                }
+                CHECK(children[i] > 0);
+            }
+            close(start[0]);
+            close(start[1]);
+            for (int i = 0; i < 4; i++) {
+                int status;
+                CHECK(waitpid(children[i], &status, 0) == children[i] && status == 0);
+            }
+        }
+        CHECK_EQUAL(run(SYS_getpid), (long)getpid() * SITES);
+        char first[64];
+        CHECK_EQUAL(pread(fd, first, sizeof first, 0), (long)sizeof first);
+        CHECK(!memcmp(first, code.bytes, sizeof first));
+        CHECK_EQUAL(munmap((void *)run, sizeof code.bytes), 0);
+        CHECK_EQUAL(pread(fd, first, sizeof first, 0), (long)sizeof first);
+        CHECK(!memcmp(first, code.bytes, sizeof first));
+        close(fd);
+    }
+}
+
 static const struct guest_case cases[] = {
     GUEST_CASE(every_shape_gives_its_result), GUEST_CASE(threads_that_run_into_fresh_sites_get_right_results),
     GUEST_CASE(a_thread_blocked_in_a_site_comes_back_to_what_follows_it), GUEST_CASE(a_call_is_restarted_at_a_hot_site),
     GUEST_CASE(other_code_at_the_same_address_is_other_code), GUEST_CASE(what_the_program_wrote_into_its_code_stays),
     GUEST_CASE(code_in_anonymous_memory_runs), GUEST_CASE(children_inherit_and_find_working_sites),
+    GUEST_CASE(siblings_run_into_the_same_fresh_sites),
 };
 GUEST_MAIN(cases)

@@ -40,9 +40,6 @@ static inline struct region *region_prev(const struct region *region)
 }
 
 /* region.c */
-/* To be called before anything changes regions, and before pointers to what will be changed are got: after a fork they are shared.
- * -ENOMEM: nothing changed. */
-int mm_own(struct mm *mm) __attribute__((warn_unused_result));
 void region_insert(struct mm *mm, struct region *region);
 void region_remove(struct mm *mm,
                    struct region *region); /* from the tree and the sums; keeps the object */

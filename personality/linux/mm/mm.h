@@ -129,6 +129,9 @@ int64_t mm_access_process(struct lx_process *process, uint64_t address, void *bu
 
 /* Key under which a futex word is known. */
 struct futex_key { uint64_t object; uint64_t offset; };
+/* To be called before anything changes regions, and before pointers to what will be changed are got: after a fork they are shared.
+ * -ENOMEM: nothing changed. */
+int mm_own(struct mm *mm) __attribute__((warn_unused_result));
 int mm_futex_key(uint64_t address, bool shared, struct futex_key *out_key);
 
 /* futex.c. For a thread that ends: robust list (FUTEX_OWNER_DIED), PI state; clear_child_tid is exit.c's matter: it writes 0 and

@@ -467,7 +467,13 @@ static bool find_patch_page(struct mm *mm, uint64_t call, struct place *out)
     return find_place(mm, (before & PAGE_MASK) <= BLY_PAGE_SIZE - PATCH_SIZE ? before & ~PAGE_MASK : call & ~PAGE_MASK, out);
 }
 
-/* The region becomes one of the patched file's: what is the same is not mapped anew. */
+/* After a fork the records of regions are shared; before one changes they must be the process's own. `place` is found again. */
+static bool own_place(struct mm *mm, uint64_t address, struct place *place)
+{
+    return !mm->share || (mm_own(mm) == 0 && find_place(mm, address, place));
+}
+
+/* The region, the process's own, becomes one of the patched file's: what is the same is not mapped anew. */
 static void exchange_object(struct region *region, struct patched_file *file)
 {
     struct memory_object *before = region->object;
@@ -477,8 +483,10 @@ static void exchange_object(struct region *region, struct patched_file *file)
 }
 
 /* Lays the newest version over the page at `address`. Where that fails the program goes on with what is there. */
-static void remap_page(const struct place *place, struct patched_file *file, uint64_t address)
+static void remap_page(struct mm *mm, struct place *place, struct patched_file *file, uint64_t address)
 {
+    if (!own_place(mm, address, place))
+        return;
     struct region *region = place->region;
     if (region->object != &file->object)
         exchange_object(region, file);
@@ -510,8 +518,9 @@ static bool is_unchanged(const struct patched_page *page, uint64_t address)
 }
 
 /* mm.mutex and the cache's are held; `place`: the page at `address`. The file whose page is to be mapped anew, or NULL. */
-static struct patched_file *count_trap(const struct place *place, uint64_t address, uint64_t call, const struct bly_context *registers)
+static struct patched_file *count_trap(struct place *place, uint64_t address, uint64_t call, const struct bly_context *registers)
 {
+    struct mm *mm = lx_process()->mm;
     struct memory_object *object = place->region->object;
     struct patched_file *file = object->ops == &file_ops ? file_of(object) : find_file(object);
     if (!file)
@@ -528,7 +537,7 @@ static struct patched_file *count_trap(const struct place *place, uint64_t addre
         site->count++;
     if (site->count < HOT)
         return NULL;
-    if (!have_area(lx_process()->mm, file, place->region->start - place->region->offset))
+    if (!own_place(mm, address, place) || !have_area(mm, file, place->region->start - place->region->offset))
         return NULL;
     uint8_t code[BLY_PAGE_SIZE];
     if (page->bulk == NO_PAGE ? !read_original(place, address, code) : !is_unchanged(page, address))
@@ -567,7 +576,7 @@ void patch_site_trapped(struct bly_context *context)
         mutex_release(&cache()->mutex);
         park_allow(parking);
         if (file) {
-            remap_page(&place, file, address);
+            remap_page(mm, &place, file, address);
             memory_object_unref(&file->object);
         }
     }
