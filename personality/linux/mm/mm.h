@@ -69,6 +69,7 @@ struct mm {
     struct inode *executable;     /* /proc/PID/exe, with its dentry */
     struct dentry *executable_dentry;
     void *patches;                /* process/patch.c: proven call sites and their trampolines */
+    int64_t caught_up;            /* process/patch.c: version of a page that was laid over at a fork */
     uint64_t place_below, place_hole; /* cache of the search for room: see mm/place.c */
     uint64_t grown_start, grown_end;  /* what the last stack growth added */
     uint32_t region_count;
@@ -132,6 +133,10 @@ struct futex_key { uint64_t object; uint64_t offset; };
 /* To be called before anything changes regions, and before pointers to what will be changed are got: after a fork they are shared.
  * -ENOMEM: nothing changed. */
 int mm_own(struct mm *mm) __attribute__((warn_unused_result));
+/* A forked child had a newer version of the page of code at `address` laid over its own: those who still share its regions are told, of which the
+ * parent takes it at its next fork. The last one told of, or 0. */
+void mm_tell_stale_code(struct mm *mm, uint64_t address);
+uint64_t mm_take_stale_code(struct mm *mm);
 int mm_futex_key(uint64_t address, bool shared, struct futex_key *out_key);
 
 /* futex.c. For a thread that ends: robust list (FUTEX_OWNER_DIED), PI state; clear_child_tid is exit.c's matter: it writes 0 and

@@ -245,6 +245,7 @@ struct mm *mm_create(void)
 /* A fork copies no regions: parent and child share them until one of them changes its own, which most children never do. */
 struct region_share {
     _Atomic uint32_t references; /* struct mm: each is charged for all the regions */
+    uint64_t stale_code;         /* mm_tell_stale_code */
 };
 
 /* False: a child does not inherit them all, or must be seen to have maps of its own. */
@@ -264,6 +265,19 @@ static bool share_begin(struct mm *mm)
     mm->share->references = 1;
     mm->shared_charge = charged;
     return true;
+}
+
+void mm_tell_stale_code(struct mm *mm, uint64_t address)
+{
+    if (mm->share)
+        __atomic_store_n(&mm->share->stale_code, address, __ATOMIC_RELAXED);
+}
+
+uint64_t mm_take_stale_code(struct mm *mm)
+{
+    if (!mm->share || !__atomic_load_n(&mm->share->stale_code, __ATOMIC_RELAXED))
+        return 0;
+    return __atomic_exchange_n(&mm->share->stale_code, 0, __ATOMIC_RELAXED);
 }
 
 static int share_regions(struct mm *to, struct mm *from)

@@ -11,6 +11,7 @@
 #include "personality/linux/file.h"
 #include "personality/linux/mm/mm.h"
 #include "personality/linux/process/lifecycle.h"
+#include "personality/linux/process/patch.h"
 #include "personality/linux/process/pidfd.h"
 
 #include <linux/wait.h>
@@ -387,6 +388,7 @@ static long clone_process(struct lx_process *child, struct lx_thread *thread, co
     int error = 0;
     if (mm) {
         mutex_acquire(&mm->mutex);
+        patch_catch_up(mm);
         if (!(child->mm = mm_copy(mm)))
             error = -ENOMEM;
     }

@@ -3,7 +3,7 @@
  * A trap proves that there is a system call at an address. Sites are counted by file and offset; when one is hot, all proven sites of
  * its page are patched at once: into a fresh page of the bulk segment, never in place, which is then mapped over the
  * program's private page by one host call (so a thread executes the old page or the new one, and no code is ever written under it). The next
- * process that maps the file gets the patched pages with it. Trampolines lie in one area a file, at a fixed distance from
+ * process that maps the file gets the patched pages with it; one that forks, what its earlier children have trapped on. Trampolines lie in one area a file, at a fixed distance from
  * the code, so that patched pages serve wherever the file is mapped; they are written through the bulk segment and mapped
  * read-execute, so nothing of it is writable for the program.
  *
@@ -576,6 +576,7 @@ void patch_site_trapped(struct bly_context *context)
         mutex_release(&cache()->mutex);
         park_allow(parking);
         if (file) {
+            mm_tell_stale_code(mm, address);
             remap_page(mm, &place, file, address);
             memory_object_unref(&file->object);
         }
@@ -583,6 +584,31 @@ void patch_site_trapped(struct bly_context *context)
     mutex_release(&mm->mutex);
     limit_cache();
     context->rip = patch_moved_address(context->rip);
+}
+
+void patch_catch_up(struct mm *mm)
+{
+    uint64_t address = mm_take_stale_code(mm);
+    struct place place;
+    if (!address || !find_place(mm, address, &place))
+        return;
+    uint32_t parking = park_forbid();
+    mutex_acquire(&cache()->mutex);
+    struct memory_object *object = place.region->object;
+    struct patched_file *file = object->ops == &file_ops ? file_of(object) : find_file(object);
+    struct patched_page *page = file ? find_page(file, place.offset, /*make=*/false) : NULL;
+    /* Once a version: where it cannot be laid over, it is not tried at each fork. */
+    bool wanted = page && page->bulk != NO_PAGE && page->bulk != mm->caught_up;
+    if (wanted) {
+        mm->caught_up = page->bulk;
+        memory_object_ref(&file->object);
+    }
+    mutex_release(&cache()->mutex);
+    park_allow(parking);
+    if (!wanted)
+        return;
+    remap_page(mm, &place, file, address);
+    memory_object_unref(&file->object);
 }
 
 /* ---- CPUID ---------------------------------------------------------------------------------------------------------- */

@@ -22,6 +22,8 @@ void patch_cpuid(struct mm *mm, uint64_t start, uint64_t size);
 /* What is to be mapped in place of `object` (may be NULL) as private code: the same file with the pages patched so far. With a reference;
  * NULL: the object itself. */
 struct memory_object *patch_view(struct memory_object *object, unsigned protection, unsigned region_flags);
+/* Before `mm`, the caller's own, whose mutex is held, is forked: what its earlier children trapped on is patched in it too, so that the next ones do not. */
+void patch_catch_up(struct mm *mm);
 /* mm.patches at fork: whether there are trampolines. */
 int patch_mm_copy(struct mm *to, struct mm *from);
 
