@@ -21,6 +21,7 @@ static const struct option_help options[] = {
     {'n', "count", "N", "how many (default: 1)"},
     {0, "name", "NAME", "they are called NAME-1, NAME-2 and so on (default: the sandbox's name)"},
     {0, "rm", NULL, "forget each when it has ended"},
+    RESUMPTION_BASE_OPTION,
     RESUMPTION_OPTIONS,
     {0, NULL, NULL, NULL},
 };

@@ -15,6 +15,7 @@ struct launch {
     struct mon_policy policy;
     bool directory_given;            /* by -w: `-v .` then leaves it */
     const struct mon_resume *resume; /* goes on from an image, and the policy is complete; NULL */
+    bool as_json;                    /* of a resumed one: its name is printed so */
     bool name_given;                 /* of a resumed one: by --name, else it has the image's */
 };
 #define cleanup_launch __attribute__((cleanup(launch_free)))
@@ -29,7 +30,7 @@ int launch_read(struct launch *launch, const struct command *command, int argc, 
  */
 int launch_complete(struct launch *launch, struct error *error);
 
-#define LAUNCH_PROCESS_LIMIT 4096u /* where nothing was said */
+#define LAUNCH_PROCESS_LIMIT 4096u                 /* where nothing was said */
 void launch_set_limits(struct mon_policy *policy); /* as above, these only */
 uint64_t launch_default_memory_limit(void);
 int launch_check_name(const char *name, struct error *error); /* that of a sandbox */

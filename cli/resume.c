@@ -47,6 +47,7 @@ bool resumption_option(struct resumption *resumption, const struct option_help *
         bool *place;
     } flags[] = {{"accept-changed", &resumption->resume.accept_changed},
                  {"force", &resumption->resume.force},
+                 {"json", &resumption->launch.as_json},
                  {"verify", &resumption->verify}};
     char folder[PATH_MAX];
     if (!getcwd(folder, sizeof(folder))) {
@@ -206,6 +207,7 @@ static const struct option_help options[] = {
     {0, "name", "NAME", "name of the sandbox (else the one it had)"},
     {'d', "detach", "[=BOOL]", "run in the background and print the name"},
     {0, "rm", "[=BOOL]", "forget the sandbox when it has ended"},
+    RESUMPTION_BASE_OPTION,
     RESUMPTION_OPTIONS,
     {0, NULL, NULL, NULL},
 };
@@ -247,6 +249,9 @@ static int run(int argc, char **argv, struct error *error)
         return result;
     struct launch *launch = &resumption.launch;
     struct mon_policy *policy = &launch->policy;
+    if (launch->as_json && !choice.detach)
+        return error_set(error, -EINVAL,
+                         "resume: --json tells what runs in the background: --detach is missing");
     policy->detach = choice.detach;
     if (choice.remove_given)
         policy->remove_at_exit = choice.remove;

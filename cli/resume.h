@@ -22,16 +22,20 @@ void resumption_free(struct resumption *resumption);
 /* The options of both commands; true when `option` was one of them. */
 bool resumption_option(struct resumption *resumption, const struct option_help *option,
                        const char *value, struct error *error);
+#define RESUMPTION_BASE_OPTION                                                                     \
+    {                                                                                              \
+        0, "base", "FILE",                                                                         \
+            "the image that this one was made from (else beside it, or where it was)"              \
+    }
 #define RESUMPTION_OPTIONS                                                                         \
     {'v', "volume", "HOST[:GUEST][:ro]", "give the folder again that the sandbox had at GUEST"},   \
         {0, "rootfs", "DIR", "give the root again"},                                               \
         {0, "layer", "DIR", "give the folder of the private layer again"},                         \
         {0, "hostname", "NAME",                                                                    \
          "host name inside (else the one it had; of clones: NAME-1, NAME-2)"},                     \
-        {0, "base", "FILE",                                                                        \
-         "the image that this one was made from (else beside it, or where it was)"},               \
         {0, "audit", "FILE", "write every decision to FILE, one JSON object a line"},              \
         {0, "accept-changed", NULL, "also when files that the sandbox had open have changed"},     \
+        {0, "json", NULL, "print the name of what runs in the background as a JSON object"},       \
         {0, "force", NULL, "also when this processor lacks what the sandbox could see"},           \
     {                                                                                              \
         0, "verify", NULL, "read all of the image first and check it"                              \

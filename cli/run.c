@@ -184,7 +184,11 @@ int run_detached(struct launch *launch, struct error *error)
         *error = report.error;
         return error->code;
     }
-    printf("%.63s\n", report.name);
+    report.name[sizeof(report.name) - 1] = '\0';
+    if (launch->as_json)
+        command_print_json(report.name, NULL, 0);
+    else
+        printf("%s\n", report.name);
     return 0;
 }
 

@@ -102,7 +102,10 @@ expect 0 "$BAILEY" image verify two
 grep -q "based on .*/one" said && grep -q "based on .*/full" said && grep -q "^resumable" said || fail "inspect said: $(cat said)"
 
 # Resumed from one that was resumed from one.
-expect 0 "$BAILEY" resume -d two
+expect 125 "$BAILEY" resume --json two
+complains "--detach is missing"
+expect 0 "$BAILEY" resume -d --json two
+says '{"name":"box"}'
 check 2 "resumed from two"
 change 3
 expect 0 "$BAILEY" suspend box -o three --base two
@@ -120,7 +123,9 @@ expect 0 "$BAILEY" rm -f box
 
 # A copy of it is moved with its base, and its clones.
 rm -f work/change.*
-expect 0 "$BAILEY" clone -n 2 --name copy one
+expect 0 "$BAILEY" clone -n 2 --json --name copy one
+says '{"name":"copy-1"}
+{"name":"copy-2"}'
 sleep 1
 expect 0 "$BAILEY" stop copy-2
 check 1 "a clone of one"
