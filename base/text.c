@@ -7,24 +7,38 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-static void *checked(void *memory)
+#define ATTEMPTS 100 /* a second */
+#define ATTEMPT_US 10000
+
+/* Memory may be short for a moment only, and a monitor that ends takes its sandbox with it. */
+static bool may_try_again(unsigned *attempts)
 {
-    if (!memory) {
-        note("out of memory");
-        exit(EXIT_BAILEY);
+    if (++*attempts < ATTEMPTS) {
+        usleep(ATTEMPT_US);
+        return true;
     }
-    return memory;
+    note("out of memory");
+    exit(EXIT_BAILEY);
 }
 
 void *memory_new(size_t size)
 {
-    return checked(calloc(1, size ? size : 1));
+    void *memory;
+    unsigned attempts = 0;
+    while (!(memory = calloc(1, size ? size : 1)) && may_try_again(&attempts))
+        ;
+    return memory;
 }
 
 void *memory_resize(void *memory, size_t size)
 {
-    return checked(realloc(memory, size ? size : 1));
+    void *resized;
+    unsigned attempts = 0;
+    while (!(resized = realloc(memory, size ? size : 1)) && may_try_again(&attempts))
+        ;
+    return resized;
 }
 
 char *text_copy_size(const char *text, size_t size)

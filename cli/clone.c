@@ -8,14 +8,21 @@
 #include <cli/suspend.h>
 
 #include <base/cleanup.h>
+#include <base/path.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <monitor/policy/value.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define COUNT_MAX 10000u
-#define FOLDER_PATTERN "bailey-clone-XXXXXX"
+#define REMOVE_ATTEMPTS 100
+#define REMOVE_STEP_US 20000
 
 static const struct option_help options[] = {
     {'n', "count", "N", "how many (default: 1)"},
@@ -32,22 +39,74 @@ struct choice {
     bool remove;
 };
 
+static void remove_folder(const char *folder)
+{
+    /* The image may be about to get its name there. */
+    for (int i = 0; i < REMOVE_ATTEMPTS && path_remove_tree(AT_FDCWD, folder) < 0; i++)
+        usleep(REMOVE_STEP_US);
+}
+
+/* A child that removes the copy's folder when we have ended, in whatever way, unless it is told
+ * not to; *out_guarded is what it hears of that by. */
+static pid_t guard_folder(const char *folder, int *out_guarded)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -1;
+    pid_t child = fork();
+    if (child == 0) {
+        char byte;
+        ssize_t told;
+        setsid(); /* it outlives who interrupts us */
+        close(ends[1]);
+        for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++)
+            close(i);
+        while ((told = read(ends[0], &byte, 1)) < 0 && errno == EINTR)
+            ;
+        if (told == 0)
+            remove_folder(folder);
+        _exit(0);
+    }
+    close(ends[0]);
+    *out_guarded = ends[1];
+    return child;
+}
+
+static char *make_up_folder(void)
+{
+    const char *base = getenv("TMPDIR");
+    uint64_t random = 0;
+    if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+        return NULL;
+    return text_print("%s/bailey-clone-%016llx", base && base[0] == '/' ? base : "/var/tmp",
+                      (unsigned long long)random);
+}
+
 /* An image that has no name any more once it is open: it goes with the last clone that runs from
  * it. */
 static int open_copy(struct resumption *resumption, const char *name, struct error *error)
 {
-    const char *base = getenv("TMPDIR");
-    cleanup_free char *folder =
-        text_print("%s/" FOLDER_PATTERN, base && base[0] == '/' ? base : "/var/tmp");
+    cleanup_free char *folder = make_up_folder();
     struct control_suspended report;
-    if (!mkdtemp(folder))
-        return error_set_errno(error, -errno, "cannot make the folder %s for the copy", folder);
+    int guarded = -1, result;
+    pid_t guard = folder ? guard_folder(folder, &guarded) : -1;
+    if (guard < 0)
+        return error_set_errno(error, -errno, "cannot start a process");
     cleanup_free char *path = text_print("%s/%s", folder, name);
-    int result = suspend_sandbox(name, path, SUSPEND_KEEP_RUNNING, /*base=*/NULL, &report, error);
+    bool made = mkdir(folder, 0700) == 0;
+    if (made) {
+        result = suspend_sandbox(name, path, SUSPEND_KEEP_RUNNING, /*base=*/NULL, &report, error);
+    } else {
+        result = error_set_errno(error, -errno, "cannot make the folder %s for the copy", folder);
+        (void)!write(guarded, "", 1); /* whoever's it is */
+    }
     if (result == 0)
         result = resumption_open(resumption, path, /*own=*/true, error);
-    unlink(path);
-    rmdir(folder);
+    cleanup_close_descriptor(&guarded);
+    while (waitpid(guard, NULL, 0) < 0 && errno == EINTR)
+        ;
+    if (made)
+        remove_folder(folder); /* where the child was killed */
     return result;
 }
 

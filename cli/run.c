@@ -129,16 +129,16 @@ static _Noreturn void detached_monitor(struct launch *launch, int report)
     setsid();
     /* Its output goes to the log; an error after the start has nowhere else to go either. */
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null >= 0) {
-        dup2(null, STDIN_FILENO);
-        dup2(null, STDOUT_FILENO);
-        dup2(null, STDERR_FILENO);
+    bool separate = null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(null, STDOUT_FILENO) >= 0 &&
+                    dup2(null, STDERR_FILENO) >= 0;
+    if (!separate)
+        error_set_errno(&error, -errno, "cannot let go of the standard streams");
+    if (null >= 0)
         close(null);
-    }
     /* Nobody listens any more once the program runs. */
     signal(SIGPIPE, SIG_IGN);
     policy->ready_descriptor = report;
-    int status = run_sandbox(launch, &error);
+    int status = separate ? run_sandbox(launch, &error) : error.code;
     if (status < 0) {
         struct start_report failure = {.error = error};
         write_fully(report, &failure, sizeof(failure));

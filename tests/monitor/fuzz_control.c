@@ -44,8 +44,39 @@ static void list(void *context)
 {
 }
 
-static const struct mon_control_operations operations = {
-    .execute = execute, .signal = signal_program, .window_size = window_size, .stop = set_number, .trace = set_number, .list = list};
+static void draw_again(void *context, uint16_t rows, uint16_t columns)
+{
+}
+static int move(void *context, int peer, const char *where, uint32_t flags, struct error *error)
+{
+    close(peer);
+    return strlen(where) % 2 ? 0 : error_set(error, -EBUSY, "%s", where);
+}
+static int move_order(void *context, enum control_move_order order, struct error *error)
+{
+    return order % 2 ? 0 : error_set(error, -EINVAL, "order %d", (int)order);
+}
+static int suspend(void *context, const char *path, uint32_t flags, const char *base, int base_descriptor, struct error *error)
+{
+    if (base_descriptor >= 0)
+        close(base_descriptor);
+    return strlen(path) % 2 ? 0 : error_set(error, -EBUSY, "%s", path);
+}
+static void cancel_suspension(void *context)
+{
+}
+
+static const struct mon_control_operations operations = {.execute = execute,
+                                                         .signal = signal_program,
+                                                         .window_size = window_size,
+                                                         .draw_again = draw_again,
+                                                         .stop = set_number,
+                                                         .trace = set_number,
+                                                         .list = list,
+                                                         .move = move,
+                                                         .move_order = move_order,
+                                                         .suspend = suspend,
+                                                         .cancel_suspension = cancel_suspension};
 
 static void remove_folder(void)
 {
@@ -132,6 +163,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         data += part;
         size -= part;
     }
+    /* What it may have asked for and waits for. */
+    const struct control_suspended report = {0};
+    mon_control_moving(sandbox.control, (enum control_move_state)(size % 5), size % 3 ? "an obstacle" : NULL);
+    mon_control_suspended(sandbox.control, size % 2 ? -ECANCELED : 0, "it ended", &report);
     check_answers(client, kind == 1 || kind == 2);
     close(client);
     for (int i = 0; i < 3; i++)
