@@ -12,6 +12,7 @@
 static const struct option_help options[] = {
     {0, "key", "FILE", "the key that both sides have"},
     {0, "self-contained", NULL, "with the contents of the host's files that it has open or mapped"},
+    {0, "hash-files", NULL, "compare the host's files that it has open by their contents"},
     {0, "dry-run", NULL, "only say whether it could move, and what would not"},
     {0, "timeout", "SECONDS", "give up a side that is silent for so long (default: 30)"},
     {0, "new-key", "FILE", "make a new key, and nothing else"},
@@ -60,6 +61,7 @@ static int read_option(struct migrate_request *request, const char **new_key, co
     else if (text_equal(option->name, "settle"))
         *settled = value;
     request->self_contained |= text_equal(option->name, "self-contained");
+    request->hash_files |= text_equal(option->name, "hash-files");
     request->dry_run |= text_equal(option->name, "dry-run");
     request->as_json |= text_equal(option->name, "json");
     return 0;

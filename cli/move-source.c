@@ -247,7 +247,8 @@ static int ask_monitor(struct move *move, int data, struct error *error)
     const char *where = move->request->where;
     struct control_message message = {
         .kind = CONTROL_MOVE,
-        .value = move->request->self_contained ? SUSPEND_SELF_CONTAINED : 0,
+        .value = (move->request->self_contained ? SUSPEND_SELF_CONTAINED : 0) |
+                 (move->request->hash_files ? SUSPEND_HASH_FILES : 0),
         .size = (uint32_t)strlen(where)};
     int result = control_send(move->client.socket, &message, where, &data, 1);
     return result < 0

@@ -25,6 +25,7 @@ static const struct option_help options[] = {
     {'o', "output", "FILE", "the image (default: NAME.bailey in the current folder)"},
     {0, "keep-running", NULL, "the sandbox runs on when the image is there"},
     {0, "self-contained", NULL, "with the contents of the host's files that it has open or mapped"},
+    {0, "hash-files", NULL, "with sums of the host's files that it has open, to be compared then"},
     {0, "base", "FILE",
      "only what differs from the image FILE, which is needed to resume this one"},
     {0, "json", NULL, "one JSON object"},
@@ -179,6 +180,8 @@ static int run(int argc, char **argv, struct error *error)
             flags |= SUSPEND_KEEP_RUNNING;
         if (text_equal(option->name, "self-contained"))
             flags |= SUSPEND_SELF_CONTAINED;
+        if (text_equal(option->name, "hash-files"))
+            flags |= SUSPEND_HASH_FILES;
         as_json |= text_equal(option->name, "json");
     }
     if (error->code || reader.helped || command_expect_words(&reader, 1, 1, error) < 0)

@@ -516,7 +516,7 @@ static void serve_move(struct client *client, const struct control_message *mess
     int peer = take_descriptor(&descriptors[0]);
     close_all(descriptors);
     if (peer < 0 || client->suspends || !message->size || memchr(payload, '\0', message->size) ||
-        message->value & ~SUSPEND_SELF_CONTAINED) {
+        message->value & ~(SUSPEND_SELF_CONTAINED | SUSPEND_HASH_FILES)) {
         cleanup_close_descriptor(&peer);
         tell_error(client, -EPROTO, "malformed request");
         return;

@@ -33,7 +33,8 @@ struct mon_execute {
 enum control_suspend_flags {
     SUSPEND_KEEP_RUNNING = 1, /* of SUSPEND only */
     SUSPEND_SELF_CONTAINED = 2, /* open host files with their contents */
-    SUSPEND_FLAGS = 3
+    SUSPEND_HASH_FILES = 4, /* the sums of open host files, to be compared when resumed */
+    SUSPEND_FLAGS = 7
 };
 /* A move of the sandbox to another machine (monitor/suspension/migrate.h): how far it is, and what its client
  * orders. */

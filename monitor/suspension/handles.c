@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/path.h"
+#include "base/sha256.h"
 #include "monitor/sandbox.h"
 
 #include <errno.h>
@@ -13,11 +14,20 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
+
+#define SETTLED_NS 2000000000
 #include <unistd.h>
 
+struct mon_known_sum {
+    uint64_t device, inode, size;
+    int64_t modify_ns;
+    bool settled; /* no write could have had the same time */
+    unsigned char sum[SHA256_SIZE];
+};
 struct saved {
-    enum mon_carried_files carried;
-    uint64_t contents; /* bytes of those that are carried */
+    struct mon_saving *saving;
+    struct text sums;
     struct mon_image_handle *records; /* without their paths: to find the same file again */
     size_t count;
     struct text bytes;
@@ -97,8 +107,7 @@ int mon_mode_loosen(int descriptor)
     return chmod(mon_descriptor_path(descriptor).text, (mode_t)mode | S_IRUSR | S_IWUSR) < 0 ? -errno : mode;
 }
 
-/* For reading: it may be open for writing only. Where it can only be read through itself its position moves. */
-static int open_readable(int descriptor, unsigned access)
+int mon_open_readable(int descriptor, unsigned access)
 {
     const struct mon_descriptor_path path = mon_descriptor_path(descriptor);
     int readable = open(path.text, O_RDONLY | O_CLOEXEC);
@@ -122,10 +131,10 @@ static int save_contents(struct saved *saved, struct img_writer *writer, const s
         if ((saved->records[i].flags & MON_IMAGE_CONTENTS) && saved->records[i].device == record->device &&
             saved->records[i].inode == record->inode)
             return 0;
-    saved->contents += record->size;
+    saved->saving->carried += record->size;
     if (!img_writer_takes_pages(writer))
         return 0;
-    cleanup_close int readable = open_readable(descriptor, record->access);
+    cleanup_close int readable = mon_open_readable(descriptor, record->access);
     if (readable < 0)
         return error_set_errno(error, -errno, "cannot read %s, whose contents are to be carried", path);
     int result = img_writer_space(writer, IMG_SPACE_FILE, record->handle, error);
@@ -133,6 +142,50 @@ static int save_contents(struct saved *saved, struct img_writer *writer, const s
         result = img_writer_segment(writer, 0, readable, error);
     (void)lseek(readable, (off_t)record->position, SEEK_SET);
     return result;
+}
+
+/* Of an earlier call, unless the file may have been written to since, or just before, so that its time tells nothing. */
+static const struct mon_known_sum *find_sum(const struct mon_saving *saving, const struct mon_image_handle *record)
+{
+    for (size_t i = saving->known_count; i-- > 0;) {
+        const struct mon_known_sum *known = &saving->known[i];
+        if (known->settled && known->device == record->device && known->inode == record->inode && known->size == record->size &&
+            known->modify_ns == record->modify_ns)
+            return known;
+    }
+    return NULL;
+}
+
+static const struct mon_known_sum *learn_sum(struct mon_saving *saving, const struct mon_image_handle *record, int descriptor)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    cleanup_close int readable = mon_open_readable(descriptor, record->access);
+    struct mon_known_sum new = {.device = record->device,
+                                .inode = record->inode,
+                                .size = record->size,
+                                .modify_ns = record->modify_ns,
+                                .settled = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec - record->modify_ns > SETTLED_NS};
+    int result = readable < 0 ? -errno : sha256_file(readable, record->size, new.sum);
+    if (result < 0) {
+        errno = -result;
+        return NULL;
+    }
+    saving->known = memory_resize(saving->known, (saving->known_count + 1) * sizeof(new));
+    saving->known[saving->known_count] = new;
+    return &saving->known[saving->known_count++];
+}
+
+static int save_sum(struct saved *saved, const struct mon_image_handle *record, int descriptor, const char *path, struct error *error)
+{
+    struct mon_image_sum line = {.handle = record->handle};
+    const struct mon_known_sum *known = find_sum(saved->saving, record);
+    known = known ? known : learn_sum(saved->saving, record, descriptor);
+    if (!known)
+        return error_set_errno(error, -errno, "cannot read %s, whose sum is wanted", path);
+    memcpy(line.sum, known->sum, sizeof(line.sum));
+    text_add_size(&saved->sums, &line, sizeof(line));
+    return 0;
 }
 
 static int save_stream(struct mon_sandbox *sandbox, struct saved *saved, struct img_writer *writer, const struct mon_handle *entry,
@@ -155,12 +208,19 @@ static int save_stream(struct mon_sandbox *sandbox, struct saved *saved, struct 
     record->flags = S_ISDIR(status.st_mode) ? MON_IMAGE_DIRECTORY : 0;
     if (find_name(&sandbox->files, &sandbox->files.folders[entry->mount], path, &status, name)) {
         record->path_size = name->size;
-        if (saved->carried != MON_CARRY_ALL || !S_ISREG(status.st_mode))
+        if (S_ISREG(status.st_mode) && saved->saving->sums) {
+            /* While it runs, what it writes has none yet. */
+            bool waits = (entry->access & BLY_ACCESS_WRITE) && !img_writer_takes_pages(writer);
+            int result = waits ? 0 : save_sum(saved, record, entry->descriptor, path, error);
+            if (result < 0)
+                return result;
+        }
+        if (!saved->saving->contents || !S_ISREG(status.st_mode))
             return 0;
         record->flags |= MON_IMAGE_CARRIED;
         return save_contents(saved, writer, record, entry->descriptor, path, error);
     }
-    if (S_ISREG(status.st_mode) && (status.st_nlink == 0 || (saved->carried == MON_CARRY_ALL && !(entry->access & BLY_ACCESS_WRITE)))) {
+    if (S_ISREG(status.st_mode) && (status.st_nlink == 0 || (saved->saving->contents && !(entry->access & BLY_ACCESS_WRITE)))) {
         record->flags |= MON_IMAGE_DELETED;
         return save_contents(saved, writer, record, entry->descriptor, path, error);
     }
@@ -198,13 +258,13 @@ static bool is_made_anew(const struct mon_sandbox *sandbox, bly_handle handle)
     return is_file && sandbox->resume;
 }
 
-int mon_image_handles(struct mon_sandbox *sandbox, enum mon_carried_files carried, struct img_writer *writer, uint64_t *out_contents,
-                      struct error *error)
+int mon_image_handles(struct mon_sandbox *sandbox, struct mon_saving *saving, struct img_writer *writer, struct error *error)
 {
-    struct saved saved = {.carried = carried};
+    struct saved saved = {.saving = saving};
     bly_handle handle = BLY_NO_HANDLE;
     struct error obstacles = {0};
     int result = 0;
+    saving->carried = 0;
     for (uint32_t place = 0; result == 0 && mon_handle_next(&sandbox->handles, &place, &handle);) {
         struct mon_handle entry;
         if (is_made_anew(sandbox, handle))
@@ -221,10 +281,12 @@ int mon_image_handles(struct mon_sandbox *sandbox, enum mon_carried_files carrie
     }
     if (result == 0)
         result = img_writer_record(writer, MON_IMAGE_HANDLES, 0, saved.bytes.data, saved.bytes.size, &obstacles);
+    if (result == 0 && saving->sums)
+        result = img_writer_record(writer, MON_IMAGE_SUMS, 0, saved.sums.data, saved.sums.size, &obstacles);
     if (obstacles.code)
         result = error_set_lines(error, result < 0 ? result : obstacles.code, obstacles.message, strlen(obstacles.message));
-    *out_contents = saved.contents;
     text_free(&saved.bytes);
+    text_free(&saved.sums);
     free(saved.records);
     return result;
 }

@@ -54,17 +54,16 @@ static int write_offer(struct mon_suspension *suspension, struct error *error)
     sink.pages = NULL;
     img_writer_open_sink(&sink, &writer);
     struct mon_sandbox *sandbox = suspension->sandbox;
-    uint64_t contents;
     int result = mon_image_sandbox(sandbox, writer, error);
     if (result == 0)
-        result = mon_image_handles(sandbox, suspension->carried, writer, &contents, error);
+        result = mon_image_handles(sandbox, &suspension->saving, writer, error);
     if (result == -EXDEV) { /* the other side's reasons are to be told together with ours */
         suspension->obstacles = text_copy(error->message);
         error_clear(error);
         result = 0;
     }
     if (result == 0) {
-        uint64_t expected = mon_suspension_shared_size(sandbox) + mon_image_memory_size(sandbox) + contents;
+        uint64_t expected = mon_suspension_shared_size(sandbox) + mon_image_memory_size(sandbox) + suspension->saving.carried;
         struct mon_image_size size = {.expected = expected, .most = 2 * expected + GROWTH};
         result = img_writer_record(writer, MON_IMAGE_SIZE, 0, &size, sizeof(size), error);
     }
@@ -224,7 +223,10 @@ int mon_migrate_begin(struct mon_sandbox *sandbox, int peer, const char *where, 
 {
     struct mon_suspension *suspension = memory_new(sizeof(*suspension));
     *suspension = (struct mon_suspension){
-        .path = text_copy(where), .carried = flags & SUSPEND_SELF_CONTAINED ? MON_CARRY_ALL : MON_CARRY_NAMELESS, .base = -1, .peer = peer};
+        .path = text_copy(where),
+        .saving = {.contents = flags & SUSPEND_SELF_CONTAINED, .sums = flags & SUSPEND_HASH_FILES},
+        .base = -1,
+        .peer = peer};
     return mon_suspension_begin(sandbox, suspension, error);
 }
 

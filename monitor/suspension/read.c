@@ -158,6 +158,21 @@ static int read_handles(struct mon_image *image, const struct img_record *record
     return check_handles(image, error);
 }
 
+/* Each belongs to an entry, and both are in order. */
+static int read_sums(struct mon_image *image, const struct img_record *record, struct error *error)
+{
+    const struct mon_image_sum *sums = record->data;
+    size_t count = record->size / sizeof(*sums), at = 0;
+    for (size_t i = 0; i < image->handle_count && at < count; i++) {
+        if (image->handles[i].record.handle != sums[at].handle)
+            continue;
+        if (image->handles[i].record.role != MON_IMAGE_STREAM || image->handles[i].record.kind != BLY_KIND_FILE)
+            break;
+        image->handles[i].sum = sums[at++].sum;
+    }
+    return at == count && record->size % sizeof(*sums) == 0 ? 0 : refuse(image, "its record of sums is damaged", error);
+}
+
 /* ---- All ---- */
 
 static const struct img_record *find_record(const struct mon_image *image, uint32_t type)
@@ -185,7 +200,7 @@ static int read_records(struct mon_image *image, struct error *error)
 {
     for (size_t i = 0; i < img_reader_record_count(image->reader); i++) {
         const struct img_record *record = img_reader_record(image->reader, i);
-        bool known = record->type >= MON_IMAGE_SANDBOX && record->type <= (image->is_offer ? MON_IMAGE_SIZE : MON_IMAGE_INPUT);
+        bool known = record->type >= MON_IMAGE_SANDBOX && record->type <= MON_IMAGE_SUMS && (record->type != MON_IMAGE_SIZE || image->is_offer);
         if (known && find_record(image, record->type) != record)
             return refuse(image, "it has a record twice", error);
         if (!known && !(record->flags & IMG_RECORD_OPTIONAL))
@@ -193,7 +208,7 @@ static int read_records(struct mon_image *image, struct error *error)
     }
     const struct img_record *sandbox = find_record(image, MON_IMAGE_SANDBOX), *policy = find_record(image, MON_IMAGE_POLICY),
                             *handles = find_record(image, MON_IMAGE_HANDLES), *input = find_record(image, MON_IMAGE_INPUT),
-                            *size = find_record(image, MON_IMAGE_SIZE);
+                            *size = find_record(image, MON_IMAGE_SIZE), *sums = find_record(image, MON_IMAGE_SUMS);
     if (!sandbox || !policy || !handles || (image->is_offer && (!size || size->size != sizeof(image->size))))
         return refuse(image, "it is not the image of a sandbox", error);
     if (image->is_offer)
@@ -203,7 +218,9 @@ static int read_records(struct mon_image *image, struct error *error)
         result = mon_policy_load(&image->policy, policy->data, policy->size, error);
     if (result == 0 && input)
         result = read_input(image, input, error);
-    return result < 0 ? result : read_handles(image, handles, error);
+    if (result == 0)
+        result = read_handles(image, handles, error);
+    return result < 0 || !sums ? result : read_sums(image, sums, error);
 }
 
 int mon_image_open(struct mon_image *image, int descriptor, const char *name, bool own, struct error *error)

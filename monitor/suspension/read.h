@@ -13,6 +13,7 @@ struct mon_image_entry {
     char *path; /* below the mount; "" where there is none */
     size_t contents; /* of a carried file: the entry whose handle names the space of them */
     bool is_written; /* through some handle of the same file */
+    const unsigned char *sum; /* of the file when it was suspended; NULL: not told */
 };
 struct mon_image {
     char *name; /* for messages */

@@ -13,7 +13,8 @@ enum mon_image_record {
     MON_IMAGE_POLICY,                         /* policy/save.c: what the sandbox was given */
     MON_IMAGE_HANDLES,                        /* struct mon_image_handle, each followed by its path and filled up to 8 bytes */
     MON_IMAGE_INPUT,                          /* struct mon_image_input and bytes; absent where all is zero */
-    MON_IMAGE_SIZE                            /* struct mon_image_size; of an offer only (image/frame.h) */
+    MON_IMAGE_SIZE,                           /* struct mon_image_size; of an offer only (image/frame.h) */
+    MON_IMAGE_SUMS                            /* struct mon_image_sum; absent where none are wanted */
 };
 
 #define MON_BUILD_ID_MAX 32u
@@ -28,6 +29,13 @@ struct mon_image_sandbox {
     uint64_t vector_features;  /* XCR0 */
     uint64_t processor_features[8]; /* by enum bly_feature_word: what the program could see (processor-features.h) */
     uint64_t heap_size, bulk_size; /* of the segments */
+};
+
+/* Ascending by index, as the handles: of those of files with a name. */
+struct mon_image_sum {
+    bly_handle handle;
+    uint32_t reserved;
+    unsigned char sum[32]; /* SHA-256 of the first `size` bytes of the file */
 };
 
 /* How large the image will be of which this is the offer, in bytes of pages. */

@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/path.h"
+#include "base/sha256.h"
 #include "monitor/suspension/suspend.h"
 
 #include <errno.h>
@@ -37,6 +38,19 @@ static int changed(const struct mon_sandbox *sandbox, const struct mon_image_ent
     return error_hint(error, "--accept-changed resumes it all the same");
 }
 
+/* Then the time does not matter. */
+static int compare_contents(const struct mon_sandbox *sandbox, const struct mon_image_entry *entry, int descriptor, struct error *error)
+{
+    unsigned char sum[SHA256_SIZE];
+    cleanup_close int readable = mon_open_readable(descriptor, entry->record.access);
+    int result = readable < 0 ? -errno : sha256_file(readable, entry->record.size, sum);
+    if (result < 0) {
+        cleanup_free char *shown = shown_name(sandbox, entry);
+        return error_set_errno(error, result, "cannot read %s, which the sandbox has open", shown);
+    }
+    return memcmp(sum, entry->sum, sizeof(sum)) == 0 ? 0 : changed(sandbox, entry, "has other contents", error);
+}
+
 static int compare(const struct mon_sandbox *sandbox, const struct mon_image_entry *entry, int descriptor, struct error *error)
 {
     const struct mon_image_handle *record = &entry->record;
@@ -48,6 +62,8 @@ static int compare(const struct mon_sandbox *sandbox, const struct mon_image_ent
         return error_set_errno(error, -errno, "cannot look at a file of the sandbox");
     if ((uint64_t)status.st_size != record->size)
         return changed(sandbox, entry, "has changed its size", error);
+    if (entry->sum)
+        return compare_contents(sandbox, entry, descriptor, error);
     if ((int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec != record->modify_ns)
         return changed(sandbox, entry, "was written to", error);
     return 0;

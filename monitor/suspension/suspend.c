@@ -163,10 +163,9 @@ int mon_suspension_find_memory(struct mon_suspension *suspension, struct mon_mem
 int mon_suspension_write_shared(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
 {
     struct mon_sandbox *sandbox = suspension->sandbox;
-    uint64_t contents;
     int result = mon_image_sandbox(sandbox, writer, error);
     if (result == 0)
-        result = mon_image_handles(sandbox, suspension->carried, writer, &contents, error);
+        result = mon_image_handles(sandbox, &suspension->saving, writer, error);
     if (result == 0)
         result = img_writer_space(writer, IMG_SPACE_HEAP, 0, error);
     if (result == 0)
@@ -207,6 +206,22 @@ static int write_memory(struct mon_suspension *suspension, struct img_writer *wr
     return result;
 }
 
+static int take_no_end(void *context, const struct img_header *header, const void *index, size_t index_size, struct error *error)
+{
+    return 0;
+}
+
+/* Files are read while it runs, so that only those which changed since are when it stands still. What fails here fails there. */
+static void sum_files(struct mon_suspension *suspension)
+{
+    struct img_writer *writer;
+    struct error ignored = {0};
+    struct img_sink nothing = {.end = take_no_end, .name = "a look at the files"};
+    img_writer_open_sink(&nothing, &writer);
+    (void)!mon_image_handles(suspension->sandbox, &suspension->saving, writer, &ignored);
+    img_writer_abandon(writer);
+}
+
 static int write_image(struct mon_suspension *suspension, struct error *error)
 {
     struct img_writer *writer;
@@ -214,6 +229,8 @@ static int write_image(struct mon_suspension *suspension, struct error *error)
     if (result < 0)
         return result;
     struct mon_base base = {.file = -1};
+    if (suspension->saving.sums)
+        sum_files(suspension);
     uint64_t begin = mon_now_ns();
     img_writer_on_progress(writer, mon_suspension_progress, suspension);
     result = mon_base_open(suspension, writer, &base, error);
@@ -268,6 +285,7 @@ static void release(struct mon_suspension *suspension)
     free(suspension->ids);
     free(suspension->path);
     free(suspension->obstacles);
+    free(suspension->saving.known);
     free(suspension);
 }
 
@@ -378,7 +396,7 @@ int mon_suspend_begin(struct mon_sandbox *sandbox, const char *path, uint32_t fl
                                           .base_path = base_path ? text_copy(base_path) : NULL,
                                           .base = base,
                                           .keep_running = flags & SUSPEND_KEEP_RUNNING,
-                                          .carried = flags & SUSPEND_SELF_CONTAINED ? MON_CARRY_ALL : MON_CARRY_NAMELESS,
+                                          .saving = {.contents = flags & SUSPEND_SELF_CONTAINED, .sums = flags & SUSPEND_HASH_FILES},
                                           .peer = -1,
                                           .holds = true};
     return mon_suspension_begin(sandbox, suspension, error);

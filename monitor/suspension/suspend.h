@@ -60,14 +60,21 @@ int mon_image_write_rest(const struct mon_sandbox *sandbox, const struct mon_mem
 /* Nothing is followed any more. */
 void mon_image_untrack(const struct mon_sandbox *sandbox, struct mon_memory *memory);
 /* handles.c: the record of all handles, and a space for each file that is carried with its contents: one that has lost its name, or every one.
- * *out_contents are its bytes. -EXDEV: what cannot be carried, a line each; all else is written. */
-enum mon_carried_files { MON_CARRY_NAMELESS, MON_CARRY_ALL };
-int mon_image_handles(struct mon_sandbox *sandbox, enum mon_carried_files carried, struct img_writer *writer, uint64_t *out_contents,
-                      struct error *error)
+ * -EXDEV: what cannot be carried, a line each; all else is written. */
+struct mon_saving {
+    bool contents;    /* of all files, not only of those without a name */
+    bool sums;        /* of all files that have one */
+    uint64_t carried; /* out: bytes of contents */
+    struct mon_known_sum *known; /* from earlier calls: who did not change since is not read again */
+    size_t known_count;
+};
+int mon_image_handles(struct mon_sandbox *sandbox, struct mon_saving *saving, struct img_writer *writer, struct error *error)
     __attribute__((warn_unused_result));
 /* handles.c: an open file's mode need not allow what it is open for: it was made so, or changed since. Where the file is the operator's, opening
  * it again is made possible for a moment. Returns the mode to be given back with chmod, or negative errno. */
 int mon_mode_loosen(int descriptor) __attribute__((warn_unused_result));
+/* handles.c: an open file for reading: it may be open for writing only. One that can be read only through itself shares its position. */
+int mon_open_readable(int descriptor, unsigned access) __attribute__((warn_unused_result));
 /* sandbox.c: the records of the sandbox itself and of its policy. */
 int mon_image_sandbox(const struct mon_sandbox *sandbox, struct img_writer *writer, struct error *error)
     __attribute__((warn_unused_result));

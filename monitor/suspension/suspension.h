@@ -12,7 +12,7 @@ struct mon_suspension {
     struct mon_sandbox *sandbox;
     char *path; /* the image; or whereto it moves */
     bool keep_running;
-    enum mon_carried_files carried;
+    struct mon_saving saving; /* the thread's */
     char *base_path; /* the image that this one is based on; NULL: none */
     int base;        /* what it holds, in its flat form */
     int peer; /* of a migration (migrate.c): where its image is sent; -1: none */

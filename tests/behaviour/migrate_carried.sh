@@ -103,6 +103,23 @@ expect 125 "$BAILEY" resume -d --name again image
 complains "$PWD/data/random"
 mv random data/random
 
+# ---- Files of the same contents, by their sums ----
+mkdir copy
+cp data/random copy/random
+receive -v ./work:/work -v ./copy:/data
+migrate 125 --dry-run
+complains "$PWD/copy/random, which the sandbox has open, was written to"
+migrate 0 --dry-run --hash-files
+migrate 0 --hash-files
+there rm -f box >/dev/null
+start
+head -c 300000 /dev/urandom >copy/random
+touch -r data/random copy/random
+migrate 0 --dry-run # which cannot know
+migrate 125 --dry-run --hash-files
+complains "$PWD/copy/random, which the sandbox has open, has other contents"
+stays "other contents"
+
 # ---- How much is taken ----
 "$BAILEY" rm -f box >/dev/null
 start -e BIG=16000000

@@ -4,9 +4,11 @@
 #include <base/json.h>
 #include <base/path.h>
 #include <base/screen.h>
+#include <base/sha256.h>
 #include <base/text.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 
 static void paths_are_normalised_by_text(void **state)
 {
@@ -136,6 +138,37 @@ static void a_long_error_is_cut_not_overrun(void **state)
     free(text);
 }
 
+static void expect_sum(const char *data, size_t count, const char *expected)
+{
+    struct sha256 sum;
+    unsigned char out[SHA256_SIZE];
+    char text[2 * SHA256_SIZE + 1];
+    size_t size = strlen(data);
+    char *all = malloc(size * count + 1);
+    for (size_t i = 0; i < count; i++)
+        memcpy(all + i * size, data, size);
+    for (size_t step = 1; step < 200; step = step * 2 + 1) { /* in pieces of any size */
+        sha256_begin(&sum);
+        for (size_t at = 0; at < size * count; at += step)
+            sha256_add(&sum, all + at, size * count - at < step ? size * count - at : step);
+        sha256_end(&sum, out);
+        for (size_t i = 0; i < SHA256_SIZE; i++)
+            sprintf(text + 2 * i, "%02x", out[i]);
+        assert_string_equal(text, expected);
+    }
+    free(all);
+}
+
+/* The examples of FIPS 180. */
+static void sums_are_those_of_the_standard(void **state)
+{
+    expect_sum("", 1, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    expect_sum("abc", 1, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    expect_sum("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1,
+               "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+    expect_sum("a", 1000000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
 static void reasons_are_lines(void **state)
 {
     struct error error = {0}, reason = {0};
@@ -204,8 +237,11 @@ static void what_a_screen_was_left_with_is_taken_back(void **state)
         {"\e[2;20r", "\e7\e[r\e8"},
         {"\e[2;20r\e[r", ""},
         {"\e[?25l\e=\e[!p", ""},
-        {"\e[?99999999999999999999;1049;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;25l\e[?1000h", "\e[?1000l"},
-        {"\e\e[?2004h\e[?10\x18" "00h\e", "\e[?2004l"},
+        {"\e[?99999999999999999999;1049;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;25l\e[?1000h",
+         "\e[?1000l"},
+        {"\e\e[?2004h\e[?10\x18"
+         "00h\e",
+         "\e[?2004l"},
     };
     char text[SCREEN_TEXT_MAX];
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -215,7 +251,8 @@ static void what_a_screen_was_left_with_is_taken_back(void **state)
             size_t size = screen_leave(screen.modes, text);
             assert_int_equal(size, strlen(cases[i].leave));
             assert_memory_equal(text, cases[i].leave, size);
-            assert_int_equal(screen_is_full(&screen), strstr(cases[i].leave, "49l") || strstr(cases[i].leave, "47l"));
+            assert_int_equal(screen_is_full(&screen),
+                             strstr(cases[i].leave, "49l") || strstr(cases[i].leave, "47l"));
         }
     }
     /* What is entered is left again; and whatever an image tells fits. */
@@ -226,7 +263,8 @@ static void what_a_screen_was_left_with_is_taken_back(void **state)
         screen_follow(&screen, text, screen_leave(modes, text));
         assert_int_equal(screen.modes, 0);
     }
-    assert_true(screen_enter(UINT32_MAX, text) < SCREEN_TEXT_MAX && screen_leave(UINT32_MAX, text) < SCREEN_TEXT_MAX);
+    assert_true(screen_enter(UINT32_MAX, text) < SCREEN_TEXT_MAX &&
+                screen_leave(UINT32_MAX, text) < SCREEN_TEXT_MAX);
 }
 
 int main(void)
@@ -241,6 +279,7 @@ int main(void)
         cmocka_unit_test(an_error_is_wrapped_outward),
         cmocka_unit_test(a_long_error_is_cut_not_overrun),
         cmocka_unit_test(reasons_are_lines),
+        cmocka_unit_test(sums_are_those_of_the_standard),
         cmocka_unit_test(a_tree_is_removed_and_links_in_it_are_not_followed),
         cmocka_unit_test(what_a_screen_was_left_with_is_taken_back),
     };
