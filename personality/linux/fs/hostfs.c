@@ -350,6 +350,8 @@ static int hostfs_make(struct inode *directory, const struct node_request *reque
         bly_handle handle;
         error = bly->stream_open(uri, (size_t)size, BLY_ACCESS_READ | BLY_ACCESS_WRITE, BLY_OPEN_CREATE | BLY_OPEN_EXCLUSIVE,
                                  request->mode & 0777, &handle, &attributes);
+        if (error == 0 && request->opens)
+            return hostfs_created(directory, request, handle, &attributes, out_inode);
         if (error == 0)
             (void)bly->handle_close(handle);
     } else {

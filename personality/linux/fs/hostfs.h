@@ -41,7 +41,7 @@ struct host_node {                   /* inode->data */
     int64_t read_change_ns;          /* the inode's change_ns when a read last made its attributes doubtful; a hint */
     uint64_t looked;                 /* hostfs_absence at the last look for a name; content_mutex */
     bool mapped;                     /* written through maps, of which the host tells nothing */
-    struct host_open *unnamed;       /* of O_TMPFILE, until its open file takes it over */
+    struct host_open *created;       /* of a file that was made to be opened, until its open file takes it over; inode->lock */
 };
 static inline struct host_node *host_node(const struct inode *inode) { return inode->data; }
 
@@ -95,6 +95,9 @@ int hostfs_open(struct inode *inode, struct open_file *file);
 int hostfs_open_child(struct inode *directory, const char *name, size_t size, unsigned flags, unsigned mode, bool *out_created,
                       struct inode **out_inode, void **out_object);
 void hostfs_abandon(struct inode *inode, void *object);
+/* A file has been made to be opened: its mode need not allow that a second time. Takes `handle` over. */
+int hostfs_created(struct inode *directory, const struct node_request *request, bly_handle handle, const struct bly_attributes *attributes,
+                   struct inode **out_inode);
 int hostfs_temporary(struct inode *directory, uint32_t mode, uint32_t owner, uint32_t group, struct inode **out_inode);
 int hostfs_enumerate(struct inode *directory, int64_t *offset, struct directory_sink *sink);
 int hostfs_truncate(struct inode *inode, uint64_t size);

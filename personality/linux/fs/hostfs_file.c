@@ -158,9 +158,17 @@ int hostfs_open_child(struct inode *directory, const char *name, size_t size, un
     return 0;
 }
 
+static struct host_open *take_created(struct inode *inode)
+{
+    scoped_lock(&inode->lock);
+    struct host_open *open = host_node(inode)->created;
+    host_node(inode)->created = NULL;
+    return open;
+}
+
 void hostfs_abandon(struct inode *inode, void *object)
 {
-    host_open_unref(object);
+    host_open_unref(object ? object : take_created(inode));
 }
 
 static const struct file_ops host_directory_ops;
@@ -170,49 +178,61 @@ int hostfs_open(struct inode *inode, struct open_file *file)
     struct host_open *open = file->object;
     int error;
 
-    if (!open && host_node(inode)->unnamed) {
-        file->object = open = host_node(inode)->unnamed;
-        host_node(inode)->unnamed = NULL;
-    }
+    if (!open)
+        open = take_created(inode);
     if (!open) {
         error = open_by_name(inode, access_of(file->flags), &open);
+        /* We have decided that it may be opened; what the host says counts unless somebody has it open already. */
+        if (error == -EACCES && (open = find_open(inode, access_of(file->flags))))
+            error = 0;
         if (error < 0)
             return error == -ESTALE ? -ENOENT : error;
-        file->object = open;
     }
+    file->object = open;
     if (S_ISDIR(inode->mode))
         file->ops = &host_directory_ops;
     return 0;
 }
 
+int hostfs_created(struct inode *directory, const struct node_request *request, bly_handle handle, const struct bly_attributes *attributes,
+                   struct inode **out_inode)
+{
+    struct inode *parent = request->name ? directory : NULL;
+    struct host_open *open = NULL;
+    int error = hostfs_get(directory->superblock, parent, request->name, request->name_size, attributes, "", 0, out_inode);
+
+    if (error == 0 && !(open = host_open_create(*out_inode, handle, BLY_ACCESS_READ | BLY_ACCESS_WRITE))) {
+        inode_unref(*out_inode);
+        error = -ENOMEM;
+    }
+    if (error < 0) {
+        (void)bly->handle_close(handle);
+        return error;
+    }
+    {
+        scoped_lock(&(*out_inode)->lock);
+        host_node(*out_inode)->created = open;
+    }
+    hostfs_overlay_new(*out_inode, request->mode, request->owner, request->group);
+    return 0;
+}
+
 int hostfs_temporary(struct inode *directory, uint32_t mode, uint32_t owner, uint32_t group, struct inode **out_inode)
 {
+    const struct node_request request = { .mode = mode, .owner = owner, .group = group };
     struct bly_attributes attributes;
     char uri[HOSTFS_URI_MAX];
     bly_handle handle;
-    struct host_open *open;
     int size = hostfs_uri(directory, NULL, 0, uri, sizeof(uri));
 
     if (size < 0)
         return size;
     int error = bly->stream_open(uri, (size_t)size, BLY_ACCESS_READ | BLY_ACCESS_WRITE, BLY_OPEN_TEMPORARY, mode & 0777, &handle, &attributes);
-    if (error < 0)
-        return error;
-    error = hostfs_get(directory->superblock, NULL, "", 0, &attributes, "", 0, out_inode);
-    if (error < 0) {
-        (void)bly->handle_close(handle);
-        return error;
-    }
-    open = host_open_create(*out_inode, handle, BLY_ACCESS_READ | BLY_ACCESS_WRITE);
-    if (!open) {
-        (void)bly->handle_close(handle);
-        inode_unref(*out_inode);
-        return -ENOMEM;
-    }
-    (*out_inode)->link_count = 0;
-    host_node(*out_inode)->unnamed = open; /* taken over by the first open */
-    hostfs_overlay_new(*out_inode, mode, owner, group);
-    return 0;
+    if (error == 0)
+        error = hostfs_created(directory, &request, handle, &attributes, out_inode);
+    if (error == 0)
+        (*out_inode)->link_count = 0;
+    return error;
 }
 
 /* ---- Reading and writing ---- */

@@ -231,7 +231,7 @@ static int open_or_create(struct parent_lookup *at, unsigned flags, unsigned mod
         if ((error = dentry_lookup(at->parent, at->name, at->name_size, /*mutex_is_held=*/true, &child)) < 0)
             return error;
         if (!child->inode) {
-            struct node_request request = { .mode = S_IFREG | (apply_umask(mode) & 07777) };
+            struct node_request request = { .mode = S_IFREG | (apply_umask(mode) & 07777), .opens = true };
             if ((error = vfs_want_write(child)) < 0 || (error = vfs_create_child(at->parent, child, &request)) < 0)
                 return error;
             created = true;
@@ -257,6 +257,8 @@ static int open_or_create(struct parent_lookup *at, unsigned flags, unsigned mod
     error = open_found(child, flags, created, NULL, out_file);
     if (error == 0)
         notify_opened(*out_file, created);
+    else if (created && child->inode->ops->abandon)
+        child->inode->ops->abandon(child->inode, NULL);
     return error;
 }
 

@@ -42,6 +42,7 @@ struct node_request {     /* for inode_ops.create */
     uint64_t device;      /* character and block devices: lx_makedev */
     const char *target;   /* symbolic links: NUL-terminated */
     uint32_t owner, group;
+    bool opens;           /* a file that is opened next, whatever its mode says: inode_ops.open, or abandon */
 };
 /* Called for each directory entry; false: no room, stop before it. `next` is the offset that continues after it. */
 struct directory_sink {
