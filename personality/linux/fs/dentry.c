@@ -180,6 +180,8 @@ void dentries_free(struct list *dead)
 {
     list_for_each_safe(node, after, dead) {
         struct dentry *dentry = container_of(node, struct dentry, lru_node);
+        if (dentry->inode && dentry->inode->watches && (dentry->flags & DENTRY_DELETED) && dentry->inode->link_count == 0)
+            notify_event(dentry->inode, NULL, 0x400 /* IN_DELETE_SELF */, 0, NULL, 0);
         inode_unref(dentry->inode);
         if (dentry->parent == dentry)
             mount_free(dentry->mount);

@@ -99,14 +99,14 @@ static void drop(struct list *gone)
     }
 }
 
-static void tell(struct inode *inode, uint32_t mask, uint32_t cookie, const char *name, size_t name_size, struct list *gone)
+static void tell(struct inode *inode, uint32_t mask, uint32_t cookie, const char *name, size_t name_size, bool unlinked, struct list *gone)
 {
     struct list *watches = inode->watches;
     if (!watches)
         return;
     list_for_each_safe(node, after, watches) {
         struct watch *watch = container_of(node, struct watch, of_inode);
-        uint32_t told = mask & (watch->mask | IN_ISDIR | IN_UNMOUNT);
+        uint32_t told = unlinked && (watch->mask & IN_EXCL_UNLINK) ? 0 : mask & (watch->mask | IN_ISDIR | IN_UNMOUNT);
         if (told & (IN_ALL_EVENTS | IN_UNMOUNT))
             queue_event(watch->inotify, watch->descriptor, told, cookie, name, name_size);
         bool over = ((watch->mask & IN_ONESHOT) && (told & IN_ALL_EVENTS)) || (!name && (mask & (IN_DELETE_SELF | IN_UNMOUNT)));
@@ -125,7 +125,7 @@ static void tell(struct inode *inode, uint32_t mask, uint32_t cookie, const char
 void notify_event(struct inode *inode, struct dentry *dentry, uint32_t mask, uint32_t cookie, const char *name, size_t name_size)
 {
     struct inode *directory = NULL;
-    if (!name && dentry && !(mask & (IN_DELETE_SELF | IN_MOVE_SELF)) && dentry->parent != dentry && !(dentry->flags & (DENTRY_ANONYMOUS | DENTRY_DELETED)))
+    if (!name && dentry && !(mask & (IN_DELETE_SELF | IN_MOVE_SELF)) && dentry->parent != dentry && !(dentry->flags & (DENTRY_ANONYMOUS | DENTRY_UNNAMED)))
         directory = dentry->parent->inode;
     bool self = inode && inode->watches;
     if (!self && !(directory && directory->watches))
@@ -137,9 +137,9 @@ void notify_event(struct inode *inode, struct dentry *dentry, uint32_t mask, uin
     {
         scoped_lock(&state()->lock);
         if (directory)
-            tell(directory, mask, cookie, dentry->name, dentry->name_size, &gone);
+            tell(directory, mask, cookie, dentry->name, dentry->name_size, dentry->flags & DENTRY_DELETED, &gone);
         if (inode)
-            tell(inode, mask, cookie, name, name_size, &gone);
+            tell(inode, mask, cookie, name, name_size, false, &gone);
     }
     drop(&gone);
 }
@@ -234,7 +234,7 @@ static void inotify_describe(struct open_file *file, char *text, size_t size)
         if (used + 96 > size)
             break;
         used += (size_t)format(text + used, size - used, "inotify wd:%x ino:%lx sdev:%lx mask:%x ignored_mask:0\n", (unsigned)watch->descriptor,
-                               (unsigned long)watch->inode->number, (unsigned long)watch->inode->superblock->device, watch->mask & IN_ALL_EVENTS);
+                               (unsigned long)watch->inode->number, (unsigned long)watch->inode->superblock->device, watch->mask);
     }
 }
 

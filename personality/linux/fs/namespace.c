@@ -166,9 +166,9 @@ static int remove_child(struct dentry *parent, struct dentry *child, bool as_dir
 
 static void notify_removed(struct dentry *parent, struct dentry *child)
 {
+    if (!inode_is_directory(child->inode)) /* its link count; the folder is told of the name only */
+        notify_event(child->inode, NULL, 0x4 /* IN_ATTRIB */, 0, NULL, 0);
     notify(parent->inode, 0x200 /* IN_DELETE */, 0, child);
-    if (child->inode->link_count)
-        notify_event(child->inode, child, 0x4 /* IN_ATTRIB */, 0, NULL, 0);
 }
 
 int vfs_unlink(struct dentry *base, const char *path)
@@ -377,8 +377,8 @@ static void notify_renamed(struct dentry *from, struct dentry *to, struct dentry
     notify_event(from->inode, NULL, 0x40 /* IN_MOVED_FROM */ | folder, cookie, old_at->name, old_at->name_size);
     notify_event(to->inode, NULL, 0x80 /* IN_MOVED_TO */ | folder, cookie, source->name, source->name_size);
     notify_event(source->inode, source, 0x800 /* IN_MOVE_SELF */, 0, NULL, 0);
-    if (target->inode)
-        notify_event(target->inode, target, 0x4 /* IN_ATTRIB */, 0, NULL, 0);
+    if (target->inode && !inode_is_directory(target->inode))
+        notify_event(target->inode, NULL, 0x4 /* IN_ATTRIB */, 0, NULL, 0);
 }
 
 int vfs_rename(struct dentry *old_base, const char *old_path, struct dentry *new_base, const char *new_path, unsigned flags)
