@@ -30,7 +30,7 @@ struct wait_queue;
 struct waiter {
     struct list node;            /* in wait_queue.waiters; guarded by the queue's lock */
     struct wait_queue *queue;    /* NULL while on none */
-    void (*wake)(struct waiter *waiter, uint32_t events); /* NULL: thread_wake(thread) */
+    bool (*wake)(struct waiter *waiter, uint32_t events); /* NULL: thread_wake(thread). Whether it counts as one of `count` */
     struct thread *thread;
     void *owner;                 /* for `wake` functions */
     uint32_t events;             /* interest: woken when it meets the waker's events; 0 means any */

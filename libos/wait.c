@@ -56,15 +56,14 @@ int wait_queue_wake(struct wait_queue *queue, uint32_t events, int count)
         struct waiter *waiter = container_of(node, struct waiter, node);
         if (waiter->events && !(waiter->events & events))
             continue;
-        if (waiter->exclusive) {
-            if (exclusive_woken >= count)
-                break;
-            exclusive_woken++;
-        }
+        bool exclusive = waiter->exclusive, woken = true; /* it may be gone once it is awake */
+        if (exclusive && exclusive_woken >= count)
+            break;
         if (waiter->wake)
-            waiter->wake(waiter, events);
+            woken = waiter->wake(waiter, events);
         else
             thread_wake(waiter->thread);
+        exclusive_woken += exclusive && woken;
     }
     lock_release(&queue->lock);
     return exclusive_woken;

@@ -377,9 +377,10 @@ static void report_ended_programs(void)
     }
 }
 
-static void wake_init(struct waiter *waiter, uint32_t events)
+static bool wake_init(struct waiter *waiter, uint32_t events)
 {
     thread_notify(waiter->thread);
+    return true;
 }
 
 void init_run(void)

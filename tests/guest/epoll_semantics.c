@@ -237,6 +237,58 @@ static void pwait_takes_signals_only_inside(void)
     close(set);
 }
 
+static void a_read_that_leaves_something_is_no_edge(void)
+{
+    int ends[2], set = epoll_create1(0);
+    char data[8];
+    CHECK(pipe(ends) == 0);
+    CHECK_EQUAL(add(set, ends[0], EPOLLIN | EPOLLET, 1), 0);
+    CHECK(write(ends[1], "12345678", 8) == 8);
+    CHECK_EQUAL(epoll_wait(set, got, 4, 0), 1);
+    CHECK(read(ends[0], data, 4) == 4);
+    CHECK_EQUAL(epoll_wait(set, got, 4, 0), 0);
+    close(ends[0]);
+    close(ends[1]);
+    close(set);
+}
+
+/* Exclusive sets are woken one at a time, and only those that somebody waits for. */
+static void an_exclusive_event_goes_to_one_who_waits(void)
+{
+    enum { WAITERS = 4 };
+    int ends[2], told[2], idle = epoll_create1(0);
+    char c;
+    CHECK(pipe(ends) == 0 && pipe(told) == 0);
+    CHECK_EQUAL(add(idle, ends[0], EPOLLIN | EPOLLET | EPOLLEXCLUSIVE, 0), 0); /* the first in the queue: nobody waits for it */
+    for (int i = 0; i < WAITERS; i++) {
+        int ready[2];
+        CHECK(pipe(ready) == 0);
+        if (fork() == 0) {
+            int set = epoll_create1(0);
+            CHECK_EQUAL(add(set, ends[0], EPOLLIN | EPOLLET | EPOLLEXCLUSIVE, 0), 0);
+            CHECK(write(ready[1], "r", 1) == 1);
+            CHECK_EQUAL(epoll_wait(set, got, 1, 20000), 1);
+            CHECK(write(told[1], "w", 1) == 1);
+            usleep(100000); /* the set stays, unwaited for */
+            _exit(0);
+        }
+        CHECK(read(ready[0], &c, 1) == 1);
+        close(ready[0]);
+        close(ready[1]);
+    }
+    usleep(100000);
+    for (int i = 0; i < WAITERS; i++) {
+        CHECK(write(ends[1], "x", 1) == 1);
+        alarm(10);
+        CHECK(read(told[0], &c, 1) == 1);
+        alarm(0);
+        CHECK(read(ends[0], &c, 1) == 1);
+    }
+    for (int i = 0, status; i < WAITERS; i++)
+        CHECK(wait(&status) > 0 && status == 0);
+    close(idle);
+}
+
 static const struct guest_case cases[] = {
     GUEST_CASE(level_triggered_reports_again),
     GUEST_CASE(edge_triggered_reports_once),
@@ -248,5 +300,7 @@ static const struct guest_case cases[] = {
     GUEST_CASE(a_waiting_thread_sees_additions),
     GUEST_CASE(children_share_the_set),
     GUEST_CASE(pwait_takes_signals_only_inside),
+    GUEST_CASE(a_read_that_leaves_something_is_no_edge),
+    GUEST_CASE(an_exclusive_event_goes_to_one_who_waits),
 };
 GUEST_MAIN(cases)

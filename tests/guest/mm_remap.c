@@ -312,6 +312,27 @@ static void membarrier_wants_registration(void)
     CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
+static void file_pages_are_remapped(void)
+{
+    int fd = memfd_create("pages", 0);
+    CHECK(ftruncate(fd, 4 * PAGE) == 0);
+    volatile char *area = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(area != MAP_FAILED);
+    for (int i = 0; i < 4; i++)
+        area[i * PAGE] = (char)('0' + i);
+    CHECK(remap_file_pages((void *)area, PAGE, 0, 3, 0) == 0 && area[0] == '3' && area[PAGE] == '1');
+    area[0] = 'x';
+    CHECK(area[3 * PAGE] == 'x');
+    CHECK(remap_file_pages((char *)area + PAGE, 2 * PAGE, 0, 0, 0) == 0 && area[PAGE] == '0' && area[2 * PAGE] == '1');
+    CHECK_ERROR(remap_file_pages((void *)area, PAGE, PROT_READ, 0, 0), EINVAL);
+    CHECK_ERROR(remap_file_pages((void *)area, 8 * PAGE, 0, 0, 0), EINVAL);
+    char *private = map(PAGE, MAP_PRIVATE);
+    CHECK_ERROR(remap_file_pages(private, PAGE, 0, 0, 0), EINVAL);
+    munmap(private, PAGE);
+    munmap((void *)area, 4 * PAGE);
+    close(fd);
+}
+
 static const struct guest_case cases[] = {
     GUEST_CASE(mremap_grows_shrinks_and_moves),
     GUEST_CASE(mremap_to_a_fixed_place_replaces_it),
@@ -325,5 +346,6 @@ static const struct guest_case cases[] = {
     GUEST_CASE(seals_hold),
     GUEST_CASE(process_vm_copies_within_and_between),
     GUEST_CASE(membarrier_wants_registration),
+    GUEST_CASE(file_pages_are_remapped),
 };
 GUEST_MAIN(cases)

@@ -5,9 +5,11 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -132,6 +134,23 @@ static void fault_is_EFAULT(void)
     char buffer[8];
     CHECK(read(ends[0], buffer, sizeof buffer) == 3); /* nothing was lost */
     drop();
+}
+
+static void vmsplice_gives_what_fits(void)
+{
+    static char data[200000] __attribute__((aligned(4096)));
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    struct iovec part = { data, sizeof data };
+    CHECK(fcntl(ends[1], F_GETPIPE_SZ) == 65536);
+    CHECK_EQUAL(vmsplice(ends[1], &part, 1, 0), 65536);
+    CHECK_ERROR(vmsplice(ends[1], &part, 1, SPLICE_F_NONBLOCK), EAGAIN);
+    CHECK_EQUAL(read(ends[0], data, sizeof data), 65536);
+    int event = eventfd(0, 0);
+    CHECK_ERROR(splice(ends[0], NULL, event, NULL, 8, 0), EINVAL); /* at once, though the pipe is empty */
+    close(event);
+    close(ends[0]);
+    close(ends[1]);
 }
 
 static void stat_says_fifo(void)
@@ -302,6 +321,7 @@ static const struct guest_case cases[] = {
     GUEST_CASE(size_can_be_changed),
     GUEST_CASE(packets_keep_their_bounds),
     GUEST_CASE(fault_is_EFAULT),
+    GUEST_CASE(vmsplice_gives_what_fits),
     GUEST_CASE(stat_says_fifo),
     GUEST_CASE(reader_sees_hang_up),
     GUEST_CASE(interrupted_read_is_EINTR_or_restarted),

@@ -201,9 +201,10 @@ static void notify_ends_interruptible_sleeps_only(void)
 }
 
 static uint32_t woken_events;
-static void note_wake(struct waiter *waiter, uint32_t events)
+static bool note_wake(struct waiter *waiter, uint32_t events)
 {
     woken_events |= events;
+    return !(events & 8); /* who does not take it */
 }
 
 static void wakes_respect_events_and_counts(void)
@@ -222,6 +223,7 @@ static void wakes_respect_events_and_counts(void)
     CHECK(wait_queue_wake(&queue, 4, 1) == 1 && woken_events == 4);
     CHECK(wait_queue_wake(&queue, 1, 9) == 3);
     CHECK(wait_queue_wake(&queue, 2, 9) == 2);
+    CHECK(wait_queue_wake(&queue, 8, 1) == 0); /* another one is asked then */
     for (int i = 0; i < 4; i++) {
         wait_queue_remove(&waiters[i]);
         wait_queue_remove(&waiters[i]);

@@ -105,16 +105,19 @@ static void make_unready(struct epoll_item *item)
     lock_release(&item->epoll->ready_lock);
 }
 
-/* Called with the lock of the file's queue held. */
-static void item_wake(struct waiter *waiter, uint32_t events)
+/* Called with the lock of the file's queue held. An exclusive item counts as woken only if somebody waits for its set: another one
+ * gets the event otherwise. */
+static bool item_wake(struct waiter *waiter, uint32_t events)
 {
     struct epoll_item *item = waiter->owner;
 
     if (!(item->event.events & EVENT_BITS))
-        return; /* EPOLLONESHOT has fired */
+        return false; /* EPOLLONESHOT has fired */
     item->quiet = 0;
     make_ready(item);
+    bool awaited = !list_empty(&item->epoll->queue.waiters);
     wait_queue_wake(&item->epoll->queue, EPOLLIN | EPOLLRDNORM, 1);
+    return awaited;
 }
 
 static uint32_t item_events(struct epoll_item *item)

@@ -196,7 +196,7 @@ static int64_t pipe_read(struct open_file *file, struct io_buffer *to, int64_t *
 {
     struct pipe *pipe = file->object;
     int64_t moved = 0;
-    bool packet_end = false;
+    bool packet_end = false, waited = false;
 
     if (to->size == 0)
         return 0;
@@ -219,6 +219,7 @@ static int64_t pipe_read(struct open_file *file, struct io_buffer *to, int64_t *
         } else {
             int result = 0;
             wait_until(&pipe->readable, &pipe->lock, pipe->head != pipe->tail || !pipe->writers, BLY_FOREVER, result);
+            waited = true;
             step = result < 0 ? -ERESTARTSYS : 0;
         }
         if (step < 0) {
@@ -226,8 +227,9 @@ static int64_t pipe_read(struct open_file *file, struct io_buffer *to, int64_t *
             break;
         }
     }
-    /* Another reader may have been passed over by the exclusive wake-up that brought us here. */
-    if (pipe->head != pipe->tail)
+    /* Another reader may have been passed over by the exclusive wake-up that brought us here. Who did not wait announces nothing: it would
+     * be an edge to EPOLLET. */
+    if (waited && pipe->head != pipe->tail)
         announce(&pipe->readable, READ_EVENTS);
     lock_release(&pipe->lock);
     return moved;

@@ -76,7 +76,7 @@ static void wake_descriptor_give(bly_handle event)
 }
 
 /* Called with the queue's lock held. */
-static void sleeper_wake(struct waiter *waiter, uint32_t events)
+static bool sleeper_wake(struct waiter *waiter, uint32_t events)
 {
     struct poll_sleeper *sleeper = waiter->owner;
 
@@ -90,6 +90,7 @@ static void sleeper_wake(struct waiter *waiter, uint32_t events)
             thread_notify(sleeper->thread); /* the pool is empty: it will look for work, find none and begin again */
     }
     thread_wake(sleeper->thread);
+    return true;
 }
 
 static void table_wait(struct poll_table *table, struct wait_queue *queue)

@@ -298,5 +298,28 @@ LX_SYSCALL(brk, uint64_t wanted)
 LX_SYSCALL(remap_file_pages, uint64_t start, uint64_t size, uint64_t protection,
            uint64_t page_offset, uint64_t flags)
 {
-    return -ENOSYS; /* remap_file_pages(2): deprecated; no program of today needs it */
+    struct mm *mm = lx_process()->mm;
+    uint64_t end, offset = page_offset * PAGE;
+
+    start = page_down(start);
+    size = page_down(size);
+    end = start + size;
+    if (protection || end <= start || page_offset > ~0ull / PAGE || offset + size < offset)
+        return -EINVAL;
+    scoped_mutex(&mm->mutex);
+    struct region *first = mm_find(mm, start), *region = first;
+    if (!first || !(first->flags & REGION_SHARED) || !first->object)
+        return -EINVAL;
+    while (region->end < end) {
+        struct region *next = mm_find(mm, region->end);
+        if (!next || next->object != first->object || next->flags != first->flags || next->protection != first->protection)
+            return -EINVAL;
+        region = next;
+    }
+    /* As Linux since 4.0: a map of its own. */
+    struct memory_object *object = memory_object_ref(first->object);
+    int64_t result = mm_map_limited(mm, start, size, first->protection, first->maximum_protection, first->flags & (REGION_SHARED | REGION_LOCKED),
+                                    object, offset, MM_FIXED);
+    memory_object_unref(object);
+    return result < 0 ? (long)result : 0;
 }

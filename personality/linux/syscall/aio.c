@@ -89,7 +89,7 @@ LX_SYSCALL(io_setup, unsigned count, uint64_t *guest_context)
     uint64_t old;
     if (guest_read(&old, guest_context, sizeof old) < 0)
         return -EFAULT;
-    if (old || count == 0)
+    if (old || count == 0 || count > 0x10000000u / sizeof(struct io_event))
         return -EINVAL;
     if (count > EVENTS_MAX)
         return -EAGAIN;

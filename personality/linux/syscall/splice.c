@@ -9,7 +9,6 @@
 #include <linux/uio.h>
 
 long lx_sys_readv(int fd, const struct iovec *list, uint64_t count);
-long lx_sys_writev(int fd, const struct iovec *list, uint64_t count);
 
 #define BOUNCE_SIZE 65536u
 #define TRANSFER_MAX 0x7ffff000ull
@@ -232,6 +231,8 @@ LX_SYSCALL(splice, int in_fd, int64_t *guest_in, int out_fd, int64_t *guest_out,
         return -EINVAL;
     if (is_pipe(in) && is_pipe(out) && in->object == out->object)
         return -EINVAL;
+    if (!(out->inode->mode & S_IFMT)) /* eventfd and the like */
+        return -EINVAL;
     if (inode_is_directory(in->inode) || inode_is_directory(out->inode) || (!is_pipe(out) && (out->flags & O_APPEND)))
         return -EINVAL;
     if ((error = offset_begin(&from, in, guest_in)) < 0 || (error = offset_begin(&to, out, guest_out)) < 0)
@@ -301,6 +302,36 @@ LX_SYSCALL(tee, int in_fd, int out_fd, uint64_t size, unsigned flags)
     return result;
 }
 
+/* As much as fits: it waits until something does, unlike write(2) not until all has gone. */
+static long fill_pipe(struct open_file *file, const struct iovec *list, uint64_t count)
+{
+    struct pipe *pipe = file->object;
+    int64_t position = 0, done = 0;
+
+    if (count > UIO_MAXIOV)
+        return -EINVAL;
+    for (uint64_t i = 0; i < count; i++) {
+        struct bly_iovec part;
+        if (guest_read(&part, list + i, sizeof(part)) < 0)
+            return done ? done : -EFAULT;
+        while (part.size) {
+            if (done && !ready(file, POLLOUT))
+                return done;
+            uint32_t room = pipe->capacity - (uint32_t)(pipe->tail - pipe->head);
+            size_t size = room > PIPE_ATOMIC ? room : PIPE_ATOMIC;
+            struct bly_iovec piece = { part.base, part.size < size ? part.size : size };
+            struct io_buffer from = { .vector = &piece, .count = 1, .size = piece.size };
+            int64_t written = file_write(file, &from, &position);
+            if (written <= 0)
+                return done ? done : written;
+            done += written;
+            part.base = (char *)part.base + written;
+            part.size -= (size_t)written;
+        }
+    }
+    return done;
+}
+
 LX_SYSCALL(vmsplice, int fd, const struct iovec *list, uint64_t count, unsigned flags)
 {
     scoped_file file = fd_get(fd);
@@ -316,5 +347,5 @@ LX_SYSCALL(vmsplice, int fd, const struct iovec *list, uint64_t count, unsigned 
     bool writes = file_can_write(file);
     if ((flags & SPLICE_F_NONBLOCK) && !ready(file, writes ? POLLOUT : POLLIN))
         return -EAGAIN;
-    return writes ? lx_sys_writev(fd, list, count) : lx_sys_readv(fd, list, count);
+    return writes ? fill_pipe(file, list, count) : lx_sys_readv(fd, list, count);
 }

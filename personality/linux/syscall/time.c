@@ -212,6 +212,9 @@ static long read_adjustment(struct __kernel_timex *guest_state)
     struct __kernel_timex state;
     if (guest_read(&state, guest_state, sizeof state) < 0)
         return -EFAULT;
+    enum { ADJUST_TIME = 0x8000 }; /* ADJ_ADJTIME: of adjtime(3), which sets an offset at once */
+    if ((state.modes & ADJUST_TIME) && !(state.modes & ADJ_OFFSET_SINGLESHOT & ~ADJUST_TIME))
+        return -EINVAL;
     if (state.modes && state.modes != ADJ_OFFSET_SS_READ)
         return -EPERM;
     uint64_t ns = lx_realtime_ns();
@@ -327,7 +330,7 @@ LX_SYSCALL(clock_nanosleep, int clock, int flags, const struct __kernel_timespec
     uint64_t ns, now;
     bool on_cpu_time = clock < 0 || clock == CLOCK_PROCESS_CPUTIME_ID;
     if (clock == CLOCK_THREAD_CPUTIME_ID)
-        return -EINVAL;
+        return -EOPNOTSUPP;
     if (!on_cpu_time && !is_fixed_clock(clock))
         return -EINVAL;
     if (!on_cpu_time && (clocks[clock].is_coarse || clock == CLOCK_MONOTONIC_RAW))
