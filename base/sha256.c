@@ -26,7 +26,7 @@ static uint32_t turn(uint32_t word, unsigned bits)
 
 static void take_block(struct sha256 *sum, const unsigned char *block)
 {
-    uint32_t schedule[64], s[8];
+    uint32_t schedule[64];
     for (unsigned i = 0; i < 16; i++, block += 4)
         schedule[i] = (uint32_t)block[0] << 24 | (uint32_t)block[1] << 16 |
                       (uint32_t)block[2] << 8 | block[3];
@@ -36,18 +36,18 @@ static void take_block(struct sha256 *sum, const unsigned char *block)
                       (turn(early, 7) ^ turn(early, 18) ^ early >> 3) +
                       (turn(late, 17) ^ turn(late, 19) ^ late >> 10);
     }
-    memcpy(s, sum->state, sizeof(s));
+    uint32_t a = sum->state[0], b = sum->state[1], c = sum->state[2], d = sum->state[3],
+             e = sum->state[4], f = sum->state[5], g = sum->state[6], h = sum->state[7];
     for (unsigned i = 0; i < 64; i++) {
-        uint32_t first = s[7] + (turn(s[4], 6) ^ turn(s[4], 11) ^ turn(s[4], 25)) +
-                         ((s[4] & s[5]) ^ (~s[4] & s[6])) + constants[i] + schedule[i];
-        uint32_t second = (turn(s[0], 2) ^ turn(s[0], 13) ^ turn(s[0], 22)) +
-                          ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
-        memmove(s + 1, s, 7 * sizeof(s[0]));
-        s[4] += first;
-        s[0] = first + second;
+        uint32_t first = h + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + ((e & f) ^ (~e & g)) +
+                         constants[i] + schedule[i];
+        uint32_t second = (turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+        h = g, g = f, f = e, e = d + first;
+        d = c, c = b, b = a, a = first + second;
     }
+    const uint32_t added[8] = {a, b, c, d, e, f, g, h};
     for (unsigned i = 0; i < 8; i++)
-        sum->state[i] += s[i];
+        sum->state[i] += added[i];
 }
 
 void sha256_begin(struct sha256 *sum)

@@ -88,7 +88,8 @@ static int open_named(struct mon_files *files, const struct mon_name *name, unsi
     return result;
 }
 
-static int reopen_named(struct mon_sandbox *sandbox, const struct mon_image_entry *entry, struct error *error)
+/* `compared`: what has the name was compared already. */
+static int reopen_named(struct mon_sandbox *sandbox, const struct mon_image_entry *entry, bool compared, struct error *error)
 {
     const struct mon_image_handle *record = &entry->record;
     struct mon_name name;
@@ -105,7 +106,7 @@ static int reopen_named(struct mon_sandbox *sandbox, const struct mon_image_entr
     }
     if (attributes.kind != record->kind)
         result = changed(sandbox, entry, "has become something else", error);
-    else
+    else if (!compared)
         result = compare(sandbox, entry, descriptor, error);
     if (result < 0)
         close(descriptor);
@@ -143,7 +144,7 @@ static bool is_very_file(const struct mon_image_handle *record, int descriptor)
 static int prefers_host(struct mon_sandbox *sandbox, const struct mon_image_entry *first, struct error *error)
 {
     struct error unfit = {0};
-    cleanup_close int named = reopen_named(sandbox, first, &unfit);
+    cleanup_close int named = reopen_named(sandbox, first, /*compared=*/false, &unfit);
     if (named >= 0)
         return first->is_written || is_very_file(&first->record, named);
     if (!first->is_written || (named == -ENOENT && sandbox->resume->accept_changed))
@@ -163,11 +164,12 @@ static int choose(struct mon_sandbox *sandbox, const struct mon_image_entry *fir
 /* A description of its own for each handle, with no more than its access, as the file itself would have been opened. */
 static int reopen_carried(struct mon_sandbox *sandbox, const struct mon_image_entry *entry, int *files, struct error *error)
 {
+    const struct mon_image_entry *first = &sandbox->resume->image->handles[entry->contents];
     int *contents = &files[entry->contents];
     if (*contents == -1)
-        *contents = choose(sandbox, &sandbox->resume->image->handles[entry->contents], error);
+        *contents = choose(sandbox, first, error);
     if (*contents == OF_HOST)
-        return reopen_named(sandbox, entry, error);
+        return reopen_named(sandbox, entry, text_equal(entry->path, first->path) && entry->record.mount == first->record.mount, error);
     if (*contents < 0) {
         int result = *contents;
         *contents = -1; /* its reason is told anew */
@@ -184,7 +186,7 @@ static int reopen(struct mon_sandbox *sandbox, const struct mon_image_entry *ent
     if (record->mount >= sandbox->files.folder_count)
         return error_set(error, -EPROTO, "the image cannot be used: a file in it belongs to no grant");
     cleanup_close int descriptor =
-        record->flags & MON_IMAGE_CONTENTS ? reopen_carried(sandbox, entry, files, error) : reopen_named(sandbox, entry, error);
+        record->flags & MON_IMAGE_CONTENTS ? reopen_carried(sandbox, entry, files, error) : reopen_named(sandbox, entry, /*compared=*/false, error);
     if (descriptor < 0)
         return descriptor;
     if (record->position && lseek(descriptor, (off_t)record->position, SEEK_SET) < 0) {
@@ -271,7 +273,7 @@ int mon_resume_check(const struct mon_policy *policy, const struct mon_resume *r
                 error_add(error, &reason);
             continue;
         }
-        cleanup_close int descriptor = reopen_named(sandbox, entry, &reason);
+        cleanup_close int descriptor = reopen_named(sandbox, entry, /*compared=*/false, &reason);
         if (descriptor < 0)
             error_add(error, &reason);
     }
