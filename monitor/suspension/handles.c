@@ -19,6 +19,11 @@
 #define SETTLED_NS 2000000000
 #include <unistd.h>
 
+struct mon_later {
+    uint64_t device, inode;
+    bly_handle handle; /* names the space */
+    int descriptor;    /* of our own; -1: done */
+};
 struct mon_known_sum {
     uint64_t device, inode, size;
     int64_t modify_ns;
@@ -123,6 +128,55 @@ int mon_open_readable(int descriptor, unsigned access)
     return readable;
 }
 
+static int write_contents(struct img_writer *writer, bly_handle handle, int descriptor, struct error *error)
+{
+    int result = img_writer_space(writer, IMG_SPACE_FILE, handle, error);
+    return result < 0 ? result : img_writer_segment(writer, 0, descriptor, error);
+}
+
+static bool leave_for_later(struct mon_saving *saving, const struct mon_image_handle *record, int descriptor)
+{
+    struct mon_later later = {record->device, record->inode, record->handle, open(mon_descriptor_path(descriptor).text, O_RDONLY | O_CLOEXEC)};
+    if (later.descriptor < 0)
+        return false;
+    saving->later = memory_resize(saving->later, (saving->later_count + 1) * sizeof(later));
+    saving->later[saving->later_count++] = later;
+    return true;
+}
+
+static int write_later(struct mon_later *later, struct img_writer *writer, struct error *error)
+{
+    cleanup_close int descriptor = take_descriptor(&later->descriptor);
+    return descriptor < 0 ? 0 : write_contents(writer, later->handle, descriptor, error);
+}
+
+int mon_image_contents(struct mon_saving *saving, struct img_writer *writer, struct error *error)
+{
+    int result = 0;
+    for (size_t i = 0; i < saving->later_count && result == 0; i++)
+        result = write_later(&saving->later[i], writer, error);
+    return result;
+}
+
+/* What it can write through another handle does not wait. */
+static int write_written(struct saved *saved, struct img_writer *writer, struct error *error)
+{
+    int result = 0;
+    for (size_t i = 0; i < saved->count && result == 0; i++)
+        for (size_t j = 0; (saved->records[i].access & BLY_ACCESS_WRITE) && j < saved->saving->later_count && result == 0; j++)
+            if (saved->saving->later[j].device == saved->records[i].device && saved->saving->later[j].inode == saved->records[i].inode)
+                result = write_later(&saved->saving->later[j], writer, error);
+    return result;
+}
+
+void mon_saving_free(struct mon_saving *saving)
+{
+    for (size_t i = 0; i < saving->later_count; i++)
+        cleanup_close_descriptor(&saving->later[i].descriptor);
+    free(saving->later);
+    free(saving->known);
+}
+
 /* Its contents, once for each file: the space is named by the first handle of it. */
 static int save_contents(struct saved *saved, struct img_writer *writer, const struct mon_image_handle *record, int descriptor,
                          const char *path, struct error *error)
@@ -134,12 +188,12 @@ static int save_contents(struct saved *saved, struct img_writer *writer, const s
     saved->saving->carried += record->size;
     if (!img_writer_takes_pages(writer))
         return 0;
+    if ((record->flags & MON_IMAGE_CARRIED) && !(record->access & BLY_ACCESS_WRITE) && leave_for_later(saved->saving, record, descriptor))
+        return 0;
     cleanup_close int readable = mon_open_readable(descriptor, record->access);
     if (readable < 0)
         return error_set_errno(error, -errno, "cannot read %s, whose contents are to be carried", path);
-    int result = img_writer_space(writer, IMG_SPACE_FILE, record->handle, error);
-    if (result == 0)
-        result = img_writer_segment(writer, 0, readable, error);
+    int result = write_contents(writer, record->handle, readable, error);
     (void)lseek(readable, (off_t)record->position, SEEK_SET);
     return result;
 }
@@ -279,6 +333,8 @@ int mon_image_handles(struct mon_sandbox *sandbox, struct mon_saving *saving, st
         if (result == -EXDEV) /* all are told of at once */
             result = 0;
     }
+    if (result == 0)
+        result = write_written(&saved, writer, &obstacles);
     if (result == 0)
         result = img_writer_record(writer, MON_IMAGE_HANDLES, 0, saved.bytes.data, saved.bytes.size, &obstacles);
     if (result == 0 && saving->sums)

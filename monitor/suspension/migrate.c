@@ -136,6 +136,8 @@ static int write_still(struct mon_suspension *suspension, struct img_writer *wri
     if (result == 0)
         result = mon_suspension_write_shared(suspension, writer, error);
     if (result == 0)
+        result = mon_image_contents(&suspension->saving, writer, error);
+    if (result == 0)
         result = mon_image_write_rest(suspension->sandbox, memory, writer, error);
     if (result == 0)
         result = mon_suspension_write_input(suspension, writer, error);

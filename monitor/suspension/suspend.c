@@ -202,6 +202,8 @@ static int write_memory(struct mon_suspension *suspension, struct img_writer *wr
         mon_suspension_go_on(suspension);
         suspension->report.pause_ns = mon_now_ns() - begin;
     }
+    if (result == 0)
+        result = mon_image_contents(&suspension->saving, writer, error);
     mon_image_free_memory(memory);
     return result;
 }
@@ -285,7 +287,7 @@ static void release(struct mon_suspension *suspension)
     free(suspension->ids);
     free(suspension->path);
     free(suspension->obstacles);
-    free(suspension->saving.known);
+    mon_saving_free(&suspension->saving);
     free(suspension);
 }
 

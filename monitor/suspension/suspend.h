@@ -65,11 +65,16 @@ struct mon_saving {
     bool contents;    /* of all files, not only of those without a name */
     bool sums;        /* of all files that have one */
     uint64_t carried; /* out: bytes of contents */
+    struct mon_later *later; /* contents that are not written yet: those of files that the sandbox only reads */
+    size_t later_count;
     struct mon_known_sum *known; /* from earlier calls: who did not change since is not read again */
     size_t known_count;
 };
 int mon_image_handles(struct mon_sandbox *sandbox, struct mon_saving *saving, struct img_writer *writer, struct error *error)
     __attribute__((warn_unused_result));
+/* handles.c: what was left for later, when the sandbox may run again. */
+int mon_image_contents(struct mon_saving *saving, struct img_writer *writer, struct error *error) __attribute__((warn_unused_result));
+void mon_saving_free(struct mon_saving *saving);
 /* handles.c: an open file's mode need not allow what it is open for: it was made so, or changed since. Where the file is the operator's, opening
  * it again is made possible for a moment. Returns the mode to be given back with chmod, or negative errno. */
 int mon_mode_loosen(int descriptor) __attribute__((warn_unused_result));

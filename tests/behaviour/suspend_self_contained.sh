@@ -78,6 +78,7 @@ finish()
 # ---- Files that are gone ----
 start_python
 expect 0 "$BAILEY" suspend box -o plain --keep-running
+expect 0 "$BAILEY" suspend box -o running --keep-running --self-contained
 expect 0 "$BAILEY" suspend box -o whole --self-contained
 cp -p work/out out.was
 expect 0 "$BAILEY" image verify whole
@@ -98,6 +99,10 @@ rm plain
 expect 0 "$BAILEY" resume -d whole
 finish
 [ "$(cat work/out)" = on ] || fail "what it wrote did not arrive: $(cat work/out)"
+
+fresh
+expect 0 "$BAILEY" resume -d running
+finish
 
 # ---- Other versions, also of the same size and time; the ones in the image are read, and never written ----
 head -c 3000000 /dev/urandom >data/random
