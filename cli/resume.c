@@ -15,6 +15,7 @@
 #include <monitor/policy/grant.h>
 #include <monitor/policy/value.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void resumption_init(struct resumption *resumption)
@@ -232,6 +233,22 @@ static int read_option(struct resumption *resumption, struct choice *choice,
     return launch_parse_boolean("rm", value, &choice->remove, error);
 }
 
+/* Where a file was standard input, and nobody gives it again. */
+static void tell_of_input(const struct mon_image *image, bool detach)
+{
+    struct stat now;
+    if (!detach && fstat(STDIN_FILENO, &now) == 0 && S_ISREG(now.st_mode))
+        return;
+    for (size_t i = 0; i < image->handle_count; i++) {
+        const struct mon_image_handle *record = &image->handles[i].record;
+        if (record->role == MON_IMAGE_STANDARD_0 && record->kind == BLY_KIND_FILE &&
+            !mon_image_is_input_file(record))
+            note("standard input of the program was a file that none of its folders shows: it reads "
+                 "its end now%s",
+                 detach ? "" : " (bailey resume ... < FILE gives it one)");
+    }
+}
+
 static int run(int argc, char **argv, struct error *error)
 {
     cleanup_resumption struct resumption resumption;
@@ -247,6 +264,7 @@ static int run(int argc, char **argv, struct error *error)
     int result = resumption_open(&resumption, reader.words[0], /*own=*/false, error);
     if (result < 0)
         return result;
+    tell_of_input(&resumption.image, choice.detach);
     struct launch *launch = &resumption.launch;
     struct mon_policy *policy = &launch->policy;
     if (launch->as_json && !choice.detach)

@@ -402,10 +402,8 @@ static int resume_stream(struct mon_stdio *stdio, unsigned place, int descriptor
     bool was_file = kind == BLY_KIND_FILE, is_file = treatment == HAND_IN && now.kind != BLY_KIND_PIPE;
     int given = -1, result;
     stdio->given_kinds[place] = was_file && is_file ? BLY_KIND_FILE : BLY_KIND_PIPE;
-    if (treatment != NOT_GIVEN && was_file && !is_file && access == BLY_ACCESS_READ) {
-        note("standard input of the program was a file: it reads its end now (bailey resume ... < FILE gives it one)");
+    if (was_file && !is_file && access == BLY_ACCESS_READ)
         treatment = NOT_GIVEN;
-    }
     if (treatment == NOT_GIVEN && was_file)
         return open_null(access);
     if (treatment == HAND_IN && was_file == is_file && !has_unread)

@@ -58,6 +58,8 @@ int mon_stdio_open(struct mon_stdio *stdio, struct mon_loop *loop, struct mon_ha
 struct mon_stdio_saved {
     bly_handle handles[5]; /* of standard[0..2], terminal input and output; BLY_NO_HANDLE: it had none */
     uint32_t kinds[5];
+    int input;             /* the file that was standard input, opened again; -1: none */
+    bool has_input;        /* that, or another file is given */
     const void *unread;    /* input that it had not read yet: it comes before what `standard` gives */
     size_t unread_size;
     uint32_t modes;        /* of the terminal that it draws on: base/screen.h */

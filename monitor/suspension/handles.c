@@ -242,6 +242,15 @@ static int save_sum(struct saved *saved, const struct mon_image_handle *record, 
     return 0;
 }
 
+static void describe_file(struct mon_image_handle *record, const struct stat *status, off_t position)
+{
+    record->device = status->st_dev;
+    record->inode = status->st_ino;
+    record->size = S_ISREG(status->st_mode) ? (uint64_t)status->st_size : 0;
+    record->position = position < 0 ? 0 : (uint64_t)position;
+    record->modify_ns = (int64_t)status->st_mtim.tv_sec * 1000000000 + status->st_mtim.tv_nsec;
+}
+
 static int save_stream(struct mon_sandbox *sandbox, struct saved *saved, struct img_writer *writer, const struct mon_handle *entry,
                        struct mon_image_handle *record, struct mon_name *name, struct error *error)
 {
@@ -254,11 +263,7 @@ static int save_stream(struct mon_sandbox *sandbox, struct saved *saved, struct 
         return refuse(path, "belongs to none of the granted folders", error);
     off_t position = S_ISREG(status.st_mode) ? lseek(entry->descriptor, 0, SEEK_CUR) : 0;
     record->open_flags = (uint32_t)flags & (O_ACCMODE | O_APPEND | O_DIRECT | O_SYNC);
-    record->device = status.st_dev;
-    record->inode = status.st_ino;
-    record->size = S_ISREG(status.st_mode) ? (uint64_t)status.st_size : 0;
-    record->position = position < 0 ? 0 : (uint64_t)position;
-    record->modify_ns = (int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec;
+    describe_file(record, &status, position);
     record->flags = S_ISDIR(status.st_mode) ? MON_IMAGE_DIRECTORY : 0;
     if (find_name(&sandbox->files, &sandbox->files.folders[entry->mount], path, &status, name)) {
         record->path_size = name->size;
@@ -281,6 +286,23 @@ static int save_stream(struct mon_sandbox *sandbox, struct saved *saved, struct 
     return refuse(path, S_ISDIR(status.st_mode) ? "has been deleted, or lies outside its grant now" : "has no name there any more", error);
 }
 
+/* Standard input from a file that one of the grants shows too: it can be opened again by that name. */
+static void note_input_file(struct mon_sandbox *sandbox, struct mon_image_handle *record, struct mon_name *name)
+{
+    struct stat status;
+    char path[PATH_MAX];
+    int input = sandbox->stdio.input;
+    if (fstat(input, &status) < 0 || !S_ISREG(status.st_mode) || host_path(input, path) < 0)
+        return;
+    for (uint32_t i = 0; i < sandbox->files.folder_count && record->mount == MON_NO_MOUNT; i++)
+        if (find_name(&sandbox->files, &sandbox->files.folders[i], path, &status, name))
+            record->mount = i;
+    if (record->mount == MON_NO_MOUNT)
+        return;
+    describe_file(record, &status, lseek(input, 0, SEEK_CUR));
+    record->path_size = name->size;
+}
+
 static int save_handle(struct mon_sandbox *sandbox, struct saved *saved, struct img_writer *writer, bly_handle handle,
                        const struct mon_handle *entry, struct error *error)
 {
@@ -294,6 +316,8 @@ static int save_handle(struct mon_sandbox *sandbox, struct saved *saved, struct 
     int result = record.role == MON_IMAGE_STREAM ? save_stream(sandbox, saved, writer, entry, &record, &name, error) : 0;
     if (result < 0)
         return result;
+    if (record.role == MON_IMAGE_STANDARD_0 && record.kind == BLY_KIND_FILE)
+        note_input_file(sandbox, &record, &name);
     text_add_size(&saved->bytes, &record, sizeof(record));
     text_add_size(&saved->bytes, name.path, record.path_size);
     text_add_size(&saved->bytes, zeros, img_filled(record.path_size) - record.path_size);

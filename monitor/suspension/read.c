@@ -62,8 +62,11 @@ static bool is_sound(const struct mon_image *image, const struct mon_image_handl
     if (record->role > MON_IMAGE_EXECUTION_LAST || (record->role >= MON_IMAGE_EXECUTION_0 && !record->mount) || record->access & ~(uint32_t)(BLY_ACCESS_READ | BLY_ACCESS_WRITE) ||
         record->kind > UINT8_MAX || record->flags & ~(MON_IMAGE_CONTENTS | MON_IMAGE_DIRECTORY))
         return false;
-    if (!is_stream)
+    bool is_input = mon_image_is_input_file(record);
+    if (!is_stream && !is_input)
         return record->path_size == 0 && record->flags == 0;
+    if (is_input && (record->flags || record->access != BLY_ACCESS_READ))
+        return false;
     if (record->mount >= mount_count || (record->kind == BLY_KIND_DIRECTORY) != !!(record->flags & MON_IMAGE_DIRECTORY) ||
         record->position > INT64_MAX || record->size > INT64_MAX)
         return false;

@@ -4,9 +4,16 @@
 #define MONITOR_SUSPENSION_READ_H
 
 #include <image/reader.h>
+#include <monitor/handles.h>
 #include <monitor/suspension/records.h>
 #include <monitor/policy/policy.h>
 #include <stdbool.h>
+
+/* A file that was the standard input of the first program and that one of the grants shows too. */
+static inline bool mon_image_is_input_file(const struct mon_image_handle *record)
+{
+    return record->role == MON_IMAGE_STANDARD_0 && record->kind == BLY_KIND_FILE && record->mount != MON_NO_MOUNT;
+}
 
 struct mon_image_entry {
     struct mon_image_handle record;

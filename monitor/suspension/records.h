@@ -71,7 +71,8 @@ struct mon_image_handle {
     uint32_t role;      /* enum mon_image_role */
     uint32_t kind;      /* enum bly_kind */
     uint32_t access;    /* enum bly_access */
-    uint32_t mount;     /* of the policy; MON_NO_MOUNT; or a program's token */
+    uint32_t mount;     /* of the policy; MON_NO_MOUNT; or a program's token. Standard input from a file has one, and a path, where a grant shows
+                         * that file too */
     uint32_t flags;     /* enum mon_image_handle_flags */
     uint32_t open_flags; /* of the host's descriptor (fcntl F_GETFL): O_APPEND, O_DIRECT */
     uint32_t path_size; /* of the path below the mount, which follows without a NUL */

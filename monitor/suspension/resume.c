@@ -235,7 +235,10 @@ static int place_all(struct mon_sandbox *sandbox, struct mon_stdio_saved *saved,
     for (size_t i = 0; i < image->handle_count && result == 0; i++) {
         const struct mon_image_entry *entry = &image->handles[i];
         int descriptor = -1;
-        if (entry->record.role == MON_IMAGE_STREAM) {
+        bool is_stream = entry->record.role == MON_IMAGE_STREAM;
+        if (!is_stream)
+            note_role(&sandbox->start_handles, saved, &entry->record);
+        if (is_stream || (mon_image_is_input_file(&entry->record) && !saved->has_input)) {
             struct error reason = {0};
             descriptor = reopen(sandbox, entry, files, &reason);
             if (descriptor < 0) { /* all of them are told of */
@@ -243,8 +246,10 @@ static int place_all(struct mon_sandbox *sandbox, struct mon_stdio_saved *saved,
                 unfit = true;
                 continue;
             }
-        } else {
-            note_role(&sandbox->start_handles, saved, &entry->record);
+        }
+        if (!is_stream && descriptor >= 0) {
+            saved->input = descriptor;
+            saved->has_input = true;
         }
         if (entry->record.role < MON_IMAGE_STANDARD_0)
             result = place(sandbox, entry, descriptor, error);
@@ -347,7 +352,12 @@ int mon_resume_handles(struct mon_sandbox *sandbox, const int standard[3], struc
     cleanup_free int *files = memory_new((image->handle_count + 1) * sizeof(*files));
     for (size_t i = 0; i < image->handle_count; i++)
         files[i] = -1;
+    struct stat now;
+    saved.input = -1;
+    saved.has_input = fstat(standard[0], &now) == 0 && S_ISREG(now.st_mode);
     int result = place_all(sandbox, &saved, files, error);
+    cleanup_close int input = saved.input;
+    const int streams[3] = {input >= 0 ? input : standard[0], standard[1], standard[2]};
     for (size_t i = 0; i < image->handle_count; i++)
         cleanup_close_descriptor(&files[i]);
     if (result < 0)
@@ -362,7 +372,7 @@ int mon_resume_handles(struct mon_sandbox *sandbox, const int standard[3], struc
     }
     saved.modes = image->terminal_modes;
     mon_control_screen(sandbox->control)->modes = image->terminal_modes;
-    result = mon_stdio_resume(&sandbox->stdio, &sandbox->loop, &sandbox->handles, standard, sandbox->policy->terminal, /*keep_masters=*/false, &saved);
+    result = mon_stdio_resume(&sandbox->stdio, &sandbox->loop, &sandbox->handles, streams, sandbox->policy->terminal, /*keep_masters=*/false, &saved);
     for (size_t i = 0; i <= img_reader_base_count(image->reader) && result == 0; i++)
         result = mon_handle_add(&sandbox->handles, -1, BLY_KIND_FILE, BLY_ACCESS_READ, MON_NO_MOUNT, &handles->images[i]);
     if (result == 0)

@@ -5,13 +5,14 @@ export XDG_STATE_HOME
 mkdir data
 reader='echo ready; while [ ! -e /w/go ]; do sleep 0.05; done; cat >/w/got; echo "end $?"'
 
+# ready FILE: waits for the word in it, and takes it out.
 ready()
 {
     for i in $(seq 100); do
-        grep -q ready "$1" 2>/dev/null && return
+        grep -q ready "$1" 2>/dev/null && rm "$1" && return
         sleep 0.1
     done
-    fail "never ready: $(cat "$1")"
+    fail "never ready: $(cat "$1" err)"
 }
 # whole NUMBER: data/got has the numbers from 1 on.
 whole()
@@ -85,6 +86,42 @@ expect 0 "$BAILEY" resume -d box.bailey
 touch data/go
 whole 15000 "the copy"
 expect 0 "$BAILEY" wait box
+
+expect 0 "$BAILEY" rm box
+# A file: by its name and position where a folder of the sandbox shows it, by whoever gives one, and else its end, which is told.
+half='i=0; while [ $i -lt 100 ] && read line; do i=$((i+1)); echo $line >>/w/got; done; '"$reader"
+half=$(echo "$half" | sed 's/cat >/cat >>/')
+half_way()
+{
+    seq 1000 >data/lines
+    seq 1000 >lines
+    "$BAILEY" run --name box -v data:/w sh -c "$half" <"$1" >said 2>err &
+    ready said
+    expect 0 "$BAILEY" suspend box -o box.bailey
+    wait $!
+    touch data/go
+}
+half_way data/lines
+expect 0 "$BAILEY" resume box.bailey
+says "end 0"
+whole 1000 "a file of its folder"
+half_way data/lines
+expect 0 "$BAILEY" resume -d box.bailey
+[ ! -s err ] || fail "a file of its folder, in the background: $(cat err)"
+whole 1000 "a file of its folder, in the background"
+expect 0 "$BAILEY" wait box
+expect 0 "$BAILEY" rm box
+half_way data/lines
+echo >>data/lines
+expect 125 "$BAILEY" resume box.bailey
+complains "data/lines, which the sandbox has open, has changed its size"
+seq 101 300 >other
+"$BAILEY" resume box.bailey <other >out 2>err || fail "another file: $(cat err)"
+whole 300 "another file"
+half_way lines
+expect 0 "$BAILEY" resume box.bailey
+complains "standard input of the program was a file"
+whole 100 "the end of a file"
 
 # Typed at a terminal, more than the terminal inside takes.
 cat >drive.py <<'END'
