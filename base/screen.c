@@ -94,7 +94,7 @@ static void take_after_escape(struct screen *screen, unsigned char byte)
 {
     screen->state = byte == '[' ? SEQUENCE : byte == ESC ? ESCAPE : TEXT;
     if (byte == '[')
-        *screen = (struct screen){.modes = screen->modes, .state = SEQUENCE};
+        *screen = (struct screen){.modes = screen->modes, .in_line = screen->in_line, .state = SEQUENCE};
     else if (byte == '=' || byte == '>')
         set(screen, KEYPAD, byte == '=');
     else if (byte == 'c') /* reset */
@@ -104,6 +104,8 @@ static void take_after_escape(struct screen *screen, unsigned char byte)
 void screen_follow(struct screen *screen, const void *data, size_t size)
 {
     const unsigned char *place = data, *end = place + size;
+    if (size)
+        screen->in_line = end[-1] != '\n';
     while (place < end) {
         if (screen->state == TEXT) {
             place = memchr(place, ESC, (size_t)(end - place));

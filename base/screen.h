@@ -13,6 +13,7 @@
 
 struct screen {
     uint32_t modes; /* what is on, by an order of screen.c; 0: all is as it was */
+    bool in_line;   /* the cursor is not at a line's start: something was written since the last one */
     uint8_t state;  /* within a sequence */
     char prefix, intermediate;
     uint8_t parameter_count;

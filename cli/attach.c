@@ -164,6 +164,7 @@ static int run(int argc, char **argv, struct error *error)
     outlets_open(&attachment.outlets, (const int[]){STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO});
     attachment.outlets.draws = client.answer.value && isatty(STDOUT_FILENO);
     result = follow(&attachment, error);
+    outlets_leave(&attachment.outlets, /*end_line=*/client.answer.kind != CONTROL_ENDED);
     outlets_close(&attachment.outlets);
     return result;
 }

@@ -183,6 +183,8 @@ static int run(int argc, char **argv, struct error *error)
     const char *what = reader.words[0];
     int result = is_running(what) ? open_copy(&resumption, what, error)
                                   : resumption_open(&resumption, what, /*own=*/false, error);
+    if (result == -ENOENT && !resumption.image.reader && state_name_is_valid(what))
+        error_hint(error, "and no sandbox of that name is running");
     return result < 0 ? result : start_all(&resumption, &choice, error);
 }
 

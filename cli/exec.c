@@ -149,6 +149,7 @@ static void end_conversation(struct conversation *conversation)
             ;
     for (int i = 0; i < 3; i++)
         end_pump(&conversation->pumps[i]);
+    outlets_leave(&conversation->outlets, /*end_line=*/conversation->client.answer.kind == CONTROL_ERROR);
     terminal_restore(&conversation->terminal);
     client_close(&conversation->client);
     outlets_close(&conversation->outlets);

@@ -42,18 +42,21 @@ void outlets_open(struct outlets *outlets, const int standard[3])
 }
 
 /* The program is gone, or we are. A terminal that takes nothing is left alone. */
-static void leave_screen(struct outlets *outlets)
+void outlets_leave(struct outlets *outlets, bool end_line)
 {
     char text[SCREEN_TEXT_MAX];
+    bool in_line = outlets->screen.in_line && !screen_is_full(&outlets->screen);
     size_t size = screen_leave(outlets->screen.modes, text);
     outlets->screen.modes = 0;
     if (size && outlets->draws && outlets->own[1])
         (void)!write(outlets->descriptors[1], text, size);
+    if (end_line && in_line && outlets->draws && outlets->own[1])
+        (void)!write(outlets->descriptors[1], "\r\n", 2);
 }
 
 void outlets_close(struct outlets *outlets)
 {
-    leave_screen(outlets);
+    outlets_leave(outlets, /*end_line=*/false);
     for (int i = 1; i < 3; i++) {
         if (outlets->own[i])
             close(outlets->descriptors[i]);

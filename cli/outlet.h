@@ -23,6 +23,8 @@ struct outlets {
 
 void outlets_open(struct outlets *outlets, const int standard[3]);
 void outlets_write(struct outlets *outlets, int which, const void *data, size_t size);
+/* Gives the terminal back as it was. `end_line`: what is said next begins a line. */
+void outlets_leave(struct outlets *outlets, bool end_line);
 void outlets_close(struct outlets *outlets);
 
 bool signal_tells_to_end(unsigned number);

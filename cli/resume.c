@@ -193,8 +193,13 @@ int resumption_take(struct resumption *resumption, int descriptor, const char *p
 int resumption_open(struct resumption *resumption, const char *path, bool own, struct error *error)
 {
     int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (descriptor < 0)
-        return error_set_errno(error, -errno, "cannot open the image %s", path);
+    if (descriptor < 0) {
+        int result = error_set_errno(error, -errno, "cannot open the image %s", path);
+        cleanup_free char *named = text_print("%s.bailey", path);
+        return result == -ENOENT && access(named, F_OK) == 0
+                   ? error_hint(error, "did you mean %s?", named)
+                   : result;
+    }
     /* Asked before it is read: what is written to it from here on has no part in its being one's
      * own. */
     own = own || own_image_is(descriptor);

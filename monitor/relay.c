@@ -379,15 +379,27 @@ static void enter_screen(struct mon_stdio *stdio, uint32_t modes)
         begin_with(&stdio->relays[1], text, screen_enter(modes, text));
 }
 
-/* It is the user's again; one that takes nothing is left alone. */
-static void leave_screen(struct mon_stdio *stdio)
+/* A terminal that takes nothing is left alone. */
+static void draw(struct mon_stdio *stdio, const char *text, size_t size)
 {
-    char text[SCREEN_TEXT_MAX];
-    size_t size = screen_leave(stdio->screen.modes, text);
     struct pollfd writable = {.fd = stdio->terminal_descriptor, .events = POLLOUT};
     if (size && stdio->draws && stdio->raw && !is_in_background(stdio->terminal_descriptor) && poll(&writable, 1, 0) == 1)
         (void)!write(stdio->terminal_descriptor, text, size);
+}
+
+/* It is the user's again. */
+static void leave_screen(struct mon_stdio *stdio)
+{
+    char text[SCREEN_TEXT_MAX];
+    draw(stdio, text, screen_leave(stdio->screen.modes, text));
     stdio->screen.modes = 0;
+}
+
+void mon_stdio_end_line(struct mon_stdio *stdio)
+{
+    if (stdio->screen.in_line && !screen_is_full(&stdio->screen))
+        draw(stdio, "\r\n", 2);
+    stdio->screen.in_line = false;
 }
 
 /* The descriptor for the sandbox, or negative errno. */

@@ -71,6 +71,8 @@ int mon_stdio_resume(struct mon_stdio *stdio, struct mon_loop *loop, struct mon_
 int mon_stdio_start(struct mon_stdio *stdio) __attribute__((warn_unused_result));
 /* Delivers what the sandbox has written, for `timeout_ms` at most; what is left then is abandoned. */
 void mon_stdio_drain(struct mon_stdio *stdio, int timeout_ms);
+/* What is said next to the user begins a line, whatever the program was writing. */
+void mon_stdio_end_line(struct mon_stdio *stdio);
 /* Restores the terminal, stops relaying, closes everything and the handles. */
 void mon_stdio_close(struct mon_stdio *stdio, struct mon_handles *handles);
 /* Size of the user's terminal; false when there is none. */

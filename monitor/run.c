@@ -188,16 +188,18 @@ static void resize(void *context, uint32_t token, uint16_t rows, uint16_t column
     (void)!mon_channel_send(context, &record, NULL);
 }
 
-/* A program with the whole screen draws it anew when its size changes; many (ncurses) look whether it has. */
+/* A program draws its screen, or its prompt, anew when the size changes; many (ncurses, readline) look whether it has. */
+static void resize_late(struct mon_sandbox *sandbox, uint16_t rows, uint16_t columns)
+{
+    sandbox->draw_rows = rows;
+    sandbox->draw_columns = columns;
+    mon_timer_start(&sandbox->loop, &sandbox->draw_timer, DRAW_AGAIN_NS);
+}
+
 static void draw_again(void *context, uint16_t rows, uint16_t columns)
 {
-    struct mon_sandbox *sandbox = context;
-    if (rows > 1) {
-        resize(sandbox, 0, rows - 1, columns);
-        sandbox->draw_rows = rows;
-        sandbox->draw_columns = columns;
-        mon_timer_start(&sandbox->loop, &sandbox->draw_timer, DRAW_AGAIN_NS);
-    }
+    resize(context, 0, rows > 1 ? rows - 1 : rows + 1, columns);
+    resize_late(context, rows, columns);
 }
 
 static void draw_late(struct mon_timer *timer)
@@ -312,10 +314,8 @@ static void sandbox_resumed(struct mon_sandbox *sandbox, int code, const char *t
     mon_timer_stop(&sandbox->loop, &sandbox->resume_timer);
     if (code == 0) {
         uint16_t rows, columns;
-        if (screen_is_full(&sandbox->stdio.screen) && mon_stdio_window_size(&sandbox->stdio, &rows, &columns))
-            draw_again(sandbox, rows, columns);
-        else
-            follow_window(sandbox);
+        if (mon_stdio_window_size(&sandbox->stdio, &rows, &columns))
+            resize_late(sandbox, rows, columns); /* the personality has begun with another, if it was the same before */
         mon_control_started(sandbox->control, 0, 0);
         return;
     }
@@ -722,6 +722,8 @@ static void finish(struct mon_sandbox *sandbox)
                                                   : NULL;
     if (sandbox->control)
         mon_control_close(sandbox->control, result->wait_status, became);
+    if (became)
+        mon_stdio_end_line(&sandbox->stdio);
     mon_stdio_close(&sandbox->stdio, &sandbox->handles);
     mon_audit_event(sandbox->audit, "end", NULL, sandbox->result->exit_status);
     mon_audit_flush(sandbox->audit);

@@ -42,6 +42,15 @@ shell = Terminal("run", "--name", "shell", "bash", "--norc", "-i")
 shell.expect("bash-"); shell.send("PS1='R'\"> \"; word=kept; sleep 1000 & \n"); shell.expect("R> ")
 shell.send("echo rea''dy\n"); shell.expect("ready")
 bailey("suspend", "shell", "-o", "shell.bailey")
+shell.expect("R> \r\n"); shell.expect("bailey: suspended to")
+assert shell.wait() == 0
+# What stood in its line is drawn anew, also where the terminal is as large as before.
+shell = Terminal("resume", "shell.bailey")
+shell.expect("R> "); shell.send("half a "); shell.expect("half a"); time.sleep(0.3)
+bailey("suspend", "shell", "-o", "half.bailey")
+assert shell.wait() == 0
+shell = Terminal("resume", "half.bailey")
+shell.expect("R> half a"); shell.send("\x15exit\n")
 assert shell.wait() == 0
 shell = Terminal("resume", "shell.bailey", rows=30, columns=100)
 shell.send("echo $word; jobs; stty size; kill %1; exit 5\n")

@@ -24,6 +24,10 @@ wait $!
 grep -q "suspended to" said || fail "who ran it is not told: $(cat said)"
 expect 0 "$BAILEY" ps -q
 says ""
+expect 125 "$BAILEY" resume counter
+complains "did you mean counter.bailey?"
+expect 125 "$BAILEY" clone nobody
+complains "no sandbox of that name is running"
 expect 0 "$BAILEY" resume -d counter.bailey
 says "counter"
 expect 125 "$BAILEY" resume -d counter.bailey

@@ -152,8 +152,12 @@ void tty_tell_resumed(void)
 void tty_resume_window(uint16_t rows, uint16_t columns)
 {
     struct tty *tty = tty_roots()->main;
-    if (tty && rows && columns)
-        tty->window = (struct tty_winsize){ .rows = rows, .columns = columns };
+    if (!tty || !rows || !columns)
+        return;
+    /* Many programs draw nothing anew for a size that is as before: for a moment, until the monitor tells it again, it is another. */
+    if (tty->window.rows == rows && tty->window.columns == columns)
+        rows = rows > 1 ? rows - 1 : rows + 1;
+    tty->window = (struct tty_winsize){ .rows = rows, .columns = columns };
 }
 
 /* As if the user typed Ctrl-D again and again. */
