@@ -4,7 +4,7 @@
 set -eu
 
 build='gcc libc6-dev linux-libc-dev make meson ninja-build pkg-config python3 libseccomp-dev libcyaml-dev libyaml-dev musl-tools libssl-dev'
-test="$build libcmocka-dev busybox-static git perl xz-utils zstd sqlite3 file util-linux procps
+test="$build libcmocka-dev busybox-static dash ed git perl xz-utils zstd sqlite3 file util-linux procps
   vim-tiny tmux restic libpython3.11-testsuite bc attr acl"
 bench="$test bubblewrap hyperfine"
 

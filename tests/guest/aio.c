@@ -64,6 +64,30 @@ static void results_carry_data_and_the_request(void)
     close(fd);
 }
 
+static void pipes_have_no_offset(void)
+{
+    aio_context_t context = 0;
+    char text[8];
+    int ends[2];
+    CHECK_EQUAL(pipe(ends), 0);
+    CHECK_EQUAL(setup(2, &context), 0);
+    struct iocb request = {.aio_lio_opcode = IOCB_CMD_PREAD, .aio_fildes = ends[0], .aio_buf = (uint64_t)text, .aio_nbytes = sizeof text, .aio_rw_flags = RWF_NOWAIT};
+    struct iocb *list[] = {&request};
+    struct io_event events[2];
+    CHECK_EQUAL(submit(context, 1, list), 1);
+    CHECK_EQUAL(get(context, 1, 2, events, NULL), 1);
+    CHECK_EQUAL(events[0].res, -EAGAIN);
+    CHECK_EQUAL(write(ends[1], "hello", 5), 5);
+    CHECK_EQUAL(submit(context, 1, list), 1);
+    CHECK_EQUAL(get(context, 1, 2, events, NULL), 1);
+    CHECK(events[0].res == 5 && !memcmp(text, "hello", 5));
+    CHECK_EQUAL(destroy(context), 0);
+    context = 0;
+    CHECK_ERROR(setup(-1u, &context), EINVAL);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void bad_requests_are_refused(void)
 {
     aio_context_t context = 1, none = 0;
@@ -137,7 +161,7 @@ static void one_thread_waits_for_what_another_submits(void)
 
 static const struct guest_case cases[] = {
     GUEST_CASE(results_carry_data_and_the_request),
-    GUEST_CASE(bad_requests_are_refused),
+    GUEST_CASE(pipes_have_no_offset), GUEST_CASE(bad_requests_are_refused),
     GUEST_CASE(one_thread_waits_for_what_another_submits),
 };
 GUEST_MAIN(cases)

@@ -312,6 +312,16 @@ static void membarrier_wants_registration(void)
     CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
+static void what_may_only_be_written_is_locked(void)
+{
+    int fd = memfd_create("pages", 0);
+    CHECK(ftruncate(fd, 2 * PAGE) == 0);
+    char *area = mmap(NULL, 2 * PAGE, PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(area != MAP_FAILED && mlock(area, 2 * PAGE) == 0);
+    munmap(area, 2 * PAGE);
+    close(fd);
+}
+
 static void file_pages_are_remapped(void)
 {
     int fd = memfd_create("pages", 0);
@@ -346,6 +356,7 @@ static const struct guest_case cases[] = {
     GUEST_CASE(seals_hold),
     GUEST_CASE(process_vm_copies_within_and_between),
     GUEST_CASE(membarrier_wants_registration),
+    GUEST_CASE(what_may_only_be_written_is_locked),
     GUEST_CASE(file_pages_are_remapped),
 };
 GUEST_MAIN(cases)

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/syscall.h>
@@ -221,6 +222,17 @@ static void many_files(void)
     }
 }
 
+static void a_sticky_timeout_stays(void)
+{
+    struct timeval time = { .tv_usec = 10 };
+    fd_set set;
+    FD_ZERO(&set);
+    CHECK(personality(STICKY_TIMEOUTS) >= 0);
+    CHECK(select(0, &set, NULL, NULL, &time) == 0 && time.tv_usec == 10);
+    CHECK(personality(0) >= 0);
+    CHECK(select(0, &set, NULL, NULL, &time) == 0 && time.tv_usec == 0);
+}
+
 static const struct guest_case cases[] = {
     GUEST_CASE(poll_tells_what_is_ready),
     GUEST_CASE(poll_waits_for_another_process),
@@ -231,5 +243,6 @@ static const struct guest_case cases[] = {
     GUEST_CASE(ppoll_takes_signals_only_inside),
     GUEST_CASE(poll_goes_on_after_a_stop),
     GUEST_CASE(many_files),
+    GUEST_CASE(a_sticky_timeout_stays),
 };
 GUEST_MAIN(cases)

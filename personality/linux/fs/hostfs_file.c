@@ -185,8 +185,9 @@ int hostfs_open(struct inode *inode, struct open_file *file)
         /* We have decided that it may be opened; what the host says counts unless somebody has it open already. */
         if (error == -EACCES && (open = find_open(inode, access_of(file->flags))))
             error = 0;
-        if (error < 0)
-            return error == -ESTALE ? -ENOENT : error;
+        error = error == -ESTALE ? -ENOENT : error;
+        if (error < 0 && !(error == -ENOENT && S_ISDIR(inode->mode) && inode->link_count == 0))
+            return error; /* a removed folder is open without a stream: there is nothing in it */
     }
     file->object = open;
     if (S_ISDIR(inode->mode))
@@ -346,7 +347,7 @@ static int64_t hostfs_seek(struct open_file *file, int64_t offset, int whence)
 
 static int hostfs_flush(struct open_file *file, unsigned flags)
 {
-    return bly->stream_flush(handle_of(file), flags);
+    return !file->object ? 0 : bly->stream_flush(handle_of(file), flags);
 }
 
 static void hostfs_close(struct open_file *file)

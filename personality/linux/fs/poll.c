@@ -5,6 +5,7 @@
 #include "personality/linux/fs/poll.h"
 #include "personality/linux/process/process.h"
 #include <asm/poll.h>
+#include <linux/personality.h>
 #include <linux/time_types.h>
 
 #define POLL_ALWAYS (POLLERR | POLLHUP)
@@ -247,7 +248,7 @@ static long finish_timed(long result, void *guest_time, uint64_t unit, uint64_t 
         result = -ERESTARTNOHAND;
     else
         signal_restore_mask();
-    if (guest_time) {
+    if (guest_time && !(lx_process()->personality_flags & STICKY_TIMEOUTS)) {
         uint64_t now = lx_monotonic_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
         int64_t value[2] = { (int64_t)(left / NANOSECONDS), (int64_t)(left % NANOSECONDS / unit) };
         /* select(2): a result is not lost because the time cannot be written; a restart with the whole time would be wrong. */

@@ -117,7 +117,7 @@ static int fault_in(struct mm *mm, uint64_t start, uint64_t end, bool pass_over)
             return 0;
         at = region->start > at ? region->start : at;
         uint64_t stop = region->end < end ? region->end : end;
-        unsigned advice = (region->protection & BLY_PROT_WRITE) && !(region->flags & REGION_SHARED)
+        unsigned advice = (region->protection & BLY_PROT_WRITE) && (!(region->flags & REGION_SHARED) || !(region->protection & BLY_PROT_READ))
                               ? BLY_ADVICE_POPULATE_WRITE
                               : BLY_ADVICE_POPULATE_READ;
         absent_settle(mm, at, stop);

@@ -213,7 +213,8 @@ LX_SYSCALL(getsockopt, int fd, int level, int number, void *guest_value, int *gu
         return give(guest_value, guest_size, room, info, sizeof info);
     }
     if (level != SOL_SOCKET_)
-        return level == SOL_TCP_ && socket_is_stream(socket) ? unknown(socket, level) : -EOPNOTSUPP;
+        return level == SOL_TCP_ && socket_is_stream(socket) ? unknown(socket, level)
+               : level == SOL_IP_ && socket->family != &unix_family ? -ENOPROTOOPT : -EOPNOTSUPP;
     switch (number) {
     case SO_TYPE_: value = socket->type; break;
     case SO_DOMAIN_: value = socket->family->number; break;

@@ -9,9 +9,14 @@
 #include "personality/linux/process/process.h"
 #include "personality/linux/syscall/aio.h"
 
+#include <asm/poll.h>
 #include <linux/aio_abi.h>
 #include <linux/uio.h>
 
+long lx_sys_read(int fd, void *buffer, uint64_t size);
+long lx_sys_write(int fd, const void *buffer, uint64_t size);
+long lx_sys_readv(int fd, const struct iovec *list, uint64_t count);
+long lx_sys_writev(int fd, const struct iovec *list, uint64_t count);
 long lx_sys_pread64(int fd, void *buffer, uint64_t size, int64_t offset);
 long lx_sys_pwrite64(int fd, const void *buffer, uint64_t size, int64_t offset);
 long lx_sys_preadv(int fd, const struct iovec *list, uint64_t count, int64_t offset);
@@ -140,6 +145,21 @@ static long perform(const struct iocb *request)
 {
     int fd = (int)request->aio_fildes;
     void *buffer = (void *)request->aio_buf;
+    scoped_file file = fd_get(fd);
+    if (!file)
+        return -EBADF;
+    bool reads = request->aio_lio_opcode == IOCB_CMD_PREAD || request->aio_lio_opcode == IOCB_CMD_PREADV;
+    if (file->ops->positionless) { /* pipes and sockets: the offset means nothing */
+        if ((request->aio_rw_flags & RWF_NOWAIT) && !(file_poll(file, NULL) & (reads ? POLLIN | POLLHUP | POLLERR : POLLOUT | POLLERR)))
+            return -EAGAIN;
+        switch (request->aio_lio_opcode) {
+        case IOCB_CMD_PREAD: return lx_sys_read(fd, buffer, request->aio_nbytes);
+        case IOCB_CMD_PWRITE: return lx_sys_write(fd, buffer, request->aio_nbytes);
+        case IOCB_CMD_PREADV: return lx_sys_readv(fd, buffer, request->aio_nbytes);
+        case IOCB_CMD_PWRITEV: return lx_sys_writev(fd, buffer, request->aio_nbytes);
+        default: break;
+        }
+    }
     switch (request->aio_lio_opcode) {
     case IOCB_CMD_PREAD: return lx_sys_pread64(fd, buffer, request->aio_nbytes, request->aio_offset);
     case IOCB_CMD_PWRITE: return lx_sys_pwrite64(fd, buffer, request->aio_nbytes, request->aio_offset);

@@ -231,7 +231,7 @@ LX_SYSCALL(splice, int in_fd, int64_t *guest_in, int out_fd, int64_t *guest_out,
         return -EINVAL;
     if (is_pipe(in) && is_pipe(out) && in->object == out->object)
         return -EINVAL;
-    if (!(out->inode->mode & S_IFMT)) /* eventfd and the like */
+    if (!(in->inode->mode & S_IFMT) || !(out->inode->mode & S_IFMT)) /* eventfd and the like */
         return -EINVAL;
     if (inode_is_directory(in->inode) || inode_is_directory(out->inode) || (!is_pipe(out) && (out->flags & O_APPEND)))
         return -EINVAL;
