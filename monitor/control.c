@@ -1,14 +1,13 @@
 /* The control socket, the monitor's side. Invariants: a client is served in the loop and never
  * waited for; what it does not read is queued up to a limit and then lost (trace lines) or holds
  * the program back (output); only the same user or root is let in. */
-#include <monitor/control.h>
+#include <monitor/control-client.h>
 
 #include <base/cleanup.h>
 #include <base/json.h>
 #include <base/path.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <monitor/control-console.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,53 +21,11 @@
 #define QUEUE_LIMIT (1u << 20)  /* of one client, for what may be lost */
 #define QUEUE_HOLD (128u << 10) /* of one client: the program's output is held back */
 #define LIST_LIMIT (16u << 20)  /* of all lines of a listing, which the sandbox writes */
-#define SENT_LATE_MAX 64        /* messages of who was asked to send no input */
 #define LAST_WORDS_MS 1000      /* how long the end waits for clients to read */
-
-struct packet {
-    struct packet *next;
-    struct control_message message;
-    char payload[];
-};
-struct client {
-    struct client *next;
-    struct mon_control *control;
-    struct mon_watch watch;
-    uint32_t token; /* of the program it started; 0: none */
-    char *program;
-    bool awaits_end; /* WAIT, STOP, ATTACH: is told of the main program's end */
-    bool attached, gives_input;
-    bool wants_list, suspends;
-    size_t listed;
-    uint32_t trace_flags;
-    unsigned lost_lines;
-    struct packet *first, **last;
-    size_t queued;
-    bool closing; /* when the queue is out */
-};
-
-struct mon_control {
-    struct mon_loop *loop;
-    const struct mon_policy *policy;
-    const struct mon_control_operations *operations;
-    void *context;
-    struct mon_watch listener; /* descriptor -1: none */
-    struct console_log log;    /* its folder is the state folder, of the socket too */
-    struct client *clients;
-    unsigned client_count;
-    uint32_t last_token;
-    bool listing;
-    bool has_console;
-    struct console console;
-    struct screen screen; /* of a detached program with a terminal */
-    bool main_ended;
-    int main_status;
-    char *payload; /* CONTROL_PAYLOAD_MAX bytes, made with the first client */
-};
 
 /* ---- Sending ---- */
 
-static void update_hold(struct mon_control *control)
+void control_update_hold(struct mon_control *control)
 {
     if (!control->has_console)
         return;
@@ -113,9 +70,8 @@ static bool flush_client(struct client *client)
     return true;
 }
 
-/* Queues one packet; the queue is sent at once as far as possible. False: the client is gone. */
-static bool tell(struct client *client, enum control_kind kind, int32_t value, const void *payload,
-                 size_t size)
+bool control_tell(struct client *client, enum control_kind kind, int32_t value, const void *payload,
+                  size_t size)
 {
     if (size > CONTROL_PAYLOAD_MAX)
         size = CONTROL_PAYLOAD_MAX;
@@ -130,17 +86,16 @@ static bool tell(struct client *client, enum control_kind kind, int32_t value, c
     return flush_client(client);
 }
 
-static bool tell_error(struct client *client, int code, const char *text)
+bool control_tell_error(struct client *client, int code, const char *text)
 {
-    return tell(client, CONTROL_ERROR, code, text, strlen(text));
+    return control_tell(client, CONTROL_ERROR, code, text, strlen(text));
 }
 
-/* The last answer; the connection ends when it has been read. */
-static void tell_last(struct client *client, enum control_kind kind, int32_t value,
-                      const void *payload, size_t size)
+void control_tell_last(struct client *client, enum control_kind kind, int32_t value,
+                       const void *payload, size_t size)
 {
     client->closing = true;
-    tell(client, kind, value, payload, size);
+    control_tell(client, kind, value, payload, size);
 }
 
 static void update_trace(struct mon_control *control)
@@ -179,7 +134,7 @@ static void remove_client(struct client *client)
     free(client);
     if (traced)
         update_trace(control);
-    update_hold(control);
+    control_update_hold(control);
 }
 
 /* ---- What the monitor reports ---- */
@@ -197,7 +152,7 @@ void mon_control_started(struct mon_control *control, uint32_t token, int guest_
     if (token) {
         struct client *client = find_token(control, token);
         if (client)
-            tell(client, CONTROL_STARTED, guest_pid, NULL, 0);
+            control_tell(client, CONTROL_STARTED, guest_pid, NULL, 0);
         return;
     }
     if (control->has_console)
@@ -221,7 +176,7 @@ void mon_control_ended(struct mon_control *control, uint32_t token, int status)
     if (!client)
         return;
     client->token = 0;
-    tell_last(client, CONTROL_ENDED, status, NULL, 0);
+    control_tell_last(client, CONTROL_ENDED, status, NULL, 0);
 }
 
 void mon_control_failed(struct mon_control *control, uint32_t token, int code, const char *text)
@@ -234,7 +189,7 @@ void mon_control_failed(struct mon_control *control, uint32_t token, int code, c
     client->token = 0;
     struct error error = {0};
     mon_policy_explain_program(control->policy, client->program, text, code, &error);
-    tell_last(client, CONTROL_ERROR, code, error.message, strlen(error.message));
+    control_tell_last(client, CONTROL_ERROR, code, error.message, strlen(error.message));
 }
 
 /* Too many unread lines are lost and counted. */
@@ -249,10 +204,10 @@ static void tell_lines(struct client *client, const char *text, size_t size)
         int length =
             snprintf(notice, sizeof(notice), "... %u lines lost ...\n", client->lost_lines);
         client->lost_lines = 0;
-        if (!tell(client, CONTROL_LINES, 0, notice, (size_t)length))
+        if (!control_tell(client, CONTROL_LINES, 0, notice, (size_t)length))
             return;
     }
-    tell(client, CONTROL_LINES, 0, text, size);
+    control_tell(client, CONTROL_LINES, 0, text, size);
 }
 
 /* A copy of what the sandbox wrote, with nothing in it that a terminal obeys, ended by a newline.
@@ -284,53 +239,16 @@ void mon_control_listing(struct mon_control *control, const char *text, size_t s
         if (client->listed > LIST_LIMIT) {
             static const char text[] = "the sandbox lists processes without end";
             client->wants_list = false;
-            tell_last(client, CONTROL_ERROR, -E2BIG, text, sizeof(text) - 1);
+            control_tell_last(client, CONTROL_ERROR, -E2BIG, text, sizeof(text) - 1);
             continue;
         }
-        if (size && !tell(client, CONTROL_LINES, 0, lines, size))
+        if (size && !control_tell(client, CONTROL_LINES, 0, lines, size))
             continue;
         if (last)
-            tell_last(client, CONTROL_DONE, 0, NULL, 0);
+            control_tell_last(client, CONTROL_DONE, 0, NULL, 0);
         more |= !last;
     }
     control->listing = more;
-}
-
-static struct client *find_suspender(struct mon_control *control)
-{
-    struct client *client = control->clients;
-    while (client && !client->suspends)
-        client = client->next;
-    return client;
-}
-
-void mon_control_progress(struct mon_control *control, uint64_t done, uint64_t expected)
-{
-    struct client *client = find_suspender(control);
-    struct control_progress progress = {done, expected};
-    if (client && !client->queued)
-        tell(client, CONTROL_PROGRESS, 0, &progress, sizeof(progress));
-}
-
-void mon_control_moving(struct mon_control *control, enum control_move_state state,
-                        const char *obstacles)
-{
-    struct client *client = find_suspender(control);
-    if (client)
-        tell(client, CONTROL_MOVING, (int32_t)state, obstacles, obstacles ? strlen(obstacles) : 0);
-}
-
-void mon_control_suspended(struct mon_control *control, int code, const char *text,
-                           const struct control_suspended *report)
-{
-    struct client *client = find_suspender(control);
-    if (!client)
-        return;
-    client->suspends = false;
-    if (code < 0)
-        tell_last(client, CONTROL_ERROR, code, text, strlen(text));
-    else
-        tell_last(client, CONTROL_DONE, 0, report, sizeof(*report));
 }
 
 bool mon_control_traced(const struct mon_control *control)
@@ -365,9 +283,9 @@ static void console_output(void *context, int stream, const char *data, size_t s
     for (struct client *client = control->clients, *next; client; client = next) {
         next = client->next;
         if (client->attached)
-            tell(client, CONTROL_OUTPUT, stream, data, size);
+            control_tell(client, CONTROL_OUTPUT, stream, data, size);
     }
-    update_hold(control);
+    control_update_hold(control);
 }
 
 /* ---- Requests ---- */
@@ -394,7 +312,7 @@ static bool decode_strings(struct text_list *list, uint32_t count, const char **
     return true;
 }
 
-static void close_all(int descriptors[3])
+void control_close_all(int descriptors[3])
 {
     for (int i = 0; i < 3; i++)
         if (descriptors[i] >= 0)
@@ -440,8 +358,8 @@ static void serve_execute(struct client *client, const struct control_message *m
                  request.arguments.count > 0;
     }
     if (!valid) {
-        close_all(descriptors);
-        tell_error(client, -EPROTO, "malformed request");
+        control_close_all(descriptors);
+        control_tell_error(client, -EPROTO, "malformed request");
     } else {
         struct error error = {0};
         add_environment(&request.environment, &control->policy->environment);
@@ -456,7 +374,7 @@ static void serve_execute(struct client *client, const struct control_message *m
             control->operations->execute(control->context, client->token, &request, &error);
         if (result < 0) {
             client->token = 0;
-            tell_last(client, CONTROL_ERROR, result, error.message, strlen(error.message));
+            control_tell_last(client, CONTROL_ERROR, result, error.message, strlen(error.message));
         }
     }
     text_list_free(&request.arguments);
@@ -467,9 +385,10 @@ static void serve_attach(struct client *client, const struct control_message *me
 {
     struct mon_control *control = client->control;
     if (!control->has_console) {
-        tell_error(client, -EINVAL,
-                   "its program uses the streams it was started with; only a sandbox started "
-                   "with -d can be attached to");
+        control_tell_error(
+            client, -EINVAL,
+            "its program uses the streams it was started with; only a sandbox started "
+            "with -d can be attached to");
         return;
     }
     client->awaits_end = client->attached = true;
@@ -481,70 +400,8 @@ static void serve_attach(struct client *client, const struct control_message *me
                                                   message->columns));
     char text[SCREEN_TEXT_MAX];
     size_t size = screen_enter(control->screen.modes, text);
-    if (tell(client, CONTROL_STARTED, control->policy->terminal, NULL, 0) && size)
-        tell(client, CONTROL_OUTPUT, 1, text, size);
-}
-
-static void serve_suspend(struct client *client, const struct control_message *message,
-                          const char *payload, int descriptors[3])
-{
-    struct mon_control *control = client->control;
-    struct error error = {0};
-    cleanup_close int base = take_descriptor(&descriptors[0]);
-    close_all(descriptors);
-    cleanup_free char *path = text_copy_size(payload, message->size);
-    const size_t length = strlen(path);
-    const char *base_path = length < message->size ? path + length + 1 : NULL;
-    if (path[0] != '/' || message->value & ~SUSPEND_FLAGS || (base >= 0) != (base_path != NULL) ||
-        (base_path && (base_path[0] != '/' || length + 1 + strlen(base_path) != message->size))) {
-        tell_error(client, -EPROTO, "malformed request");
-        return;
-    }
-    int result = control->operations->suspend(control->context, path, (uint32_t)message->value,
-                                              base_path, take_descriptor(&base), &error);
-    if (result < 0)
-        tell_last(client, CONTROL_ERROR, result, error.message, strlen(error.message));
-    else
-        client->suspends = true;
-}
-
-static void serve_move(struct client *client, const struct control_message *message,
-                       const char *payload, int descriptors[3])
-{
-    struct mon_control *control = client->control;
-    struct error error = {0};
-    int peer = take_descriptor(&descriptors[0]);
-    close_all(descriptors);
-    if (peer < 0 || client->suspends || !message->size || memchr(payload, '\0', message->size) ||
-        message->value & ~(SUSPEND_SELF_CONTAINED | SUSPEND_HASH_FILES)) {
-        cleanup_close_descriptor(&peer);
-        tell_error(client, -EPROTO, "malformed request");
-        return;
-    }
-    cleanup_free char *where = text_copy_size(payload, message->size);
-    text_make_printable(where, strlen(where));
-    int result = control->operations->move(control->context, peer, where,
-                                           (uint32_t)message->value, &error);
-    if (result < 0)
-        tell_last(client, CONTROL_ERROR, result, error.message, strlen(error.message));
-    else
-        client->suspends = true;
-}
-
-static void serve_move_order(struct client *client, int32_t order)
-{
-    struct mon_control *control = client->control;
-    struct error error = {0};
-    int result = -EBUSY;
-    if (!client->suspends && (order < MOVE_STAY || find_suspender(control)))
-        error_set(&error, result, "whoever moves it is still at work");
-    else
-        result = control->operations->move_order(control->context,
-                                                 (enum control_move_order)order, &error);
-    if (result < 0)
-        tell_error(client, result, error.message);
-    else if (!client->suspends)
-        tell(client, CONTROL_DONE, 0, NULL, 0);
+    if (control_tell(client, CONTROL_STARTED, control->policy->terminal, NULL, 0) && size)
+        control_tell(client, CONTROL_OUTPUT, 1, text, size);
 }
 
 static void describe(struct mon_control *control, struct text *out)
@@ -571,8 +428,9 @@ static void serve(struct client *client, const struct control_message *message, 
 {
     struct mon_control *control = client->control;
     const struct mon_control_operations *operations = control->operations;
-    if (message->kind != CONTROL_EXECUTE && message->kind != CONTROL_SUSPEND && message->kind != CONTROL_MOVE)
-        close_all(descriptors);
+    if (message->kind != CONTROL_EXECUTE && message->kind != CONTROL_SUSPEND &&
+        message->kind != CONTROL_MOVE)
+        control_close_all(descriptors);
     switch (message->kind) {
     case CONTROL_EXECUTE:
         serve_execute(client, message, payload, descriptors);
@@ -589,12 +447,12 @@ static void serve(struct client *client, const struct control_message *message, 
         return;
     case CONTROL_SIGNAL:
         if (message->value < 1 || message->value > 64) {
-            tell_error(client, -EINVAL, "no such signal");
+            control_tell_error(client, -EINVAL, "no such signal");
             return;
         }
         operations->signal(control->context, client->token, message->value);
         if (!client->token)
-            tell(client, CONTROL_DONE, 0, NULL, 0);
+            control_tell(client, CONTROL_DONE, 0, NULL, 0);
         return;
     case CONTROL_WINDOW_SIZE:
         operations->window_size(control->context, client->token, message->rows, message->columns);
@@ -602,8 +460,9 @@ static void serve(struct client *client, const struct control_message *message, 
     case CONTROL_TRACE:
         /* The host layer chooses its table of calls once, when it starts. */
         if ((message->value & BLY_START_TRACE_ABI) && !control->policy->trace_abi) {
-            tell_error(client, -EINVAL,
-                       "calls of the ABI can be traced only in a sandbox started with --trace=abi");
+            control_tell_error(
+                client, -EINVAL,
+                "calls of the ABI can be traced only in a sandbox started with --trace=abi");
             return;
         }
         client->trace_flags =
@@ -624,20 +483,20 @@ static void serve(struct client *client, const struct control_message *message, 
         describe(control, &description);
         for (size_t sent = 0; sent < description.size; sent += 32768) {
             size_t size = description.size - sent < 32768 ? description.size - sent : 32768;
-            if (!tell(client, CONTROL_LINES, 0, description.data + sent, size))
+            if (!control_tell(client, CONTROL_LINES, 0, description.data + sent, size))
                 return;
         }
-        tell_last(client, CONTROL_DONE, 0, NULL, 0);
+        control_tell_last(client, CONTROL_DONE, 0, NULL, 0);
         return;
     }
     case CONTROL_MOVE:
-        serve_move(client, message, payload, descriptors);
+        control_serve_move(client, message, payload, descriptors);
         return;
     case CONTROL_MOVE_ORDER:
-        serve_move_order(client, message->value);
+        control_serve_move_order(client, message->value);
         return;
     case CONTROL_SUSPEND:
-        serve_suspend(client, message, payload, descriptors);
+        control_serve_suspend(client, message, payload, descriptors);
         return;
     case CONTROL_INPUT:
         if (!client->gives_input)
@@ -646,21 +505,22 @@ static void serve(struct client *client, const struct control_message *message, 
             console_input(&control->console, payload, message->size);
         else
             console_end_input(&control->console);
-        update_hold(control);
+        control_update_hold(control);
         return;
     default:
-        tell_error(client, -ENOSYS, "this sandbox was started by another version of bailey");
+        control_tell_error(client, -ENOSYS,
+                           "this sandbox was started by another version of bailey");
     }
 }
 
-static void client_ready(struct mon_watch *watch, uint32_t events)
+void control_serve_client(struct mon_watch *watch, uint32_t events)
 {
     struct client *client = watch->context;
     struct mon_control *control = client->control;
     if (events & EPOLLOUT) {
         if (!flush_client(client))
             return;
-        update_hold(control);
+        control_update_hold(control);
     }
     if (events & EPOLLIN) {
         struct control_message message;
@@ -689,7 +549,7 @@ static void listener_ready(struct mon_watch *watch, uint32_t events)
     client->control = control;
     client->last = &client->first;
     client->watch = (struct mon_watch){
-        .descriptor = peer, .events = EPOLLIN, .function = client_ready, .context = client};
+        .descriptor = peer, .events = EPOLLIN, .function = control_serve_client, .context = client};
     if (mon_watch_add(control->loop, &client->watch) < 0) {
         free(client);
         return;
@@ -698,56 +558,6 @@ static void listener_ready(struct mon_watch *watch, uint32_t events)
     client->next = control->clients;
     control->clients = client;
     control->client_count++;
-}
-
-/* ---- Suspension ---- */
-
-void mon_control_pause_input(struct mon_control *control, bool paused)
-{
-    if (!control->has_console)
-        return;
-    for (struct client *client = control->clients, *next; client; client = next) {
-        next = client->next;
-        if (client->gives_input)
-            tell(client, CONTROL_PAUSE, paused, NULL, 0);
-    }
-    if (!paused)
-        console_hold_input(&control->console, false);
-    update_hold(control);
-}
-
-static struct client *find_sender(struct mon_control *control)
-{
-    for (struct client *client = control->clients; client; client = client->next) {
-        struct pollfd wait = {.fd = client->watch.descriptor, .events = POLLIN};
-        if (client->gives_input && !client->closing && poll(&wait, 1, 0) == 1)
-            return client;
-    }
-    return NULL;
-}
-
-bool mon_control_stop_input(struct mon_control *control, struct text *out)
-{
-    struct client *sender;
-    if (!control->has_console)
-        return false;
-    /* What they sent before they were asked not to. */
-    for (unsigned i = 0; i < SENT_LATE_MAX && (sender = find_sender(control)); i++)
-        client_ready(&sender->watch, EPOLLIN);
-    console_hold_input(&control->console, true);
-    text_add_size(out, control->console.waiting.data, control->console.waiting.size);
-    update_hold(control);
-    return control->console.input_ended;
-}
-
-bool mon_control_give_input(struct mon_control *control, const void *data, size_t size, bool ended)
-{
-    if (!control->has_console || control->console.input.descriptor < 0)
-        return false;
-    console_input(&control->console, data, size);
-    if (ended)
-        console_end_input(&control->console);
-    return true;
 }
 
 void mon_control_begin_generation(struct mon_control *control, uint32_t generation)
@@ -845,12 +655,12 @@ void mon_control_close(struct mon_control *control, int status, const char *beca
         client->trace_flags = 0;
         client->token = 0;
         if (became) /* there is no exit status, and what was waited for may end yet */
-            tell_last(client, CONTROL_ERROR, -ECANCELED, became, strlen(became));
+            control_tell_last(client, CONTROL_ERROR, -ECANCELED, became, strlen(became));
         else if (client->awaits_end)
-            tell_last(client, CONTROL_ENDED, control->main_ended ? control->main_status : status,
-                      NULL, 0);
+            control_tell_last(client, CONTROL_ENDED,
+                              control->main_ended ? control->main_status : status, NULL, 0);
         else
-            tell_last(client, CONTROL_ERROR, -ESRCH, "the sandbox has ended", 21);
+            control_tell_last(client, CONTROL_ERROR, -ESRCH, "the sandbox has ended", 21);
     }
     flush_all(control);
     while (control->clients)
