@@ -20,9 +20,10 @@
 #include <unistd.h>
 
 struct mon_later {
-    uint64_t device, inode;
-    bly_handle handle; /* names the space */
-    int descriptor;    /* of our own; -1: done */
+    struct mon_image_handle record; /* the first of the file: names the space */
+    int descriptor;                 /* of our own */
+    bool wanted;                    /* by the last call of mon_image_handles */
+    bool sent;                      /* in an earlier round, as it is now */
 };
 struct mon_known_sum {
     uint64_t device, inode, size;
@@ -134,27 +135,52 @@ static int write_contents(struct img_writer *writer, bly_handle handle, int desc
     return result < 0 ? result : img_writer_segment(writer, 0, descriptor, error);
 }
 
+static struct mon_later *find_later(const struct mon_saving *saving, const struct mon_image_handle *record)
+{
+    for (size_t i = 0; i < saving->later_count; i++)
+        if (saving->later[i].record.device == record->device && saving->later[i].record.inode == record->inode)
+            return &saving->later[i];
+    return NULL;
+}
+
 static bool leave_for_later(struct mon_saving *saving, const struct mon_image_handle *record, int descriptor)
 {
-    struct mon_later later = {record->device, record->inode, record->handle, open(mon_descriptor_path(descriptor).text, O_RDONLY | O_CLOEXEC)};
-    if (later.descriptor < 0)
-        return false;
-    saving->later = memory_resize(saving->later, (saving->later_count + 1) * sizeof(later));
-    saving->later[saving->later_count++] = later;
+    struct mon_later *later = find_later(saving, record);
+    if (!later) {
+        int own = open(mon_descriptor_path(descriptor).text, O_RDONLY | O_CLOEXEC);
+        if (own < 0)
+            return false;
+        saving->later = memory_resize(saving->later, (saving->later_count + 1) * sizeof(*later));
+        later = &saving->later[saving->later_count++];
+        *later = (struct mon_later){.descriptor = own};
+    }
+    later->sent = later->sent && later->record.handle == record->handle && later->record.size == record->size &&
+                  later->record.modify_ns == record->modify_ns;
+    later->record = *record;
+    later->wanted = true;
     return true;
 }
 
-static int write_later(struct mon_later *later, struct img_writer *writer, struct error *error)
+/* What was sent is named. Pages that were not given are holes. */
+static int name_contents(const struct mon_later *later, struct img_writer *writer, struct error *error)
 {
-    cleanup_close int descriptor = take_descriptor(&later->descriptor);
-    return descriptor < 0 ? 0 : write_contents(writer, later->handle, descriptor, error);
+    uint64_t count = (later->record.size + BLY_PAGE_SIZE - 1) / BLY_PAGE_SIZE;
+    int result = img_writer_space(writer, IMG_SPACE_FILE, later->record.handle, error);
+    for (uint64_t page = 0; page < count && result == 0; page++)
+        page += img_writer_keep(writer, page * BLY_PAGE_SIZE, count - page);
+    return result;
 }
 
-int mon_image_contents(struct mon_saving *saving, struct img_writer *writer, struct error *error)
+int mon_image_contents(struct mon_saving *saving, struct img_writer *writer, bool early, struct error *error)
 {
     int result = 0;
-    for (size_t i = 0; i < saving->later_count && result == 0; i++)
-        result = write_later(&saving->later[i], writer, error);
+    for (size_t i = 0; i < saving->later_count && result == 0; i++) {
+        struct mon_later *later = &saving->later[i];
+        if (!later->wanted)
+            continue;
+        result = later->sent ? name_contents(later, writer, error) : write_contents(writer, later->record.handle, later->descriptor, error);
+        later->sent = early;
+    }
     return result;
 }
 
@@ -162,10 +188,13 @@ int mon_image_contents(struct mon_saving *saving, struct img_writer *writer, str
 static int write_written(struct saved *saved, struct img_writer *writer, struct error *error)
 {
     int result = 0;
-    for (size_t i = 0; i < saved->count && result == 0; i++)
-        for (size_t j = 0; (saved->records[i].access & BLY_ACCESS_WRITE) && j < saved->saving->later_count && result == 0; j++)
-            if (saved->saving->later[j].device == saved->records[i].device && saved->saving->later[j].inode == saved->records[i].inode)
-                result = write_later(&saved->saving->later[j], writer, error);
+    for (size_t i = 0; i < saved->count && result == 0 && img_writer_takes_pages(writer); i++) {
+        struct mon_later *later = saved->records[i].access & BLY_ACCESS_WRITE ? find_later(saved->saving, &saved->records[i]) : NULL;
+        if (!later || !later->wanted)
+            continue;
+        result = write_contents(writer, later->record.handle, later->descriptor, error);
+        later->wanted = false;
+    }
     return result;
 }
 
@@ -186,9 +215,8 @@ static int save_contents(struct saved *saved, struct img_writer *writer, const s
             saved->records[i].inode == record->inode)
             return 0;
     saved->saving->carried += record->size;
-    if (!img_writer_takes_pages(writer))
-        return 0;
-    if ((record->flags & MON_IMAGE_CARRIED) && !(record->access & BLY_ACCESS_WRITE) && leave_for_later(saved->saving, record, descriptor))
+    bool waits = (record->flags & MON_IMAGE_CARRIED) && !(record->access & BLY_ACCESS_WRITE) && leave_for_later(saved->saving, record, descriptor);
+    if (waits || !img_writer_takes_pages(writer))
         return 0;
     cleanup_close int readable = mon_open_readable(descriptor, record->access);
     if (readable < 0)
@@ -343,6 +371,8 @@ int mon_image_handles(struct mon_sandbox *sandbox, struct mon_saving *saving, st
     struct error obstacles = {0};
     int result = 0;
     saving->carried = 0;
+    for (size_t i = 0; i < saving->later_count; i++)
+        saving->later[i].wanted = false;
     for (uint32_t place = 0; result == 0 && mon_handle_next(&sandbox->handles, &place, &handle);) {
         struct mon_handle entry;
         if (is_made_anew(sandbox, handle))

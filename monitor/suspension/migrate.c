@@ -136,7 +136,7 @@ static int write_still(struct mon_suspension *suspension, struct img_writer *wri
     if (result == 0)
         result = mon_suspension_write_shared(suspension, writer, error);
     if (result == 0)
-        result = mon_image_contents(&suspension->saving, writer, error);
+        result = mon_image_contents(&suspension->saving, writer, /*early=*/false, error);
     if (result == 0)
         result = mon_image_write_rest(suspension->sandbox, memory, writer, error);
     if (result == 0)
@@ -147,7 +147,9 @@ static int write_still(struct mon_suspension *suspension, struct img_writer *wri
 
 static int write_memory(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
 {
-    int result = follow(suspension, &suspension->followed, error);
+    int result = mon_image_contents(&suspension->saving, writer, /*early=*/true, error);
+    if (result == 0)
+        result = follow(suspension, &suspension->followed, error);
     if (result == 0 && suspension->followed)
         result = write_rounds(suspension, suspension->followed, writer, error);
     uint64_t before = img_writer_bytes(writer);

@@ -203,7 +203,7 @@ static int write_memory(struct mon_suspension *suspension, struct img_writer *wr
         suspension->report.pause_ns = mon_now_ns() - begin;
     }
     if (result == 0)
-        result = mon_image_contents(&suspension->saving, writer, error);
+        result = mon_image_contents(&suspension->saving, writer, /*early=*/false, error);
     mon_image_free_memory(memory);
     return result;
 }

@@ -72,8 +72,9 @@ struct mon_saving {
 };
 int mon_image_handles(struct mon_sandbox *sandbox, struct mon_saving *saving, struct img_writer *writer, struct error *error)
     __attribute__((warn_unused_result));
-/* handles.c: what was left for later, when the sandbox may run again. */
-int mon_image_contents(struct mon_saving *saving, struct img_writer *writer, struct error *error) __attribute__((warn_unused_result));
+/* handles.c: what was left for later, when the sandbox may run again. `early`: as the last call found them, of the running sandbox and in an
+ * earlier round than the last, in which only what changed since is written again. */
+int mon_image_contents(struct mon_saving *saving, struct img_writer *writer, bool early, struct error *error) __attribute__((warn_unused_result));
 void mon_saving_free(struct mon_saving *saving);
 /* handles.c: an open file's mode need not allow what it is open for: it was made so, or changed since. Where the file is the operator's, opening
  * it again is made possible for a moment. Returns the mode to be given back with chmod, or negative errno. */

@@ -53,7 +53,12 @@ migrate()
 expect 0 "$BAILEY" migrate --new-key key
 start
 receive --once -v ./work:/work -v ./other:/data
-migrate 0 --self-contained
+migrate 0 --self-contained --json
+python3 -c '
+import json, os
+answer = json.load(open("out"))
+program = os.stat(os.path.realpath("/proc/self/exe")).st_size
+assert answer["memory"] - answer["last_size"] > program, answer' || fail "the contents of files were sent when it stood still"
 received 0
 touch work/go
 await work/report
