@@ -47,6 +47,7 @@ enum heap_account { HEAP_ACCOUNT_HEAP, HEAP_ACCOUNT_BULK, HEAP_ACCOUNT_PRIVATE }
 #define LIBOS_DESCRIPTORS_NEAR 0x11000ull /* in one stretch of 2 MiB with the first pages; the last page of these in one of 64 KiB */
 #define LIBOS_SHARED (BLY_HEAP_START + LIBOS_DESCRIPTORS_MAX + LIBOS_DESCRIPTORS_NEAR)
 _Static_assert(LIBOS_DESCRIPTORS_MAX % 0x200000 == 0 && BLY_HEAP_START % 0x200000 == 0, "stretches begin there");
+_Static_assert(LIBOS_SHARED == BLY_HEAP_FIRST + BLY_PAGE_SIZE, "with the descriptors in front of it");
 _Static_assert(sizeof(struct libos_shared) <= BLY_PAGE_SIZE, "one page");
 
 static inline struct libos_shared *libos_shared(void)

@@ -36,7 +36,7 @@
 
 /* Of the first moments. */
 #define ALONE_NS 20000000ull /* a request later than this starts the workers */
-#define CONFINING_NS 200000
+#define STARTING_NS 80000
 #define FIRST_NS 3000000ull  /* looking for the first request, */
 #define AWAKE_NS 600000ull   /* and for the next one; longer than a loader's own work */
 #define LOOKS 16u            /* for requests between two for everything else */
@@ -550,14 +550,20 @@ static int add_watch(struct mon_sandbox *sandbox, struct mon_watch *watch, int d
     return mon_watch_add(&sandbox->loop, watch);
 }
 
+static int open_control(struct mon_sandbox *sandbox, int streams[3])
+{
+    return mon_control_open(&sandbox->control, &sandbox->loop, sandbox->policy, &control_operations, sandbox, streams, sandbox->error);
+}
+
 static int start(struct mon_sandbox *sandbox, struct mon_completion completion, const int standard[3])
 {
     struct error *error = sandbox->error;
     int streams[3] = {standard[0], standard[1], standard[2]};
+    /* A console's streams are the program's, and a resumed one has a past. Else the control socket can wait until the child has all it needs. */
+    const bool first = sandbox->policy->detach || sandbox->resume;
     if (mon_launch_begin(sandbox, error) < 0 || completion.function(completion.context, error) < 0 ||
-        mon_audit_open(sandbox->policy, &sandbox->audit, error) < 0 ||
-        mon_control_open(&sandbox->control, &sandbox->loop, sandbox->policy, &control_operations, sandbox, streams, error) < 0 ||
-        mon_launch(sandbox, streams, error) < 0)
+        mon_audit_open(sandbox->policy, &sandbox->audit, error) < 0 || (first && open_control(sandbox, streams) < 0) ||
+        mon_launch(sandbox, streams, error) < 0 || (!first && open_control(sandbox, streams) < 0))
         return error->code;
     mon_control_begin_generation(sandbox->control, sandbox->generation);
     mon_audit_event(sandbox->audit, sandbox->resume ? "resume" : "start", sandbox->policy->program, sandbox->child);
@@ -600,9 +606,12 @@ static int serve_alone(struct mon_sandbox *sandbox)
 {
     struct mon_rpc *rpc = &sandbox->rpc;
     uint64_t start = mon_now_ns();
-    /* The child confines itself meanwhile, maybe on our CPU. To be woken by its first request would cost it 30 µs. */
-    const struct timespec confining = {.tv_nsec = CONFINING_NS};
-    nanosleep(&confining, NULL);
+    /* The child goes on meanwhile, maybe on our CPU; to be woken by its first request would cost it 30 µs. Pages that it is about to use take
+     * it 2 µs each. */
+    const struct timespec starting = {.tv_nsec = STARTING_NS};
+    if (!sandbox->resume)
+        (void)!fallocate(sandbox->heap, 0, BLY_HEAP_FIRST - BLY_HEAP_START, BLY_HEAP_FIRST_SIZE);
+    nanosleep(&starting, NULL);
     uint64_t last = mon_now_ns() + FIRST_NS - AWAKE_NS;
     unsigned looks = 0;
     uint64_t given = 0;

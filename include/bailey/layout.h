@@ -45,6 +45,9 @@
 /* Kernel heap: the sandbox's small shared objects, mapped MAP_SHARED at the same address in every picoprocess. */
 #define BLY_HEAP_START 0x640404000000ull
 #define BLY_HEAP_SIZE (64ull << 30)
+/* What a start uses of it in any case, so that the monitor can have these pages made on another CPU. */
+#define BLY_HEAP_FIRST (BLY_HEAP_START + 0x20010000ull)
+#define BLY_HEAP_FIRST_SIZE (56 * BLY_PAGE_SIZE)
 /* Files that are read again and again, mapped by the host layer of the one picoprocess that does so; clones do without. */
 #define BLY_READ_WINDOWS 0x642000000000ull
 /* Bulk segment: tmpfs pages and shared anonymous memory, also mapped at the same address everywhere. */
