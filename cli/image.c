@@ -1,9 +1,12 @@
 /* bailey image: what is in an image of a suspended sandbox, and whether all of it is whole. The
  * image may be a stranger's: what it says is printed so that a terminal obeys none of it. */
+#include <cli/image.h>
+
 #include <cli/command.h>
 #include <cli/own-image.h>
 #include <cli/progress.h>
 #include <cli/resume.h>
+#include <cli/unpack.h>
 
 #include <base/cleanup.h>
 #include <base/json.h>
@@ -15,22 +18,21 @@
 #include <string.h>
 #include <time.h>
 
-static const struct command command_image_inspect, command_image_verify;
-
-struct request {
-    const char *path;
-    struct text_list bases;
-    bool as_json;
-};
+static const struct command command_image_inspect, command_image_verify, command_image_pack;
 
 /* `out_lacks` tells which other image is missing, or has changed; NULL: that is an error. */
-static int open_image(struct mon_image *image, const struct request *request,
+static int open_image(struct mon_image *image, const struct image_request *request,
                       struct error *out_lacks, struct error *error)
 {
-    int file = open(request->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    int file = open(request->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (file < 0)
         return error_set_errno(error, -errno, "cannot open the image %s", request->path);
     bool own = own_image_is(file);
+    /* To look at it, the index will do. */
+    if (unpack_image(&file, request->path, /*all=*/!out_lacks, error) < 0) {
+        close(file);
+        return error->code;
+    }
     int result = mon_image_open(image, file, request->path, /*own=*/false, error);
     if (result < 0)
         return result;
@@ -260,7 +262,7 @@ static void print_all(const struct mon_image *image, const struct totals *totals
     print_line(why_not ? "not resumable" : "resumable", &line);
 }
 
-static int inspect(const struct request *request, struct error *error)
+static int inspect(const struct image_request *request, struct error *error)
 {
     struct mon_image image = {.is_offer = false};
     struct error unfit = {0};
@@ -281,7 +283,7 @@ static int inspect(const struct request *request, struct error *error)
 
 /* ---- verify ---- */
 
-static int verify(const struct request *request, struct error *error)
+static int verify(const struct image_request *request, struct error *error)
 {
     struct mon_image image = {.is_offer = false};
     char size[SIZE_TEXT_SIZE];
@@ -305,16 +307,28 @@ static const struct option_help part_options[] = {
     {0, "json", NULL, "print JSON"},
     {0, NULL, NULL, NULL},
 };
+static const struct option_help pack_options[] = {
+    {'o', "output", "FILE", "the new image"},
+    {0, "compress", "[=LEVEL]", "compress it with Zstandard (1 to 19; default: 3)"},
+    {0, "base", "FILE", "an image that this one was made from (else beside it, or where it was)"},
+    {0, "json", NULL, "print JSON"},
+    {0, NULL, NULL, NULL},
+};
 
 static int run_part(const struct command *command, int argc, char **argv,
-                    int (*serve)(const struct request *request, struct error *error),
+                    int (*serve)(const struct image_request *request, struct error *error),
                     struct error *error)
 {
-    struct request request = {.as_json = false};
+    struct image_request request = {.as_json = false};
     struct option_reader reader = {.command = command, .argc = argc, .argv = argv};
     for (const struct option_help *option; (option = option_next(&reader, error));) {
         if (text_equal(option->name, "base"))
             text_list_add(&request.bases, reader.value);
+        if (text_equal(option->name, "output"))
+            request.output = reader.value;
+        if (text_equal(option->name, "compress") &&
+            pack_read_level(reader.value, &request.level, error) < 0)
+            break;
         request.as_json |= text_equal(option->name, "json");
     }
     if (!error->code && !reader.helped && command_expect_words(&reader, 1, 1, error) == 0) {
@@ -335,6 +349,11 @@ static int run_verify(int argc, char **argv, struct error *error)
     return run_part(&command_image_verify, argc, argv, verify, error);
 }
 
+static int run_pack(int argc, char **argv, struct error *error)
+{
+    return run_part(&command_image_pack, argc, argv, image_pack, error);
+}
+
 static const struct command command_image_inspect = {
     .name = "image inspect",
     .arguments = "FILE",
@@ -350,12 +369,21 @@ static const struct command command_image_verify = {
     .options = part_options,
 };
 
-static const struct command *const parts[] = {&command_image_inspect, &command_image_verify};
+static const struct command command_image_pack = {
+    .name = "image pack",
+    .arguments = "FILE -o NEW",
+    .summary = "Make an image that needs no other, compressed or not",
+    .run = run_pack,
+    .options = pack_options,
+};
+
+static const struct command *const parts[] = {&command_image_inspect, &command_image_verify,
+                                              &command_image_pack};
 
 static int run(int argc, char **argv, struct error *error)
 {
     if (argc < 2 || text_equal(argv[1], "--help") || text_equal(argv[1], "-h")) {
-        printf("Usage: bailey image inspect|verify FILE\n\n%s.\n\n", command_image.summary);
+        printf("Usage: bailey image inspect|verify|pack FILE\n\n%s.\n\n", command_image.summary);
         for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
             printf("  bailey %s [--json] %s   %s\n", parts[i]->name, parts[i]->arguments,
                    parts[i]->summary);
@@ -364,12 +392,13 @@ static int run(int argc, char **argv, struct error *error)
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
         if (text_equal(parts[i]->name + strlen("image "), argv[1]))
             return parts[i]->run(argc - 1, argv + 1, error);
-    return error_set(error, -EINVAL, "image: there is no %s (inspect and verify are)", argv[1]);
+    return error_set(error, -EINVAL, "image: there is no %s (inspect, verify and pack are)",
+                     argv[1]);
 }
 
 const struct command command_image = {
     .name = "image",
-    .arguments = "inspect|verify FILE",
-    .summary = "Say what an image of a sandbox holds, or check it",
+    .arguments = "inspect|verify|pack FILE",
+    .summary = "Say what an image of a sandbox holds, check it, or pack it",
     .run = run,
 };

@@ -13,6 +13,7 @@
 #include <cli/resume.h>
 #include <cli/run.h>
 #include <cli/state.h>
+#include <cli/unpack.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <image/carrier.h>
@@ -290,20 +291,6 @@ static int serve(struct session *session, const struct img_event *event, unsigne
     default: /* progress */
         return -1;
     }
-}
-
-/* Private to us, and gone with the last who has it open. */
-static int temporary_file(const char *folder, struct error *error)
-{
-    int file = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (file < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {
-        cleanup_free char *path = text_print("%s/bailey-receive-XXXXXX", folder);
-        file = mkostemp(path, O_CLOEXEC);
-        if (file >= 0)
-            unlink(path);
-    }
-    return file < 0 ? error_set_errno(error, -errno, "cannot keep arriving memory in %s", folder)
-                    : file;
 }
 
 static int run_session(struct session *session, struct img_carrier_job *job)

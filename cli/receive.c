@@ -4,6 +4,7 @@
 #include <cli/launch.h>
 #include <cli/move.h>
 #include <cli/resume.h>
+#include <cli/unpack.h>
 
 #include <base/cleanup.h>
 #include <base/text.h>
@@ -47,10 +48,9 @@ static int read_option(struct receive_request *request, struct resumption *grant
 static int run(int argc, char **argv, struct error *error)
 {
     cleanup_resumption struct resumption granted;
-    const char *temporary = getenv("TMPDIR");
     struct receive_request request = {
         .granted = &granted,
-        .folder = temporary && *temporary ? temporary : "/var/tmp",
+        .folder = temporary_folder(),
         .patience_ms = MOVE_PATIENCE_MS,
     };
     struct option_reader reader = {.command = &command_receive, .argc = argc, .argv = argv};

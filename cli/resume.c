@@ -8,6 +8,7 @@
 #include <cli/own-image.h>
 #include <cli/progress.h>
 #include <cli/run.h>
+#include <cli/unpack.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <image/bases.h>
@@ -204,6 +205,10 @@ int resumption_open(struct resumption *resumption, const char *path, bool own, s
      * own. */
     own = own || own_image_is(descriptor);
     resumption->path = path;
+    if (unpack_image(&descriptor, path, /*all=*/true, error) < 0) {
+        close(descriptor);
+        return error->code;
+    }
     return resumption_take(resumption, descriptor, path, own, error);
 }
 

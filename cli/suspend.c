@@ -5,6 +5,7 @@
 #include <cli/own-image.h>
 #include <cli/progress.h>
 #include <cli/suspend.h>
+#include <cli/unpack.h>
 
 #include <base/cleanup.h>
 #include <base/json.h>
@@ -28,6 +29,7 @@ static const struct option_help options[] = {
     {0, "hash-files", NULL, "with sums of the host's files that it has open, to be compared then"},
     {0, "base", "FILE",
      "only what differs from the image FILE, which is needed to resume this one"},
+    {0, "compress", "[=LEVEL]", "compress the image with Zstandard (1 to 19; default: 3)"},
     {0, "json", NULL, "one JSON object"},
     {0, NULL, NULL, NULL},
 };
@@ -169,6 +171,7 @@ static int run(int argc, char **argv, struct error *error)
 {
     bool as_json = false;
     uint32_t flags = 0;
+    int level = 0;
     const char *given = NULL, *base = NULL;
     struct option_reader reader = {.command = &command_suspend, .argc = argc, .argv = argv};
     for (const struct option_help *option; (option = option_next(&reader, error));) {
@@ -176,6 +179,9 @@ static int run(int argc, char **argv, struct error *error)
             given = reader.value;
         if (text_equal(option->name, "base"))
             base = reader.value;
+        if (text_equal(option->name, "compress") &&
+            pack_read_level(reader.value, &level, error) < 0)
+            break;
         if (text_equal(option->name, "keep-running"))
             flags |= SUSPEND_KEEP_RUNNING;
         if (text_equal(option->name, "self-contained"))
@@ -194,6 +200,10 @@ static int run(int argc, char **argv, struct error *error)
     int result = path ? suspend_sandbox(name, path, flags, base, &report, error) : error->code;
     if (result < 0)
         return result;
+    /* After it is on the disk: the sandbox does not wait for it, and nothing is lost when it fails.
+     */
+    if (level && pack_image(path, path, level, error) < 0)
+        error_hint(error, "the image is there, but not compressed");
     const bool keep_running = flags & SUSPEND_KEEP_RUNNING;
     /* Without it the image is as good as a stranger's, which is a nuisance and no failure. */
     struct error unnoted = {0};
@@ -201,8 +211,9 @@ static int run(int argc, char **argv, struct error *error)
         note("%s; to resume the sandbox its folders must be named again", unnoted.message);
     if (!keep_running)
         client_wait_until_over(name);
-    print(name, path, keep_running, &report, as_json);
-    return 0;
+    if (!error->code)
+        print(name, path, keep_running, &report, as_json);
+    return error->code;
 }
 
 const struct command command_suspend = {

@@ -19,6 +19,8 @@
 
 #define IMG_MAGIC "BAILEYIM"
 #define IMG_VERSION 1u
+#define IMG_VERSION_PACKED 2u
+#define IMG_CHUNK_SIZE (1u << 20)
 #define IMG_INDEX_MAX (256ull << 20)
 #define IMG_PAGES_MAX (1ull << 36)
 #define IMG_BASES_MAX 16u
@@ -44,7 +46,11 @@ struct img_header {
     uint64_t index_size;
     uint64_t file_size;
     unsigned char id[16]; /* random; zeros: an earlier Bailey's, which cannot be a base */
-    unsigned char later[BLY_PAGE_SIZE - 76]; /* 0; not looked at by this version */
+    /* Of a packed image (struct img_chunk); else 0. */
+    uint64_t packed_size; /* of the file */
+    uint32_t chunk_table_checksum;
+    uint32_t reserved2;
+    unsigned char later[BLY_PAGE_SIZE - 92]; /* 0; not looked at by this version */
     uint32_t checksum;                       /* of all before it */
 };
 
@@ -62,6 +68,14 @@ struct img_record_header {
     uint32_t type;
     uint32_t flags;
     uint64_t size; /* of the payload without its filling */
+};
+
+/* A packed image: the header, of version IMG_VERSION_PACKED, then what follows it in the image,
+ * IMG_CHUNK_SIZE bytes at a time (the last may be shorter), each as a frame of Zstandard (RFC
+ * 8878), then a table of these. All else in the header is as in the image. */
+struct img_chunk {
+    uint32_t size;     /* of the frame */
+    uint32_t checksum; /* CRC-32C of it */
 };
 
 /* A space is memory that is addressed as one: a shared segment, or a picoprocess's own. */

@@ -61,6 +61,11 @@ static int read_header(struct img_file *file, struct error *error)
             "%s is not a complete image of a sandbox: it does not begin with " IMG_MAGIC,
             file->name);
     /* A later version may have changed everything but the magic and this number. */
+    if (header->version == IMG_VERSION_PACKED) {
+        error_set(error, -EPROTO, "the image %s is compressed, and cannot be used as it is",
+                  file->name);
+        return error_hint(error, "bailey image pack %s -o NEW makes one that can", file->name);
+    }
     if (header->version != IMG_VERSION)
         return error_set(error, -EPROTO,
                          "the image %s is of version %u, this program reads version %u", file->name,

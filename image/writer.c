@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <image/base.h>
 #include <image/checksum.h>
+#include <image/new-file.h>
 #include <image/slots.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -34,13 +35,12 @@ struct space {
 };
 
 struct img_writer {
-    char *path, *temporary; /* `temporary` is NULL when nothing is to be removed */
-    int descriptor;
-    struct img_sink sink;              /* instead of the descriptor, which is -1 then */
-    unsigned round;                    /* 0: memory is written once */
-    struct img_known *known;           /* the base; NULL: none */
-    uint64_t named;                    /* pages that it has */
-    struct space *space;               /* whose pages follow */
+    struct img_new_file file;
+    struct img_sink sink;    /* instead of the file, which has a name for messages only then */
+    unsigned round;          /* 0: memory is written once */
+    struct img_known *known; /* the base; NULL: none */
+    uint64_t named;          /* pages that it has */
+    struct space *space;     /* whose pages follow */
     uint64_t page_count, written_back; /* pages of which the disk was told */
     uint64_t repeated;                 /* pages that came again */
     uint32_t *checksums;               /* page_count of them */
@@ -52,64 +52,15 @@ struct img_writer {
     void *progress_context;
 };
 
-static int write_all(struct img_writer *writer, const void *data, size_t size, uint64_t offset,
-                     struct error *error)
-{
-    for (size_t done = 0; done < size;) {
-        ssize_t count = pwrite(writer->descriptor, (const char *)data + done, size - done,
-                               (off_t)(offset + done));
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count <= 0)
-            return error_set_errno(error, count < 0 ? -errno : -EIO, "cannot write the image %s",
-                                   writer->path);
-        done += (size_t)count;
-    }
-    return 0;
-}
-
-static char *folder_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return !slash ? text_copy(".")
-                  : text_copy_size(path, slash == path ? 1 : (size_t)(slash - path));
-}
-
-/* Without a name until it is complete, where the file system has such files: then nothing is left
- * of a writer that is killed. Else under a name of its own. */
-static int open_temporary(struct img_writer *writer)
-{
-    cleanup_free char *folder = folder_of(writer->path);
-    writer->descriptor = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (writer->descriptor >= 0)
-        return 0;
-    if (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT)
-        return -errno;
-    writer->temporary = text_print("%s.part-XXXXXX", writer->path);
-    writer->descriptor = mkostemp(writer->temporary, O_CLOEXEC); /* mode 0600 */
-    if (writer->descriptor >= 0)
-        return 0;
-    int code = -errno;
-    free(take_pointer(writer->temporary));
-    return code;
-}
-
 int img_writer_open(const char *path, struct img_writer **out_writer, struct error *error)
 {
-    struct stat there;
-    if (lstat(path, &there) == 0 && !S_ISREG(there.st_mode))
-        return error_set(error, S_ISDIR(there.st_mode) ? -EISDIR : -EEXIST,
-                         "cannot make the image %s: %s has that name", path,
-                         S_ISDIR(there.st_mode) ? "a folder" : "something that is no file");
     struct img_writer *writer = memory_new(sizeof(*writer));
-    writer->path = text_copy(path);
-    int result = open_temporary(writer);
-    if (result < 0) {
+    int result = img_new_file_open(&writer->file, path, error);
+    if (result < 0)
         img_writer_abandon(writer);
-        return error_set_errno(error, result, "cannot make the image %s", path);
-    }
-    *out_writer = writer;
-    return 0;
+    else
+        *out_writer = writer;
+    return result;
 }
 
 bool img_writer_takes_pages(const struct img_writer *writer)
@@ -120,8 +71,8 @@ bool img_writer_takes_pages(const struct img_writer *writer)
 void img_writer_open_sink(const struct img_sink *sink, struct img_writer **out_writer)
 {
     struct img_writer *writer = memory_new(sizeof(*writer));
-    writer->path = text_copy(sink->name);
-    writer->descriptor = -1;
+    writer->file.path = text_copy(sink->name);
+    writer->file.descriptor = -1;
     writer->sink = *sink;
     *out_writer = writer;
 }
@@ -138,10 +89,7 @@ void img_writer_abandon(struct img_writer *writer)
 {
     if (!writer)
         return;
-    if (writer->temporary)
-        unlink(writer->temporary);
-    if (writer->descriptor >= 0)
-        close(writer->descriptor);
+    img_new_file_abandon(&writer->file);
     for (size_t i = 0; i < writer->space_count; i++) {
         free(writer->spaces[i].extents);
         img_slots_free(&writer->spaces[i].slots);
@@ -150,8 +98,6 @@ void img_writer_abandon(struct img_writer *writer)
     free(writer->checksums);
     img_known_free(writer->known);
     text_free(&writer->records);
-    free(writer->temporary);
-    free(writer->path);
     free(writer);
 }
 
@@ -247,7 +193,8 @@ static int store(struct img_writer *writer, uint64_t page, const unsigned char *
 {
     uint64_t end = page + count;
     if (end > IMG_PAGES_MAX || (writer->round && end >= IMG_SLOT_MAX))
-        return error_set(error, -EFBIG, "the image %s would have too many pages", writer->path);
+        return error_set(error, -EFBIG, "the image %s would have too many pages",
+                         writer->file.path);
     if (end > writer->checksum_capacity) {
         uint64_t capacity = writer->checksum_capacity ? writer->checksum_capacity * 2 : 1024;
         writer->checksum_capacity = capacity > end ? capacity : end;
@@ -258,8 +205,8 @@ static int store(struct img_writer *writer, uint64_t page, const unsigned char *
         writer->checksums[page + i] = img_checksum(0, data + i * BLY_PAGE_SIZE, BLY_PAGE_SIZE);
     int result = writer->sink.pages ? writer->sink.pages(writer->sink.context, page, data,
                                                          writer->checksums + page, count, error)
-                                    : write_all(writer, data, count * BLY_PAGE_SIZE,
-                                                img_table_offset(page), error);
+                                    : img_new_file_write(&writer->file, data, count * BLY_PAGE_SIZE,
+                                                         img_table_offset(page), error);
     if (end > writer->page_count)
         writer->page_count = end;
     else
@@ -295,9 +242,9 @@ static int write_in_places(struct img_writer *writer, uint64_t address, const un
 static int tell_progress(struct img_writer *writer, struct error *error)
 {
     uint64_t behind = (writer->page_count - writer->written_back) * BLY_PAGE_SIZE;
-    if (writer->descriptor >= 0 && behind >= WRITE_BACK_SIZE) {
+    if (writer->file.descriptor >= 0 && behind >= WRITE_BACK_SIZE) {
         /* a hint: where it fails, the sync at the end does it all */
-        sync_file_range(writer->descriptor, (off_t)img_table_offset(writer->written_back),
+        sync_file_range(writer->file.descriptor, (off_t)img_table_offset(writer->written_back),
                         (off_t)behind, SYNC_FILE_RANGE_WRITE);
         writer->written_back = writer->page_count;
     }
@@ -528,7 +475,7 @@ int img_writer_record(struct img_writer *writer, uint32_t type, uint32_t flags, 
                          flags);
     if (size > IMG_INDEX_MAX || writer->records.size > IMG_INDEX_MAX - size)
         return error_set(error, -EFBIG, "the index of the image %s would be too large",
-                         writer->path);
+                         writer->file.path);
     add_record(&writer->records, type, flags, NULL, 0, data, size);
     return 0;
 }
@@ -580,14 +527,14 @@ static int write_end(struct img_writer *writer, struct error *error)
         uint64_t size = space->header.extent_count * sizeof(struct img_extent);
         if (size > IMG_INDEX_MAX || index.size > IMG_INDEX_MAX - size)
             return error_set(error, -EFBIG, "the index of the image %s would be too large",
-                             writer->path);
+                             writer->file.path);
         add_record(&index, IMG_RECORD_SPACE, 0, &space->header, sizeof(space->header),
                    space->extents, size);
     }
     text_add_size(&index, writer->records.data, writer->records.size);
     if (index.size > IMG_INDEX_MAX)
         return error_set(error, -EFBIG, "the index of the image %s would be too large",
-                         writer->path);
+                         writer->file.path);
 
     size_t table_size = img_filled(count * sizeof(uint32_t));
     cleanup_free uint32_t *table = memory_new(table_size + 1);
@@ -605,71 +552,25 @@ static int write_end(struct img_writer *writer, struct error *error)
         .file_size = index_offset + index.size,
     };
     if (getrandom(header.id, sizeof(header.id), 0) != sizeof(header.id))
-        return error_set_errno(error, -errno, "cannot make an id for the image %s", writer->path);
+        return error_set_errno(error, -errno, "cannot make an id for the image %s",
+                               writer->file.path);
     header.checksum = img_checksum(0, &header, offsetof(struct img_header, checksum));
     if (writer->sink.end)
         return writer->sink.end(writer->sink.context, &header, index.data, index.size, error);
-    int result = write_all(writer, table, table_size, img_table_offset(count), error);
+    int result =
+        img_new_file_write(&writer->file, table, table_size, img_table_offset(count), error);
     if (!result)
-        result = write_all(writer, index.data, index.size, index_offset, error);
+        result = img_new_file_write(&writer->file, index.data, index.size, index_offset, error);
     if (!result)
-        result = write_all(writer, &header, sizeof(header), 0, error);
+        result = img_new_file_write(&writer->file, &header, sizeof(header), 0, error);
     return result;
-}
-
-/* The new name lasts only when its folder is on the disk, too. */
-static int sync_folder(const char *path)
-{
-    cleanup_free char *folder = folder_of(path);
-    cleanup_close int descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    /* EINVAL: a file system that has nothing to sync for folders */
-    return descriptor < 0 || (fsync(descriptor) < 0 && errno != EINVAL) ? -errno : 0;
-}
-
-/* A link cannot replace what has the name, so the file has another for a moment. */
-static int give_name(struct img_writer *writer)
-{
-    char self[64];
-    snprintf(self, sizeof(self), "/proc/self/fd/%d", writer->descriptor);
-    for (unsigned attempt = 0; !writer->temporary; attempt++) {
-        uint32_t random = 0;
-        if (getrandom(&random, sizeof(random), 0) < 0)
-            return -errno;
-        cleanup_free char *name = text_print("%s.part-%08x", writer->path, random);
-        if (linkat(AT_FDCWD, self, AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0)
-            writer->temporary = take_pointer(name);
-        else if (errno != EEXIST || attempt == 16)
-            return -errno;
-    }
-    if (rename(writer->temporary, writer->path) < 0)
-        return -errno;
-    free(take_pointer(writer->temporary));
-    return 0;
 }
 
 int img_writer_finish(struct img_writer *writer, struct error *error)
 {
     int result = write_end(writer, error);
-    if (writer->sink.end) {
-        img_writer_abandon(writer);
-        return result;
-    }
-    if (!result && fsync(writer->descriptor) < 0)
-        result =
-            error_set_errno(error, -errno, "cannot bring the image %s to the disk", writer->path);
-    if (!result) {
-        int named = give_name(writer);
-        if (named < 0)
-            result =
-                error_set_errno(error, named, "cannot give the image its name %s", writer->path);
-    }
-    if (!result) {
-        /* The image is there and whole; only a crash of the host now could still take its name. */
-        int synced = sync_folder(writer->path);
-        if (synced < 0)
-            note("the folder of %s cannot be brought to the disk: %s", writer->path,
-                 strerror(-synced));
-    }
+    if (result == 0 && !writer->sink.end)
+        result = img_new_file_finish(&writer->file, error);
     img_writer_abandon(writer);
     return result;
 }

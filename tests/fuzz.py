@@ -19,6 +19,7 @@ TARGETS = {
     "elf": ("tests/linux/fuzz_elf.c", [], True),
     "call_sites": ("tests/linux/fuzz_call_sites.c", [], True),
     "image": ("tests/image/fuzz_image.c", ["-max_len=65536"], False),
+    "pack": ("tests/image/fuzz_pack.c", ["-max_len=65536"], False),
     "arrival": ("tests/image/fuzz_arrival.c", ["-max_len=65536"], True),
     "image_records": ("tests/monitor/fuzz_image_records.c", ["-max_len=65536"], True),
     "policy_save": ("tests/monitor/fuzz_policy_save.c", ["-max_len=65536"], True),
@@ -29,12 +30,12 @@ TARGETS = {
 }
 COMMON = ["clang", "-g", "-std=gnu11", "-w", "-I.", "-Iinclude", "-D_GNU_SOURCE", '-DBAILEY_VERSION="fuzz"', "-fno-strict-aliasing"]
 SANITIZED = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-LIBRARIES = ["-lcyaml", "-lyaml", "-lssl", "-lcrypto", "-lcmocka", "-lpthread"]
+LIBRARIES = ["-lcyaml", "-lyaml", "-lssl", "-lcrypto", "-lzstd", "-lcmocka", "-lpthread"]
 
 
 def sources():
     """What the targets are made of: the whole command line with the monitor, and what of the personality are functions over bytes."""
-    others = {"main.c", "no-move.c", "no-policy-file.c", "arena.c"}
+    others = {"main.c", "no-move.c", "no-pack.c", "no-policy-file.c", "arena.c"}
     for folder in ("base", "image", "monitor", "cli"):
         yield from (path for path in sorted((ROOT / folder).rglob("*.c")) if path.name not in others)
     for name in ("elf", "patch-code", "instruction"):

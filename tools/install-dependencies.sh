@@ -3,7 +3,7 @@
 # `test`: also what the tests run; `bench`: also the peers the benchmarks compare with. Does nothing when all is there.
 set -eu
 
-build='gcc libc6-dev linux-libc-dev make meson ninja-build pkg-config python3 libseccomp-dev libcyaml-dev libyaml-dev musl-tools libssl-dev'
+build='gcc libc6-dev linux-libc-dev make meson ninja-build pkg-config python3 libseccomp-dev libcyaml-dev libyaml-dev musl-tools libssl-dev libzstd-dev'
 test="$build libcmocka-dev busybox-static dash ed git perl xz-utils zstd sqlite3 file util-linux procps
   vim-tiny tmux restic libpython3.11-testsuite bc attr acl"
 bench="$test bubblewrap hyperfine"
