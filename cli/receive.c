@@ -34,7 +34,7 @@ static int read_option(struct receive_request *request, struct resumption *grant
     if (text_equal(option->name, "timeout"))
         return move_parse_timeout("receive", value, &request->patience_ms, error);
     if (text_equal(option->name, "limit"))
-        return policy_parse_memory(value, &request->limit, error);
+        return policy_parse_size(value, &request->limit, error);
     if (text_equal(option->name, "key"))
         request->key = value;
     else if (text_equal(option->name, "directory"))

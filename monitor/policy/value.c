@@ -29,7 +29,7 @@ int policy_parse_number(const char *what, const char *text, uint32_t minimum, ui
     return 0;
 }
 
-static int parse_size(const char *text, uint64_t *out_bytes, struct error *error)
+int policy_parse_size(const char *text, uint64_t *out_bytes, struct error *error)
 {
     static const char units[] = "bkmgt";
     char *end;
@@ -59,7 +59,7 @@ static int parse_size(const char *text, uint64_t *out_bytes, struct error *error
 
 int policy_parse_memory(const char *text, uint64_t *out_bytes, struct error *error)
 {
-    int result = parse_size(text, out_bytes, error);
+    int result = policy_parse_size(text, out_bytes, error);
     if (result == 0 && *out_bytes && *out_bytes < MEMORY_MINIMUM)
         result =
             error_set(error, -EINVAL, "a memory limit of %s is too little: at least %um is needed",

@@ -12,6 +12,9 @@ int policy_add_volume(struct mon_policy *policy, const char *volume, const char 
 /* NAME=VALUE, or NAME: as it is in this environment (left out when it is not set). */
 int policy_add_variable(struct text_list *environment, const char *variable, struct error *error);
 int policy_add_variable_file(struct text_list *environment, const char *path, struct error *error);
+/* 512m, 2g: bytes. */
+int policy_parse_size(const char *text, uint64_t *out_bytes, struct error *error);
+/* The same of a memory limit, which must leave a sandbox room to live. */
 int policy_parse_memory(const char *text, uint64_t *out_bytes, struct error *error);
 int policy_parse_user(const char *text, uint32_t *out_user, uint32_t *out_group,
                       struct error *error);
