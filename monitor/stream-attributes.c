@@ -80,6 +80,8 @@ static struct timespec time_of(int64_t nanoseconds, bool given)
 {
     if (!given)
         return (struct timespec){.tv_nsec = UTIME_OMIT};
+    if (nanoseconds == BLY_TIME_NOW)
+        return (struct timespec){.tv_nsec = UTIME_NOW};
     int64_t seconds = nanoseconds / 1000000000, rest = nanoseconds % 1000000000;
     if (rest < 0)
         seconds--, rest += 1000000000;

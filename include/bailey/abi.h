@@ -157,7 +157,7 @@ enum bly_kind { BLY_KIND_FILE = 1, BLY_KIND_DIRECTORY, BLY_KIND_SYMLINK, BLY_KIN
 struct bly_attributes {
     uint64_t device, inode;
     uint64_t size, blocks; /* bytes; units of 512 bytes */
-    int64_t access_ns, modify_ns, change_ns, birth_ns; /* since 1970 */
+    int64_t access_ns, modify_ns, change_ns, birth_ns; /* since 1970; to be set: also BLY_TIME_NOW */
     uint32_t kind;   /* enum bly_kind */
     uint32_t mode;   /* permission bits, 07777 */
     uint32_t owner, group;
@@ -165,6 +165,7 @@ struct bly_attributes {
     uint32_t block_size;
     uint32_t device_major, device_minor; /* of a device node */
 };
+#define BLY_TIME_NOW INT64_MIN /* what the host's clock for files says: whoever may write to a file may set both times to it */
 enum bly_attribute_mask { BLY_SET_MODE = 1, BLY_SET_OWNER = 2, BLY_SET_GROUP = 4, BLY_SET_ACCESS_TIME = 8, BLY_SET_MODIFY_TIME = 16, BLY_SET_SIZE = 32 };
 
 #define BLY_PATH_MAX 4096

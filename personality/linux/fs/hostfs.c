@@ -502,8 +502,8 @@ static int hostfs_set_attributes(struct inode *inode, const struct attribute_cha
     if (told) {
         struct bly_attributes attributes = {
             .mode = change->mode & (S_ISDIR(inode->mode) ? 01777u : 0777u),
-            .access_ns = change->access_ns,
-            .modify_ns = change->modify_ns,
+            .access_ns = change->access_is_now ? BLY_TIME_NOW : change->access_ns,
+            .modify_ns = change->modify_is_now ? BLY_TIME_NOW : change->modify_ns,
         };
         char uri[HOSTFS_URI_MAX];
         struct host_open *open = any_open(inode);

@@ -34,6 +34,7 @@ struct attribute_change { /* for inode_ops.set_attributes: the fields named in `
     uint32_t mask;        /* enum bly_attribute_mask; BLY_SET_SIZE is never in it (truncate) */
     uint32_t mode, owner, group;
     int64_t access_ns, modify_ns;
+    bool access_is_now, modify_is_now; /* utimensat(2): UTIME_NOW, for file systems with a clock of their own; the time is there, too */
 };
 struct node_request {     /* for inode_ops.create */
     const char *name;

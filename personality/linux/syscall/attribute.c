@@ -168,10 +168,12 @@ static int set_times(struct dentry *dentry, const struct file_time times[2])
     }
     if (!times[0].omit) {
         change.mask |= BLY_SET_ACCESS_TIME;
+        change.access_is_now = times[0].now;
         change.access_ns = times[0].now ? now : times[0].ns;
     }
     if (!times[1].omit) {
         change.mask |= BLY_SET_MODIFY_TIME;
+        change.modify_is_now = times[1].now;
         change.modify_ns = times[1].now ? now : times[1].ns;
     }
     return vfs_set_attributes(dentry, &change);
