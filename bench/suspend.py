@@ -140,6 +140,27 @@ class SuspendBench(Bench):
             os.unlink(image)
         self.say(f"suspend --keep-running: pause, 1 GiB {kind}", statistics.median(values), "ms", goal)
 
+    def based(self):
+        """A second image after little has changed: of the sandbox that runs on, and of one that was resumed."""
+        full, second, third = (str(self.scratch / f"{name}.bailey") for name in ("full", "second", "third"))
+        name = "bench-based"
+        self.holder(name, GIB, "private")
+        self.must("suspend", name, "-o", full, "--keep-running")
+        start = time.perf_counter()
+        self.must("suspend", name, "-o", second, "--base", full)
+        self.say("suspend --base of 1 GiB, compared with the base", (time.perf_counter() - start) * 1000, "ms")
+        self.say("suspend --base of 1 GiB, size of the image", os.path.getsize(second) / (1 << 20), "MiB")
+        self.must("resume", "-d", second)
+        start = time.perf_counter()
+        self.must("suspend", name, "-o", third, "--base", second)
+        self.say("suspend --base of 1 GiB, resumed from the base", (time.perf_counter() - start) * 1000, "ms")
+        self.must("image", "pack", third, "-o", third, "--compress=1")
+        start = time.perf_counter()
+        self.must("resume", "-d", third)
+        self.say("resume of 1 GiB of random data, compressed", (time.perf_counter() - start) * 1000, "ms")
+        self.bailey_run("kill", name)
+        self.bailey_run("rm", name)
+
     def idle_bash(self):
         image = self.scratch / "bash.bailey"
         self.must("run", "-d", "-i", "--name", "bench-bash", "bash", "--norc")
@@ -253,7 +274,8 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, default=HERE.parent / "build")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=pathlib.Path)
-    parser.add_argument("--only", nargs="+", choices=["size", "speed", "resume", "keep", "clones"], default=["size", "speed", "resume", "keep", "clones"])
+    parser.add_argument("--only", nargs="+", choices=["size", "speed", "resume", "keep", "clones", "base"],
+                        default=["size", "speed", "resume", "keep", "clones", "base"])
     options = parser.parse_args()
     bench = SuspendBench(options.build, options.rounds)
     try:
@@ -272,6 +294,8 @@ def main():
         if "keep" in options.only:
             bench.snapshots("private", 25)
             bench.snapshots("shared", None)
+        if "base" in options.only:
+            bench.based()
         if "clones" in options.only:
             bench.clones(100)
             bench.clones_of_files(20, 200 << 20)
