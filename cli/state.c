@@ -19,6 +19,8 @@
 
 #define STATE_FILE "state.json"
 #define STATE_FILE_LIMIT (1u << 20)
+#define LISTENING_STEP_US 2000
+#define LISTENING_STEPS 2500
 
 void sandbox_free(struct sandbox *sandbox)
 {
@@ -433,6 +435,22 @@ char *state_file_path(const char *name, const char *file)
     return text_print("%s/%s/%s", all, name, file);
 }
 
+/* A sandbox that has just been started, or is about to end, is listed but does not listen. */
+static int connect_while_running(int all, const char *name, int peer,
+                                 const struct sockaddr_un *address)
+{
+    for (unsigned step = 0;; step++) {
+        if (connect(peer, (const struct sockaddr *)address, sizeof(*address)) == 0)
+            return 0;
+        int result = -errno;
+        cleanup_sandbox struct sandbox sandbox = {0};
+        if ((result != -ENOENT && result != -ECONNREFUSED) || step == LISTENING_STEPS ||
+            read_entry(all, name, &sandbox) < 0 || sandbox.status != SANDBOX_RUNNING)
+            return result;
+        usleep(LISTENING_STEP_US);
+    }
+}
+
 int state_connect(const char *name, int *out_socket, struct error *error)
 {
     cleanup_close int all = open_state_folder(error);
@@ -445,8 +463,9 @@ int state_connect(const char *name, int *out_socket, struct error *error)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%.64s/" CONTROL_SOCKET,
              all, name);
-    if (connect(peer, (struct sockaddr *)&address, sizeof(address)) < 0)
-        return error_set_errno(error, -errno, "cannot reach the sandbox %s", name);
+    int result = connect_while_running(all, name, peer, &address);
+    if (result < 0)
+        return error_set_errno(error, result, "cannot reach the sandbox %s", name);
     if (!control_peer_is_trusted(peer))
         return error_set(error, -EPERM, "the control socket of %s belongs to someone else", name);
     *out_socket = take_descriptor(&peer);
