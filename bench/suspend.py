@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures suspend, resume, clone and snapshots, and dd of the same bytes to the same disk beside. Whether CRIU works on this host is said; nothing is measured with it yet.
+"""Measures suspend, resume, clone and snapshots, and dd of the same bytes to the same disk beside; and CRIU, where it works.
 
 Every figure is the median of the rounds; what a program inside notices is told by its own clock. Started by root, Bailey runs as an
 ordinary user, as in run.py."""
@@ -18,6 +18,7 @@ import time
 from run import HERE, Bench
 
 GIB = 1 << 30
+KINDS = ["size", "speed", "resume", "keep", "clones", "base", "criu"]
 # A program that holds so many bytes of random memory (private, shared, or a file in the sandbox's own memory) and writes down every pause of more than 2 ms that it notices. It keeps a CPU busy: not for a
 # real-time class.
 HOLDER = """
@@ -91,9 +92,9 @@ class SuspendBench(Bench):
             time.sleep(0.01)
         sys.exit("the program inside did not go on")
 
-    def suspend_and_resume(self, size, label, kind="private"):
+    def suspend_and_resume(self, size, label, kind="private", rounds=None):
         speeds, firsts = [], []
-        for i in range(self.rounds):
+        for i in range(rounds or self.rounds):
             name, image = f"bench-{label}-{i}", str(self.scratch / f"{label}.bailey")
             log = self.holder(name, size, kind)
             os.sync()
@@ -261,12 +262,62 @@ class SuspendBench(Bench):
                 queue += [int(child) for child in task.read_text().split()]
         return found
 
-    def criu(self):
-        if not shutil.which("criu"):
+    def as_root(self, argv, check=False):
+        self.become_root_again()
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, user=0, group=0)
+            if check and done.returncode:
+                sys.exit(f"{' '.join(argv)}: exit {done.returncode}: {done.stderr.strip()[-500:]}")
+            return done
+        finally:
+            self.become_user_again()
+
+    def criu(self, criu):
+        """The same program natively, dumped and restored by CRIU, which needs root. What Bailey takes is measured in turn."""
+        if not shutil.which(criu):
             print("criu: not installed")
             return
-        check = subprocess.run(["criu", "check"], capture_output=True, text=True)
-        print("criu check, with which nothing is compared yet: " + (check.stdout + check.stderr).strip().splitlines()[-1])
+        if not self.by_root:
+            print("criu: needs root")
+            return
+        check = self.as_root([criu, "check"])
+        if check.returncode:
+            errors = [line for line in check.stderr.splitlines() if line.startswith("Error")]
+            print("criu does not work on this host: " + "; ".join(errors))
+            return
+        folder = self.scratch / "criu"
+        folder.mkdir(exist_ok=True)
+        (folder / "holder.py").write_text(HOLDER)
+        dumps, firsts, sizes, own = [], [], [], []
+        for i in range(self.rounds):
+            log, images = folder / f"log-{i}", folder / f"images-{i}"
+            images.mkdir()
+            log.write_text("")
+            self.become_root_again()  # whose processes alone CRIU dumps where it has not all capabilities
+            process = subprocess.Popen(["python3", str(folder / "holder.py"), str(GIB), "private", str(log)], stdin=subprocess.DEVNULL, env=self.env,
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, user=0, group=0)
+            self.become_user_again()
+            while "ready" not in log.read_text():
+                time.sleep(0.05)
+            time.sleep(0.2)
+            os.sync()
+            start = time.perf_counter()
+            self.as_root([criu, "dump", "-t", str(process.pid), "-D", str(images), "-o", "dump.log"], check=True)
+            self.as_root(["sync", *map(str, images.iterdir())], check=True)
+            dumps.append(time.perf_counter() - start)
+            process.wait()
+            sizes.append(sum(path.stat().st_size for path in images.iterdir()) / (1 << 20))
+            begin = time.time_ns()
+            self.as_root([criu, "restore", "-d", "-D", str(images), "-o", "restore.log"], check=True)
+            firsts.append((self.latest_pause(log, begin)[1] - begin) / 1e6)
+            self.as_root(["kill", "-9", str(process.pid)], check=True)
+            self.as_root(["rm", "-r", str(images)], check=True)
+            own.append(self.suspend_and_resume(GIB, f"beside-criu-{i}", rounds=1))
+        for what, theirs, ours, unit in (("suspend of 1 GiB, on the disk after", dumps, [seconds for seconds, _ in own], "s"),
+                                         ("resume of 1 GiB to the program's first instruction", firsts, [first for _, first in own], "ms")):
+            self.say(f"CRIU: {what}", statistics.median(theirs), unit)
+            self.say(f"Bailey: {what}", statistics.median(ours), unit)
+        self.say("CRIU: size of that image", statistics.median(sizes), "MiB")
 
 
 def main():
@@ -274,8 +325,8 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, default=HERE.parent / "build")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=pathlib.Path)
-    parser.add_argument("--only", nargs="+", choices=["size", "speed", "resume", "keep", "clones", "base"],
-                        default=["size", "speed", "resume", "keep", "clones", "base"])
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--criu", default="criu", help="the program to compare with")
     options = parser.parse_args()
     bench = SuspendBench(options.build, options.rounds)
     try:
@@ -299,7 +350,8 @@ def main():
         if "clones" in options.only:
             bench.clones(100)
             bench.clones_of_files(20, 200 << 20)
-        bench.criu()
+        if "criu" in options.only:
+            bench.criu(options.criu)
     finally:
         bench.close()
     if options.json:

@@ -85,11 +85,13 @@ static int sync_folder(const char *path)
     return descriptor < 0 || (fsync(descriptor) < 0 && errno != EINVAL) ? -errno : 0;
 }
 
-/* A link cannot replace what has the name, so the file has another for a moment. */
+/* A link cannot replace what has the name: then the file has another for a moment. */
 static int give_name(struct img_new_file *file)
 {
     char self[64];
     snprintf(self, sizeof(self), "/proc/self/fd/%d", file->descriptor);
+    if (!file->temporary && linkat(AT_FDCWD, self, AT_FDCWD, file->path, AT_SYMLINK_FOLLOW) == 0)
+        return 0;
     for (unsigned attempt = 0; !file->temporary; attempt++) {
         uint32_t random = 0;
         if (getrandom(&random, sizeof(random), 0) < 0)

@@ -36,7 +36,7 @@ void park_end(void)
     bly->wake_address((uint32_t *)&libos_shared()->quiesce, 0x7fffffff);
 }
 
-void park_ask(uint32_t count, void (*prepare)(struct thread *thread, bool before))
+void park_ask(uint32_t count, void (*prepare)(struct thread *thread, bool before), uint64_t deadline_ns)
 {
     struct libos_shared *shared = libos_shared();
     uint32_t done;
@@ -46,7 +46,8 @@ void park_ask(uint32_t count, void (*prepare)(struct thread *thread, bool before
     __atomic_add_fetch(&shared->quiesce, 1, __ATOMIC_SEQ_CST);
     bly->wake_address((uint32_t *)&shared->quiesce, 0x7fffffff);
     while ((done = shared->answered) < count)
-        (void)bly->wait_address((uint32_t *)&shared->answered, done, BLY_FOREVER);
+        if (bly->wait_address((uint32_t *)&shared->answered, done, deadline_ns) == -ETIMEDOUT)
+            return;
 }
 
 static uint32_t clone_here(struct thread *thread)

@@ -30,9 +30,10 @@ enum park_task {
     PARK_CLONE = 1, /* makes a copy-on-write clone of its picoprocess, which does nothing but keep its memory as it is now, until it is killed; its id */
     PARK_TRACK      /* memory_track's number */
 };
-/* While all are parked: every thread whose park_asked is set (one of each picoprocess) does that. Returns when `count` of them have.
- * `prepare` is called by each that clones, before and, in the original, after. */
-void park_ask(uint32_t count, void (*prepare)(struct thread *thread, bool before));
+/* While all are parked: every thread whose park_asked is set (one of each picoprocess) does that. Returns when `count` of them have, or at the
+ * deadline: a picoprocess that the host has killed does not answer. `prepare` is called by each that clones, before and, in the original,
+ * after. */
+void park_ask(uint32_t count, void (*prepare)(struct thread *thread, bool before), uint64_t deadline_ns);
 /* Lets all go on. */
 void park_end(void);
 

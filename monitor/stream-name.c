@@ -44,8 +44,16 @@ static bool is_watchable(const struct mon_folder *folder, unsigned flags)
     return folder->root >= 0 && !folder->is_file && !(flags & BLY_MOUNT_LAYERED);
 }
 
+/* What the host lacks for the moment must not change what the sandbox sees. */
+static bool is_absent(int code, unsigned flags)
+{
+    bool known = code == ENOENT || code == ENOTDIR || code == EACCES || code == ELOOP;
+    return known || ((flags & MON_MOUNT_DEFAULT_VIEW) && code != ENOMEM && code != EMFILE && code != ENFILE);
+}
+
 int mon_files_init(struct mon_files *files, const struct mon_policy *policy)
 {
+    int result = 0;
     memset(files, 0, sizeof(*files));
     pthread_mutex_init(&files->open_folder_lock, NULL);
     files->operator_user = geteuid();
@@ -67,11 +75,13 @@ int mon_files_init(struct mon_files *files, const struct mon_policy *policy)
             .is_file = mount->flags & BLY_MOUNT_FILE,
             .read_only = mount->flags & (BLY_MOUNT_READ_ONLY | BLY_MOUNT_LAYERED),
             .default_view = mount->flags & MON_MOUNT_DEFAULT_VIEW};
+        if (files->folders[i].root < 0 && result == 0 && !is_absent(errno, mount->flags))
+            result = -errno;
         /* A user has some hundred of them at most: without one, names are asked for each time. */
         if (files->watch < 0 && is_watchable(&files->folders[i], mount->flags))
             files->watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     }
-    return 0;
+    return result;
 }
 
 void mon_files_destroy(struct mon_files *files)

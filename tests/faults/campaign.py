@@ -311,10 +311,13 @@ def judge_suspended(bench, keep_running, code, err, killed):
     require(there or code != 0, "exit 0, and there is no image")
     if code not in (0, -signal.SIGKILL, 137):
         bench.one_line(code, err)
-    if there and keep_running and alive and killed != "sandbox":
-        bench.goes_on("the original")
+    if there and keep_running and killed != "sandbox":
+        if alive:
+            bench.goes_on("the original")
+        else:
+            require(killed == "monitor", "the original is gone")
         bench.copy_is_good()
-        outcome = "image, and the original runs"
+        outcome = "image, and the original runs" if alive else "image; the original was killed"
     elif there:
         require(not alive or killed == "sandbox", "there is an image, and the original is there, too")
         bench.here.clear()  # what is told of one whose monitor was killed before it could tell more

@@ -15,6 +15,7 @@
 #include "personality/linux/process/timers.h"
 
 /* Kicks and looks become rarer: where the processors are busy they are what keeps hundreds of threads from parking. */
+#define ASK_NS 2500000000ull /* for a clone of each, within the time that the monitor waits beyond the rest */
 #define NAP_NS 50000u
 #define NAP_MAX_NS 1000000u
 #define KICK_AGAIN_NS 1000000u /* what was overlooked: see libos/park.c */
@@ -128,19 +129,24 @@ static void prepare_clone(struct thread *base, bool before)
         mm_show_all_to_clones(thread->process->mm, before);
 }
 
+/* An answer of 0: there is none. */
 static void ask_picoprocesses(enum park_task task, const uint32_t *ids, uint32_t *answers, int count)
 {
     uint32_t asked = 0;
     for (int i = 0; i < count; i++) {
         struct lx_thread *thread = thread_in(ids[i]);
-        if (thread)
+        if (thread) {
+            thread->base.park_answer = 0;
             thread->base.park_asked = task;
+        }
         asked += thread != NULL;
     }
-    park_ask(asked, prepare_clone);
+    park_ask(asked, prepare_clone, lx_monotonic_ns() + ASK_NS);
     for (int i = 0; i < count; i++) {
-        const struct lx_thread *thread = thread_in(ids[i]);
+        struct lx_thread *thread = thread_in(ids[i]);
         answers[i] = thread ? thread->base.park_answer : 0;
+        if (thread)
+            thread->base.park_asked = 0;
     }
 }
 
