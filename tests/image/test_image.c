@@ -418,7 +418,8 @@ static void forged_headers_are_refused(void **state)
     } cases[] = {
 #define FIELD(name) offsetof(struct img_header, name), sizeof(((struct img_header *)0)->name)
         {"not a complete image", FIELD(magic), 0},
-        {"of version 2", FIELD(version), IMG_VERSION + 1},
+        {"is compressed", FIELD(version), IMG_VERSION_PACKED},
+        {"of version 3", FIELD(version), IMG_VERSION_PACKED + 1},
         {"page size", FIELD(page_size), 16384},
         {"sizes cannot be", FIELD(page_count), UINT64_MAX},
         {"sizes cannot be", FIELD(page_count), IMG_PAGES_MAX + 1},
