@@ -14,6 +14,7 @@ static const struct option_help options[] = {
     {0, "self-contained", NULL, "with the contents of the host's files that it has open or mapped"},
     {0, "hash-files", NULL, "compare the host's files that it has open by their contents"},
     {0, "dry-run", NULL, "only say whether it could move, and what would not"},
+    {0, "lazy", NULL, "let it go on there at once; its memory follows"},
     {0, "timeout", "SECONDS", "give up a side that is silent for so long (default: 30)"},
     {0, "new-key", "FILE", "make a new key, and nothing else"},
     {0, "settle", "here|there", "after a link that broke at the last moment: where it runs now"},
@@ -63,6 +64,7 @@ static int read_option(struct migrate_request *request, const char **new_key, co
     request->self_contained |= text_equal(option->name, "self-contained");
     request->hash_files |= text_equal(option->name, "hash-files");
     request->dry_run |= text_equal(option->name, "dry-run");
+    request->lazily |= text_equal(option->name, "lazy");
     request->as_json |= text_equal(option->name, "json");
     return 0;
 }
@@ -102,5 +104,6 @@ const struct command command_migrate = {
     .examples =
         "  bailey migrate --new-key move.key             then copy it to the other machine\n"
         "  bailey migrate db 192.0.2.7:7000 --key move.key --dry-run\n"
-        "  bailey migrate db 192.0.2.7:7000 --key move.key\n",
+        "  bailey migrate db 192.0.2.7:7000 --key move.key\n"
+        "  bailey migrate db 192.0.2.7:7000 --key move.key --lazy\n",
 };

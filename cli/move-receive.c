@@ -3,6 +3,9 @@
  * operator granted, as `bailey resume` does; a child of its own prepares the resumption and goes on
  * with the sandbox when the other side has committed.
  *
+ * Lazily, the carrier goes on after that, and the sandbox's monitor asks it for pages
+ * (monitor/suspension/arriving.h).
+ *
  * Invariant: REFUSED is said only when nothing of the sandbox runs here and nothing will. */
 #include <cli/move.h>
 
@@ -42,7 +45,8 @@ struct session {
     _Atomic uint64_t *promised; /* what each session may take, for all of them to see; ours: */
     size_t index;
     int preparer; /* socket to the child that is to go on with the sandbox; -1: none */
-    bool dry_run, greeted;
+    bool dry_run, lazily, greeted;
+    int requests, status; /* of the monitor, to the carrier */
     char from[ADDRESS_TEXT_SIZE];
     char name[IMG_NAME_MAX + 1]; /* as it comes */
 };
@@ -170,6 +174,9 @@ static _Noreturn void resume(struct session *session, int socket)
     answer(socket, &error, 0);
     if (result < 0 || recv(socket, &go, 1, 0) != 1)
         _exit(0);
+    resumption->resume.is_arriving = session->lazily;
+    resumption->resume.requests = session->requests;
+    resumption->resume.status = session->status;
     /* From here on whoever interrupts `bailey receive` does not undo what the other side counts on.
      */
     setsid();
@@ -256,7 +263,13 @@ static int go_on(struct session *session)
     }
     if (result < 0)
         return refuse(session, &error);
-    if (say(session, IMG_FRAME_RESUMED, &error) < 0)
+    bool said = say(session, IMG_FRAME_RESUMED, &error) == 0;
+    /* The monitor has its own; when it ends, so do these. */
+    cleanup_close_descriptor(&session->requests);
+    cleanup_close_descriptor(&session->status);
+    if (said && session->lazily)
+        return -1;
+    if (!said)
         note("%s runs, but the other side cannot be told: there, say bailey migrate --settle there",
              session->name);
     return SESSION_RECEIVED;
@@ -271,6 +284,7 @@ static int serve(struct session *session, const struct img_event *event, unsigne
     case IMG_FRAME_HELLO:
         session->greeted = true;
         session->dry_run = event->hello.flags & IMG_HELLO_DRY_RUN;
+        session->lazily = event->hello.flags & IMG_HELLO_LAZY;
         snprintf(session->name, sizeof(session->name), "%s", event->hello.name);
         return -1;
     case IMG_FRAME_END:
@@ -280,6 +294,8 @@ static int serve(struct session *session, const struct img_event *event, unsigne
         return result < 0 ? refuse(session, &error) : -1;
     case IMG_FRAME_COMMIT:
         return go_on(session);
+    case IMG_FRAME_COMPLETE:
+        return SESSION_RECEIVED;
     case IMG_FRAME_REFUSED:
         note("%s from %s: the other side gave up: %s", session->name, session->from, event->text);
         return SESSION_FAILED;
@@ -302,10 +318,22 @@ static int run_session(struct session *session, struct img_carrier_job *job)
         error_print(&error);
         return SESSION_FAILED;
     }
+    int requests[2] = {-1, -1}, status[2] = {-1, -1};
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, requests) < 0 ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, status) < 0) {
+        note("cannot make a channel to the monitor: %s", strerror(errno));
+        return SESSION_FAILED;
+    }
     job->offer = session->offer;
     job->image = session->image;
+    job->requests = requests[0];
+    job->status = status[0];
+    session->requests = requests[1];
+    session->status = status[1];
     int result = img_carrier_start(job, &session->carrier, &error);
     close(job->socket);
+    close(requests[0]);
+    close(status[0]);
     if (result < 0) {
         error_print(&error);
         return SESSION_FAILED;
@@ -385,7 +413,8 @@ int receive_run(const struct receive_request *request, struct error *error)
                                 .job = {.receives = true,
                                         .data = -1,
                                         .patience_ms = request->patience_ms,
-                                        .hello = {.magic = IMG_MOVE_MAGIC,
+                                        .hello = {.patience_ms = request->patience_ms,
+                                                  .magic = IMG_MOVE_MAGIC,
                                                   .version = IMG_MOVE_VERSION,
                                                   .abi_version = BLY_ABI_VERSION}}};
     char at[ADDRESS_TEXT_SIZE];

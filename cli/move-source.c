@@ -1,6 +1,10 @@
 /* bailey migrate, the work: between the sandbox's monitor, which gives the image and keeps the
  * original still, and the carrier, which talks to the other side (image/carrier.h).
  *
+ * Lazily, the original stands still until the other side has all its memory; while something of it
+ * is still here, it can go on here instead, but not before the other side must have noticed that
+ * the link is broken and ended what it has.
+ *
  * Invariant: the monitor is told to commit before the other side is, and the original may go on or
  * end only after the other side's answer. Before that every failure, our own death included, lets
  * the original go on. docs/migration.md has the protocol. */
@@ -21,6 +25,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define LAZY_BUFFER (256 << 10)
+
 struct move {
     const struct migrate_request *request;
     struct client client;
@@ -30,6 +36,8 @@ struct move {
     bool accepted, ready;          /* as the other side told */
     bool committed;                /* the other side was told, or may have been */
     bool left;                     /* the other side said that it runs there: its last word */
+    bool serving, served;          /* lazily: it runs there; and all memory was given away */
+    uint32_t their_patience_ms;
     bool over;
     struct error obstacles; /* why it cannot be carried, told when it was offered */
     uint64_t expected, sent;
@@ -111,6 +119,34 @@ static int refused(struct move *move, const char *why, struct error *error)
     return stays(move, -ECONNREFUSED, why, error);
 }
 
+/* How much longer than its patience the other side may take to end what it has. */
+#define LEASE_MARGIN_MS 5000u
+
+/* The link is broken while the other side's sandbox cannot do without it. */
+static int taken_back(struct move *move, const char *why, struct error *error)
+{
+    struct error of_order = {0};
+    if (move->served)
+        return undecided(move, why, error);
+    uint64_t until_ns =
+        mon_now_ns() + (uint64_t)(move->their_patience_ms + LEASE_MARGIN_MS) * 1000000;
+    progress_end(&move->progress);
+    note("%s: %s; %s goes on here in %u seconds, when the other side has noticed",
+         move->request->where, why, move->request->name,
+         (move->their_patience_ms + LEASE_MARGIN_MS) / 1000);
+    for (uint64_t now; (now = mon_now_ns()) < until_ns;)
+        poll(NULL, 0, (int)((until_ns - now) / 1000000 + 1));
+    int result = order(move, MOVE_STAY, &of_order);
+    while (result == 0)
+        result = client_receive(&move->client, &of_order);
+    error_set(error, -EPIPE, "%s: %s", move->request->where, why);
+    error_hint(error,
+               "%s runs on here from where it left; what it did there meanwhile is lost, but for "
+               "what it wrote to files and told others",
+               move->request->name);
+    return error->code;
+}
+
 /* ---- What comes in ---- */
 
 static int go_on(struct move *move, struct error *error)
@@ -134,6 +170,7 @@ static int hear_state(struct move *move, struct error *error)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
     hear_offer(move);
+    move->served |= move->state == MOVE_SERVED;
     if (move->state != MOVE_COMMITTED)
         return go_on(move, error);
     /* Who interrupts us now would leave the sandbox standing still. */
@@ -205,16 +242,29 @@ static int hear_other_side(struct move *move, struct error *error)
         move->ready = true;
         return go_on(move, error);
     case IMG_FRAME_RESUMED:
+        if (move->committed && move->request->lazily) {
+            move->serving = true;
+            return order(move, MOVE_RUNNING, error);
+        }
         move->left = move->committed;
         return move->left ? order(move, MOVE_LEAVE, error)
                           : stays(move, -EPROTO, "it makes no sense", error);
+    case IMG_FRAME_COMPLETE:
+        move->sent = event.bytes;
+        move->left = move->serving;
+        return move->left ? order(move, MOVE_LEAVE, error)
+                          : stays(move, -EPROTO, "it makes no sense", error);
     case IMG_FRAME_REFUSED:
-        return refused(move, event.text, error);
+        return move->serving ? taken_back(move, event.text, error)
+                             : refused(move, event.text, error);
     case IMG_EVENT_BROKEN:
+        if (move->committed && move->request->lazily)
+            return taken_back(move, event.text, error);
         return move->committed ? undecided(move, event.text, error)
                                : stays(move, event.code ? event.code : -EPIPE, event.text, error);
     default:
-        return stays(move, -EPROTO, "it makes no sense", error);
+        return move->serving ? taken_back(move, "it makes no sense", error)
+                             : stays(move, -EPROTO, "it makes no sense", error);
     }
 }
 
@@ -248,7 +298,8 @@ static int ask_monitor(struct move *move, int data, struct error *error)
     struct control_message message = {
         .kind = CONTROL_MOVE,
         .value = (move->request->self_contained ? SUSPEND_SELF_CONTAINED : 0) |
-                 (move->request->hash_files ? SUSPEND_HASH_FILES : 0),
+                 (move->request->hash_files ? SUSPEND_HASH_FILES : 0) |
+                 (move->request->lazily ? SUSPEND_LAZILY : 0),
         .size = (uint32_t)strlen(where)};
     int result = control_send(move->client.socket, &message, where, &data, 1);
     return result < 0
@@ -262,6 +313,7 @@ static int greet(struct move *move, struct error *error)
     do {
         img_carrier_next(&move->carrier, &event);
     } while (event.kind == IMG_EVENT_PROGRESS);
+    move->their_patience_ms = event.kind == IMG_FRAME_HELLO ? event.hello.patience_ms : 0;
     if (event.kind == IMG_FRAME_HELLO)
         return 0;
     return stays(move, event.code ? event.code : -EPROTO,
@@ -274,7 +326,11 @@ static int greet(struct move *move, struct error *error)
 static int start(struct move *move, struct error *error)
 {
     const struct migrate_request *request = move->request;
-    struct img_carrier_job job = {.offer = -1, .image = -1, .patience_ms = request->patience_ms};
+    struct img_carrier_job job = {.offer = -1,
+                                  .image = -1,
+                                  .requests = -1,
+                                  .status = -1,
+                                  .patience_ms = request->patience_ms};
     int ends[2];
     int result = img_key_read(request->key, job.key, error);
     if (result == 0)
@@ -287,12 +343,16 @@ static int start(struct move *move, struct error *error)
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
         return error_set_errno(error, -errno, "cannot make a channel to the monitor");
     cleanup_close int monitors = ends[0], carriers = ends[1];
+    /* What is asked for must not wait behind much that was not. */
+    if (request->lazily)
+        setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &(int){LAZY_BUFFER}, sizeof(int));
     job.socket = socket;
     job.data = carriers;
     job.hello = (struct img_hello){.magic = IMG_MOVE_MAGIC,
                                    .version = IMG_MOVE_VERSION,
                                    .abi_version = BLY_ABI_VERSION,
-                                   .flags = request->dry_run ? IMG_HELLO_DRY_RUN : 0};
+                                   .flags = (request->dry_run ? IMG_HELLO_DRY_RUN : 0) |
+                                            (request->lazily ? IMG_HELLO_LAZY : 0)};
     snprintf(job.hello.name, sizeof(job.hello.name), "%s", request->name);
     result = img_carrier_start(&job, &move->carrier, error);
     explicit_bzero(job.key, sizeof(job.key));
@@ -327,6 +387,7 @@ static void print(const struct move *move)
         json_key_boolean(&json, "taken", true);
         json_key_strings(&json, "obstacles", NULL, 0);
     }
+    json_key_boolean(&json, "lazy", request->lazily);
     if (!request->dry_run) {
         json_key_number(&json, "memory", (int64_t)move->report.memory_size);
         json_key_number(&json, "sent", (int64_t)move->sent);

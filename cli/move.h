@@ -10,7 +10,7 @@
 
 struct migrate_request {
     const char *name, *where, *key; /* where: HOST:PORT */
-    bool dry_run, self_contained, hash_files, as_json;
+    bool dry_run, self_contained, hash_files, lazily, as_json;
     uint32_t patience_ms;
 };
 /* Exit status, or negative with `error`. */

@@ -18,6 +18,7 @@ enum stage {
     WANT_OFFER,
     WANT_IMAGE,
     WANT_COMMIT,
+    WANT_REST,    /* after the COMMIT of a lazy one */
     WANT_NOTHING, /* of a source, but WORKING and REFUSED */
     WANT_ANSWERS  /* of a receiver */
 };
@@ -31,7 +32,11 @@ struct img_arrival {
     struct text index;
     uint32_t *checksums;
     uint64_t page_count, checksum_capacity, bytes;
-    uint64_t allowed; /* pages */
+    uint64_t allowed;       /* pages */
+    unsigned char *arrived; /* a bit for each page that has come; only of a lazy one, with the
+                               capacity of `checksums` */
+    uint64_t missing;       /* after the COMMIT of a lazy one */
+    struct img_frame_want wanted;
     struct img_hello hello;
     char reason[IMG_REASON_MAX + 1];
     unsigned char payload[IMG_FRAME_MAX] __attribute__((aligned(8)));
@@ -51,6 +56,7 @@ void img_arrival_free(struct img_arrival *arrival)
         return;
     text_free(&arrival->index);
     free(arrival->checksums);
+    free(arrival->arrived);
     free(arrival);
 }
 
@@ -74,6 +80,64 @@ uint64_t img_arrival_bytes(const struct img_arrival *arrival)
     return arrival->bytes;
 }
 
+const struct img_frame_want *img_arrival_wanted(const struct img_arrival *arrival)
+{
+    return &arrival->wanted;
+}
+
+/* ---- Which pages ---- */
+
+static bool is_lazy(const struct img_arrival *arrival)
+{
+    return arrival->hello.flags & IMG_HELLO_LAZY;
+}
+
+/* The source's monitor begins with it as soon as it has let go, which the COMMIT may come after. */
+static bool takes_rest(const struct img_arrival *arrival)
+{
+    return is_lazy(arrival) && (arrival->stage == WANT_COMMIT || arrival->stage == WANT_REST);
+}
+
+static bool has_page(const struct img_arrival *arrival, uint64_t page)
+{
+    return arrival->arrived[page / 8] >> page % 8 & 1;
+}
+
+int img_arrival_has(const struct img_arrival *arrival, uint64_t first, uint64_t count)
+{
+    if (first >= arrival->page_count || count > arrival->page_count - first)
+        return -1;
+    for (uint64_t i = 0; i < count; i++)
+        if (!has_page(arrival, first + i))
+            return 0;
+    return 1;
+}
+
+bool img_arrival_is_complete(const struct img_arrival *arrival)
+{
+    return arrival->stage == WANT_REST && arrival->missing == 0;
+}
+
+/* The image has so many pages at least; those that were skipped have no checksum yet. */
+static void reach(struct img_arrival *arrival, uint64_t end)
+{
+    uint64_t had = arrival->checksum_capacity;
+    if (end > had) {
+        uint64_t capacity = end * 2 > 4096 ? end * 2 : 4096;
+        arrival->checksum_capacity = capacity;
+        arrival->checksums =
+            memory_resize(arrival->checksums, capacity * sizeof(*arrival->checksums));
+        memset(arrival->checksums + had, 0, (capacity - had) * sizeof(*arrival->checksums));
+        if (is_lazy(arrival)) {
+            arrival->arrived = memory_resize(arrival->arrived, capacity / 8 + 1);
+            memset(arrival->arrived + (had ? had / 8 + 1 : 0), 0,
+                   capacity / 8 + 1 - (had ? had / 8 + 1 : 0));
+        }
+    }
+    if (end > arrival->page_count)
+        arrival->page_count = end;
+}
+
 /* ---- Writing ---- */
 
 static int write_all(int file, const void *data, size_t size, uint64_t offset, struct error *error)
@@ -90,13 +154,39 @@ static int write_all(int file, const void *data, size_t size, uint64_t offset, s
     return 0;
 }
 
+/* A page that is there already may be in use: it stays as it is. */
+static int take_rest(struct img_arrival *arrival, uint64_t first, uint32_t count,
+                     const unsigned char *pages, struct error *error)
+{
+    for (uint32_t i = 0, run; i < count; i += run) {
+        bool there = has_page(arrival, first + i);
+        for (run = 1; i + run < count && has_page(arrival, first + i + run) == there; run++)
+            ;
+        if (there)
+            continue;
+        int result = write_all(arrival->image, pages + i * BLY_PAGE_SIZE, run * BLY_PAGE_SIZE,
+                               img_table_offset(first + i), error);
+        if (result < 0)
+            return result;
+        for (uint32_t page = i; page < i + run; page++)
+            arrival->arrived[(first + page) / 8] |= (unsigned char)(1 << (first + page) % 8);
+        arrival->bytes += run * BLY_PAGE_SIZE;
+        if (arrival->stage == WANT_REST)
+            arrival->missing -= run;
+    }
+    return 0;
+}
+
 static int take_pages(struct img_arrival *arrival, struct error *error)
 {
     struct img_frame_pages head;
     memcpy(&head, arrival->payload, sizeof(head));
     if (!head.count || head.count > IMG_PAGES_AT_ONCE ||
         img_frame_pages_size(head.count) != arrival->frame.size ||
-        head.first > arrival->page_count || head.first + head.count > IMG_PAGES_MAX)
+        head.first > (is_lazy(arrival) ? IMG_LAZY_PAGES_MAX : arrival->page_count) ||
+        head.first + head.count > IMG_PAGES_MAX ||
+        (takes_rest(arrival) &&
+         (head.first >= arrival->page_count || head.count > arrival->page_count - head.first)))
         return error_set(error, -EPROTO, "the peer sent pages that have no place in the image");
     if (head.first + head.count > arrival->allowed ||
         arrival->bytes / BLY_PAGE_SIZE + head.count > IMG_ROUNDS_MAX * arrival->allowed)
@@ -106,11 +196,7 @@ static int take_pages(struct img_arrival *arrival, struct error *error)
     const unsigned char *sums = arrival->payload + sizeof(head);
     const unsigned char *pages = sums + head.count * sizeof(uint32_t);
     uint64_t end = head.first + head.count;
-    if (end > arrival->checksum_capacity) {
-        arrival->checksum_capacity = end * 2 > 4096 ? end * 2 : 4096;
-        arrival->checksums = memory_resize(arrival->checksums, arrival->checksum_capacity *
-                                                                   sizeof(*arrival->checksums));
-    }
+    reach(arrival, end);
     for (uint32_t i = 0; i < head.count; i++) {
         uint32_t told, sum = img_checksum(0, pages + i * BLY_PAGE_SIZE, BLY_PAGE_SIZE);
         memcpy(&told, sums + i * sizeof(told), sizeof(told));
@@ -119,8 +205,10 @@ static int take_pages(struct img_arrival *arrival, struct error *error)
                              (unsigned long long)(head.first + i));
         arrival->checksums[head.first + i] = sum;
     }
-    if (end > arrival->page_count)
-        arrival->page_count = end;
+    if (takes_rest(arrival))
+        return take_rest(arrival, head.first, head.count, pages, error);
+    for (uint32_t i = 0; is_lazy(arrival) && i < head.count; i++)
+        arrival->arrived[(head.first + i) / 8] |= (unsigned char)(1 << (head.first + i) % 8);
     arrival->bytes += head.count * BLY_PAGE_SIZE;
     return write_all(arrival->image, pages, head.count * BLY_PAGE_SIZE,
                      img_table_offset(head.first), error);
@@ -135,22 +223,41 @@ static int take_index(struct img_arrival *arrival, struct error *error)
     return 0;
 }
 
+/* What is zeros stays a hole: that much was only announced. */
+static int write_table(int file, const unsigned char *table, size_t size, uint64_t offset,
+                       struct error *error)
+{
+    static const unsigned char zeros[4096];
+    int result = 0;
+    for (size_t done = 0, step; done < size && result == 0; done += step) {
+        step = size - done < sizeof(zeros) ? size - done : sizeof(zeros);
+        if (memcmp(table + done, zeros, step) != 0)
+            result = write_all(file, table + done, step, offset + done, error);
+    }
+    return result;
+}
+
 /* What the header says of the rest must be what came. Whether the index makes sense is the reader's
  * to tell: the file is now an image like any other from a stranger. */
 static int take_end(struct img_arrival *arrival, struct error *error)
 {
     int file = arrival->stage == WANT_OFFER ? arrival->offer : arrival->image;
+    struct img_header header;
+    memcpy(&header, arrival->payload, sizeof(header));
+    if (is_lazy(arrival) && arrival->stage == WANT_IMAGE &&
+        header.page_count > arrival->page_count && header.page_count <= IMG_LAZY_PAGES_MAX &&
+        header.page_count <= arrival->allowed)
+        reach(arrival, header.page_count);
     uint64_t count = arrival->page_count;
     size_t table_size = img_filled(count * sizeof(uint32_t));
     cleanup_free uint32_t *table = memory_new(table_size + 1);
-    struct img_header header;
     if (count)
         memcpy(table, arrival->checksums, count * sizeof(uint32_t));
-    memcpy(&header, arrival->payload, sizeof(header));
     if (header.page_count != count || header.index_size != arrival->index.size ||
         header.table_checksum != img_checksum(0, table, table_size))
         return error_set(error, -EPROTO, "the image is not whole: its end does not fit what came");
-    int result = write_all(file, table, table_size, img_table_offset(count), error);
+    int result =
+        write_table(file, (const unsigned char *)table, table_size, img_table_offset(count), error);
     if (result == 0)
         result = write_all(file, arrival->index.data, arrival->index.size, img_index_offset(count),
                            error);
@@ -171,7 +278,8 @@ static int take_hello(struct img_arrival *arrival, struct error *error)
                          "the other Bailey is of another version: it moves sandboxes by version %u "
                          "of the protocol, this one by version %u",
                          arrival->hello.version, IMG_MOVE_VERSION);
-    if (arrival->hello.flags & ~(uint32_t)IMG_HELLO_DRY_RUN ||
+    if (arrival->hello.flags & ~(uint32_t)(IMG_HELLO_DRY_RUN | IMG_HELLO_LAZY) ||
+        arrival->hello.patience_ms > IMG_PATIENCE_MAX_MS ||
         arrival->hello.name[IMG_NAME_MAX] != '\0')
         return error_set(error, -EPROTO, "the peer greets in a way that makes no sense");
     text_make_printable(arrival->hello.name, strlen(arrival->hello.name));
@@ -190,7 +298,7 @@ static bool expected(const struct img_arrival *arrival, uint32_t kind)
     case IMG_FRAME_HELLO:
         return arrival->stage == WANT_HELLO;
     case IMG_FRAME_PAGES:
-        return arrival->stage == WANT_IMAGE;
+        return arrival->stage == WANT_IMAGE || takes_rest(arrival);
     case IMG_FRAME_INDEX:
     case IMG_FRAME_END:
         return arrival->stage == WANT_OFFER || arrival->stage == WANT_IMAGE;
@@ -216,7 +324,15 @@ static int take_frame(struct img_arrival *arrival, struct error *error)
         result = take_end(arrival, error);
         break;
     case IMG_FRAME_COMMIT:
-        arrival->stage = WANT_NOTHING;
+        arrival->stage = is_lazy(arrival) ? WANT_REST : WANT_NOTHING;
+        for (uint64_t i = 0; is_lazy(arrival) && i < arrival->page_count; i++)
+            arrival->missing += !has_page(arrival, i);
+        break;
+    case IMG_FRAME_WANT:
+        memcpy(&arrival->wanted, arrival->payload, sizeof(arrival->wanted));
+        if (!arrival->wanted.count || arrival->wanted.count > IMG_WANT_MAX ||
+            arrival->wanted.first >= IMG_PAGES_MAX)
+            result = error_set(error, -EPROTO, "the peer wants pages that there are not");
         break;
     case IMG_FRAME_REFUSED:
         memcpy(arrival->reason, arrival->payload, arrival->frame.size);

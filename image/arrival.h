@@ -9,6 +9,7 @@
 
 #include <base/error.h>
 #include <image/frame.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct img_arrival;
@@ -31,6 +32,12 @@ int img_arrival_take(struct img_arrival *arrival, size_t size, struct error *err
 /* Of the frame just completed: HELLO, and the text of REFUSED, printable and NUL-terminated. */
 const struct img_hello *img_arrival_hello(const struct img_arrival *arrival);
 const char *img_arrival_reason(const struct img_arrival *arrival);
+/* The pages of the WANT just completed. */
+const struct img_frame_want *img_arrival_wanted(const struct img_arrival *arrival);
+/* Of an image that comes lazily, once COMMIT has come: are these pages there (-1: the image has not
+ * got them)? Are all? */
+int img_arrival_has(const struct img_arrival *arrival, uint64_t first, uint64_t count);
+bool img_arrival_is_complete(const struct img_arrival *arrival);
 /* Page data so far, repeated pages included. */
 uint64_t img_arrival_bytes(const struct img_arrival *arrival);
 

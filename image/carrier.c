@@ -47,8 +47,11 @@ struct carrier {
     struct img_frame passing; /* the frame that passes through: its head so far, */
     uint64_t passing_left;    /* what is missing of head or payload, */
     bool passing_payload;
-    size_t begin, end; /* of what is in `buffer` */
-    struct text queue; /* frames of ours */
+    size_t begin, end;          /* of what is in `buffer` */
+    struct text queue;          /* frames of ours */
+    struct img_frame_want want; /* that the sandbox waits for; count 0: none */
+    bool is_committed, is_resumed, is_alone,
+        is_complete; /* alone: the sandbox that went on here has ended */
     unsigned char buffer[BUFFER_SIZE];
 };
 
@@ -115,7 +118,10 @@ static void tell_progress(struct carrier *carrier, uint64_t now)
 
 static void tell_frame(struct carrier *carrier, uint32_t kind)
 {
-    struct img_event event = {.kind = kind, .bytes = img_arrival_bytes(carrier->arrival)};
+    carrier->is_committed |= kind == IMG_FRAME_COMMIT;
+    struct img_event event = {.kind = kind,
+                              .bytes = carrier->job->receives ? img_arrival_bytes(carrier->arrival)
+                                                              : carrier->sent};
     if (kind == IMG_FRAME_HELLO)
         event.hello = *img_arrival_hello(carrier->arrival);
     else if (kind == IMG_FRAME_REFUSED)
@@ -215,6 +221,47 @@ static void write_out(struct carrier *carrier)
     }
 }
 
+/* ---- What comes lazily ---- */
+
+static void answer_want(struct carrier *carrier)
+{
+    if (!carrier->want.count ||
+        img_arrival_has(carrier->arrival, carrier->want.first, carrier->want.count) == 0)
+        return;
+    (void)!send(carrier->job->requests, &carrier->want, sizeof(carrier->want), MSG_NOSIGNAL);
+    carrier->want.count = 0;
+}
+
+/* Nothing is missing, or nobody is left who could miss it: the sandbox has ended here. */
+static void complete(struct carrier *carrier)
+{
+    struct img_event event = {.kind = IMG_FRAME_COMPLETE,
+                              .bytes = img_arrival_bytes(carrier->arrival)};
+    carrier->is_complete = true;
+    answer_want(carrier);
+    (void)!send(carrier->job->status, "", 1, MSG_NOSIGNAL);
+    queue_frame(carrier, IMG_FRAME_COMPLETE, NULL, 0);
+    tell(carrier, &event);
+}
+
+static void take_want(struct carrier *carrier)
+{
+    struct img_frame_want want;
+    ssize_t size = recv(carrier->job->requests, &want, sizeof(want), MSG_DONTWAIT);
+    if (size < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (size <= 0) {
+        carrier->is_alone = true;
+        return;
+    }
+    if (size != (ssize_t)sizeof(want) || !want.count || want.count > IMG_WANT_MAX)
+        return;
+    carrier->want = want;
+    if (img_arrival_has(carrier->arrival, want.first, want.count) == 0)
+        queue_frame(carrier, IMG_FRAME_WANT, &want, sizeof(want));
+    answer_want(carrier);
+}
+
 /* ---- From the peer ---- */
 
 static void read_in(struct carrier *carrier)
@@ -241,8 +288,15 @@ static void read_in(struct carrier *carrier)
             write_out(carrier);
             tell_end(carrier, &error);
         }
-        if (kind > 0)
+        if (kind == IMG_FRAME_WANT) {
+            /* Lost when the monitor does not keep up: it sends all pages anyhow. */
+            if (carrier->data >= 0)
+                (void)!send(carrier->data, img_arrival_wanted(carrier->arrival),
+                            sizeof(struct img_frame_want), MSG_NOSIGNAL | MSG_DONTWAIT);
+        } else if (kind > 0) {
             tell_frame(carrier, (uint32_t)kind);
+        }
+        answer_want(carrier);
     }
     carrier->read_wants = -1; /* there may be more that no poll would tell of */
 }
@@ -280,6 +334,7 @@ static void take_order(struct carrier *carrier)
         img_arrival_allow(carrier->arrival, order.pages);
     } else {
         queue_frame(carrier, order.kind, order.text, order.size);
+        carrier->is_resumed |= order.kind == IMG_FRAME_RESUMED;
     }
 }
 
@@ -327,16 +382,21 @@ static _Noreturn void carry(struct carrier *carrier)
                           carrier->begin == carrier->end &&
                           (!carrier->queue.size || !at_boundary(carrier));
         short wants = carrier->read_wants | carrier->write_wants;
-        struct pollfd waits[3] = {
+        bool hears_wants = carrier->job->requests >= 0 && carrier->is_committed &&
+                           !carrier->is_complete && !carrier->is_alone;
+        struct pollfd waits[4] = {
             {.fd = carrier->job->socket, .events = carrier->read_wants < 0 ? POLLIN : wants},
             {.fd = carrier->orders, .events = POLLIN},
-            {.fd = takes_data ? carrier->data : -1, .events = POLLIN}};
-        if (poll(waits, 3, carrier->read_wants < 0 ? 0 : 200) < 0 && errno != EINTR)
+            {.fd = takes_data ? carrier->data : -1, .events = POLLIN},
+            {.fd = hears_wants ? carrier->job->requests : -1, .events = POLLIN}};
+        if (poll(waits, 4, carrier->read_wants < 0 ? 0 : 200) < 0 && errno != EINTR)
             _exit(EXIT_BAILEY);
         if (waits[1].revents)
             take_order(carrier);
         if (waits[2].revents)
             read_data(carrier);
+        if (waits[3].revents)
+            take_want(carrier);
         if (!carrier->greeted && (waits[0].revents || carrier->read_wants < 0))
             shake_hands(carrier);
         if (carrier->greeted) {
@@ -344,6 +404,9 @@ static _Noreturn void carry(struct carrier *carrier)
             if (waits[0].revents || carrier->read_wants < 0)
                 read_in(carrier);
         }
+        if (carrier->is_resumed && !carrier->is_complete && carrier->job->requests >= 0 &&
+            (carrier->is_alone || img_arrival_is_complete(carrier->arrival)))
+            complete(carrier);
         uint64_t now = now_ms();
         watch_time(carrier, now);
         tell_progress(carrier, now);
@@ -358,7 +421,8 @@ static _Noreturn void run_carrier(const struct img_carrier_job *job, int orders)
     carrier->orders = orders;
     carrier->data = job->data;
     carrier->arrival = img_arrival_new(job->offer, job->image);
-    const int keep[] = {job->socket, orders, job->data, job->offer, job->image};
+    const int keep[] = {job->socket, orders,        job->data,  job->offer,
+                        job->image,  job->requests, job->status};
     signal(SIGPIPE, SIG_IGN);
     /* The keys of a terminal are the parent's to understand. */
     signal(SIGINT, SIG_IGN);

@@ -19,7 +19,12 @@ struct img_carrier_job {
     int socket; /* connected, and not blocking */
     bool receives;
     unsigned char key[IMG_KEY_SIZE];
-    int data;             /* of a source: frames to be sent on as they come; else -1 */
+    int data; /* of a source: frames to be sent on as they come; else -1. Back come struct
+                 img_frame_want */
+    int requests,
+        status; /* of a receiver of what comes lazily, else -1. `requests`: struct img_frame_want,
+                   each of which comes back when its pages are in the image. `status`: a byte when
+                   all are; its end without one: they never will be */
     int offer, image;     /* of a receiver: files for what comes; else -1 */
     uint32_t patience_ms; /* with a peer that says nothing */
     struct img_hello hello;

@@ -18,6 +18,9 @@ int img_frame_allowed(const struct img_frame *frame)
         return frame->size == sizeof(struct img_header);
     case IMG_FRAME_REFUSED:
         return frame->size <= IMG_REASON_MAX;
+    case IMG_FRAME_WANT:
+        return frame->size == sizeof(struct img_frame_want);
+    case IMG_FRAME_COMPLETE:
     case IMG_FRAME_COMMIT:
     case IMG_FRAME_ACCEPTED:
     case IMG_FRAME_READY:

@@ -9,13 +9,18 @@
  *                                             READY      all is there and checked, nothing runs
  *   COMMIT                                               it will not go on here by itself
  *                                             RESUMED    it runs there
+ *   lazily, then:
+ *   PAGES...                                  WANT...
+ *                                             COMPLETE   nothing is missing any more
  *
  * Pages come only after ACCEPTED, and not more than the receiver allows by what the offer declared;
  * in rounds they may come again, IMG_ROUNDS_MAX times as many in all.
  *
  * REFUSED, with reasons, takes the place of any answer and is the last frame; either side's
  * WORKING says only that it is alive. The original may go on after anything but COMMIT, or when
- * REFUSED follows it. */
+ * REFUSED follows it. Lazily, it may go on also later, as long as not all pages
+ * were sent, once the other side must have noticed that the link is broken, and ended:
+ * docs/migration.md. */
 #ifndef IMAGE_FRAME_H
 #define IMAGE_FRAME_H
 
@@ -37,6 +42,8 @@ enum img_frame_kind {
     IMG_FRAME_RESUMED,
     IMG_FRAME_REFUSED, /* text, without a NUL; a line for each reason */
     IMG_FRAME_WORKING,
+    IMG_FRAME_WANT,     /* struct img_frame_want: to be sent first */
+    IMG_FRAME_COMPLETE, /* all pages are there */
     IMG_FRAME_KIND_END
 };
 struct img_frame {
@@ -44,15 +51,17 @@ struct img_frame {
     uint32_t size; /* of the payload */
 };
 enum img_hello_flags {
-    IMG_HELLO_DRY_RUN = 1 /* the source asks only whether the offer would be accepted */
+    IMG_HELLO_DRY_RUN = 1, /* the source asks only whether the offer would be accepted */
+    IMG_HELLO_LAZY = 2     /* most pages come after RESUMED */
 };
 #define IMG_NAME_MAX 63u
+#define IMG_PATIENCE_MAX_MS 3600000u
 struct img_hello {
     char magic[8];
     uint32_t version; /* IMG_MOVE_VERSION. What precedes it never changes */
     uint32_t abi_version;
     uint32_t flags;
-    uint32_t reserved;
+    uint32_t patience_ms;        /* of the receiver with a source that says nothing */
     char name[IMG_NAME_MAX + 1]; /* of the sandbox; the receiver's is empty */
 };
 /* Pages [first, first + count) of the image. A page may come again: the last one counts. `first` is
@@ -62,6 +71,14 @@ struct img_frame_pages {
     uint32_t count; /* 1 to IMG_PAGES_AT_ONCE */
     uint32_t reserved;
 };
+struct img_frame_want {
+    uint64_t first;
+    uint32_t count; /* 1 to IMG_WANT_MAX */
+    uint32_t reserved;
+};
+#define IMG_WANT_MAX 4096u
+/* Of an image that comes lazily: what is announced costs memory before it is there. */
+#define IMG_LAZY_PAGES_MAX (1ull << 24)
 #define IMG_INDEX_CHUNK (256u << 10)
 #define IMG_REASON_MAX 4000u
 #define IMG_FRAME_MAX                                                                              \

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <image/base.h>
 #include <image/checksum.h>
+#include <image/frame.h>
 #include <image/new-file.h>
 #include <image/slots.h>
 #include <stdbool.h>
@@ -187,11 +188,9 @@ static void add_extent(struct space *space, struct img_extent extent)
     space->extents[space->header.extent_count++] = extent;
 }
 
-/* Pages [page, page + count) of the image. */
-static int store(struct img_writer *writer, uint64_t page, const unsigned char *data, size_t count,
-                 struct error *error)
+/* Room for the checksums of so many pages. */
+static int reserve(struct img_writer *writer, uint64_t end, struct error *error)
 {
-    uint64_t end = page + count;
     if (end > IMG_PAGES_MAX || (writer->round && end >= IMG_SLOT_MAX))
         return error_set(error, -EFBIG, "the image %s would have too many pages",
                          writer->file.path);
@@ -201,9 +200,20 @@ static int store(struct img_writer *writer, uint64_t page, const unsigned char *
         writer->checksums = memory_resize(writer->checksums,
                                           writer->checksum_capacity * sizeof(*writer->checksums));
     }
+    return 0;
+}
+
+/* Pages [page, page + count) of the image. */
+static int store(struct img_writer *writer, uint64_t page, const unsigned char *data, size_t count,
+                 struct error *error)
+{
+    uint64_t end = page + count;
+    int result = reserve(writer, end, error);
+    if (result < 0)
+        return result;
     for (size_t i = 0; i < count; i++)
         writer->checksums[page + i] = img_checksum(0, data + i * BLY_PAGE_SIZE, BLY_PAGE_SIZE);
-    int result = writer->sink.pages ? writer->sink.pages(writer->sink.context, page, data,
+    result = writer->sink.pages ? writer->sink.pages(writer->sink.context, page, data,
                                                          writer->checksums + page, count, error)
                                     : img_new_file_write(&writer->file, data, count * BLY_PAGE_SIZE,
                                                          img_table_offset(page), error);
@@ -396,6 +406,24 @@ int img_writer_pages(struct img_writer *writer, uint64_t address, const void *da
             return result;
         at = end;
     }
+    return 0;
+}
+
+int img_writer_later(struct img_writer *writer, uint64_t address, uint64_t count,
+                     uint64_t *out_page, struct error *error)
+{
+    int result = check_place(writer, address, count, error);
+    if (result < 0)
+        return result;
+    if (writer->page_count + count > IMG_LAZY_PAGES_MAX)
+        return error_set(error, -EFBIG, "the sandbox has more memory than can come later");
+    result = reserve(writer, writer->page_count + count, error);
+    if (result < 0)
+        return result;
+    memset(writer->checksums + writer->page_count, 0, count * sizeof(*writer->checksums));
+    *out_page = writer->page_count;
+    add_extent(writer->space, (struct img_extent){address, writer->page_count, count});
+    writer->page_count += count;
     return 0;
 }
 

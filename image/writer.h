@@ -57,10 +57,9 @@ int img_writer_pages(struct img_writer *writer, uint64_t address, const void *da
  * round; they are taken over as they were then. */
 size_t img_writer_keep(struct img_writer *writer, uint64_t address, size_t count);
 /* Pages that the image `base` has at the same place of the same memory are named in it (and in its
- * own bases) instead of being written; few in a row beside changed ones excepted, which are cheaper to
- * write again. Before the first space; neither with a sink nor with rounds. `base` must outlive the
- * writer, with all its bases set by
- * absolute names; `path`, absolute, is where it is. */
+ * own bases) instead of being written; few in a row beside changed ones excepted, which are cheaper
+ * to write again. Before the first space; neither with a sink nor with rounds. `base` must outlive
+ * the writer, with all its bases set by absolute names; `path`, absolute, is where it is. */
 struct img_reader;
 int img_writer_set_base(struct img_writer *writer, const struct img_reader *base, const char *path,
                         struct error *error) __attribute__((warn_unused_result));
@@ -70,6 +69,10 @@ unsigned img_writer_find_file(const struct img_writer *writer, const struct img_
 /* As img_writer_pages, of pages that are known to be those at `place`. */
 int img_writer_name(struct img_writer *writer, uint64_t address, uint64_t place, uint64_t count,
                     struct error *error) __attribute__((warn_unused_result));
+/* The same, but the pages themselves come later, by other ways: *out_page is the first of them in
+ * the image, which has no checksums of them. Not in rounds. */
+int img_writer_later(struct img_writer *writer, uint64_t address, uint64_t count,
+                     uint64_t *out_page, struct error *error) __attribute__((warn_unused_result));
 /* The whole of `descriptor`, a segment whose first byte lies at `address`. Holes are not read. The
  * length is that of the call's beginning: what the descriptor loses meanwhile is zero. */
 int img_writer_segment(struct img_writer *writer, uint64_t address, int descriptor,

@@ -49,7 +49,7 @@ static void load(struct absent *absent, uint64_t first, uint64_t end, unsigned f
         for (next = chunk; next < end && !absent->loaded[next];)
             next++;
         if (next > chunk) {
-            int error = bly->memory_load((void *)(BLY_BULK_START + (chunk << absent->shift)),
+            int error = bly->memory_load(BLY_LOAD_BULK, chunk << absent->shift,
                                          (next - chunk) << absent->shift, flags);
             if (error < 0)
                 cannot_load(error);

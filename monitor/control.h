@@ -34,7 +34,8 @@ enum control_suspend_flags {
     SUSPEND_KEEP_RUNNING = 1, /* of SUSPEND only */
     SUSPEND_SELF_CONTAINED = 2, /* open host files with their contents */
     SUSPEND_HASH_FILES = 4, /* the sums of open host files, to be compared when resumed */
-    SUSPEND_FLAGS = 7
+    SUSPEND_FLAGS = 7,
+    SUSPEND_LAZILY = 8 /* of MOVE only: most memory goes after the sandbox */
 };
 /* A move of the sandbox to another machine (monitor/suspension/migrate.h): how far it is, and what its client
  * orders. */
@@ -43,14 +44,16 @@ enum control_move_state {
     MOVE_OFFERED,  /* the offer is written */
     MOVE_STOPPING, /* the last round begins */
     MOVE_WRITTEN,  /* the image is written; it stands still */
-    MOVE_COMMITTED /* it stands still until STAY or LEAVE, whatever happens */
+    MOVE_COMMITTED, /* it stands still until STAY or LEAVE, whatever happens */
+    MOVE_SERVED     /* lazily: all of its memory has been given away */
 };
 enum control_move_order {
     MOVE_NO_ORDER,
     MOVE_GO,     /* when OFFERED: write the image */
     MOVE_COMMIT, /* when WRITTEN: from now on it may go on elsewhere */
-    MOVE_STAY,   /* when COMMITTED: it does not, and goes on here */
-    MOVE_LEAVE   /* when COMMITTED: it does, and ends here */
+    MOVE_RUNNING, /* from COMMITTED on: lazily, it runs there; only to be noted */
+    MOVE_STAY,   /* from COMMITTED on: it does not, and goes on here */
+    MOVE_LEAVE   /* from COMMITTED on: it does, and ends here */
 };
 struct mon_control_operations {
     /* Starts the program under `token` (never 0). Later the monitor calls mon_control_started or

@@ -6,6 +6,7 @@
 #include "monitor/installed.h"
 #include "monitor/processor-features.h"
 #include "monitor/suspension/absent.h"
+#include "monitor/suspension/arriving.h"
 #include "monitor/suspension/resume.h"
 
 #include <errno.h>
@@ -233,7 +234,9 @@ static int prepare_servers(struct mon_sandbox *sandbox, struct error *error)
     sandbox->rpc.context = sandbox;
     sandbox->rpc.watched = may_hang(&sandbox->files, /*view_too=*/false);
     result = mon_rpc_init(&sandbox->rpc);
-    if (result == 0 && !may_hang(&sandbox->files, /*view_too=*/true))
+    bool is_arriving = sandbox->resume && sandbox->resume->is_arriving;
+    sandbox->rpc.watched |= is_arriving; /* the network may hold a worker up */
+    if (result == 0 && !is_arriving && !may_hang(&sandbox->files, /*view_too=*/true))
         mon_rpc_begin_eager(&sandbox->rpc);
     return result < 0 ? error_set_errno(error, result, "cannot make the channel to the sandbox") : 0;
 }
@@ -345,6 +348,10 @@ int mon_launch(struct mon_sandbox *sandbox, const int standard[3], struct error 
     if (result < 0)
         return result;
 
+    if (sandbox->resume && sandbox->resume->is_arriving)
+        result = mon_arriving_begin(sandbox, error);
+    if (result < 0)
+        return result;
     result = sandbox->resume ? mon_resume_handles(sandbox, standard, error) : make_handles(sandbox, standard, error);
     if (result < 0)
         return result;

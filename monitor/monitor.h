@@ -33,6 +33,8 @@ struct mon_resume {
     const struct mon_image *image;
     bool accept_changed; /* files that the sandbox had open may have changed meanwhile */
     bool force;          /* whatever the processor lacks of what programs saw */
+    bool is_arriving;    /* its pages may still be on their way: */
+    int requests, status; /* then, the carrier's (image/carrier.h): taken over */
     bool new_host_name;  /* the policy's is to replace the one it had */
 };
 int mon_resume_run(const struct mon_policy *policy, struct mon_completion completion, const struct mon_resume *resume,

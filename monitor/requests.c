@@ -288,10 +288,12 @@ static int64_t serve_system_query(struct mon_rpc *rpc, const struct mon_request 
 
 static int64_t serve_load(struct mon_rpc *rpc, const struct mon_request *request, struct mon_reply *reply)
 {
-    if ((request->u[0] | request->u[1]) % BLY_LOAD_UNIT || request->u[0] >= BLY_BULK_SIZE || request->u[1] > BLY_BULK_SIZE - request->u[0] ||
-        !request->u[1] || request->u[2] & ~(uint64_t)BLY_LOAD_DISCARD)
+    const uint64_t source = request->u[0], offset = request->u[1], size = request->u[2], flags = request->u[3];
+    const uint64_t unit = source == BLY_LOAD_BULK ? BLY_LOAD_UNIT : BLY_PAGE_SIZE, known = source == BLY_LOAD_BULK ? BLY_LOAD_DISCARD : 0;
+    if (source >= BLY_LOAD_SOURCE_COUNT || (offset | size) % unit || !size || offset >= BLY_BULK_SIZE || size > BLY_BULK_SIZE - offset ||
+        flags & ~known)
         return -EINVAL;
-    return rpc->load ? rpc->load(rpc->context, request->u[0], request->u[1], request->u[2] & BLY_LOAD_DISCARD) : -EINVAL;
+    return rpc->load ? rpc->load(rpc->context, (enum bly_load_source)source, offset, size, flags & BLY_LOAD_DISCARD) : -EINVAL;
 }
 
 static int64_t serve_process_ended(struct mon_rpc *rpc, const struct mon_request *request, struct mon_reply *reply)

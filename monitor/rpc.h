@@ -59,8 +59,8 @@ struct mon_rpc {
     /* Interrupt a thread, and tell the CPU time of a process, where the sandbox cannot itself (launch.c). */
     int (*interrupt)(void *context, uint32_t process, uint32_t thread);
     int (*cpu_time)(void *context, uint32_t process, uint64_t *out_ns);
-    /* Of a resumed sandbox: a range of its bulk segment is to be there, or to be given up (suspension/absent.c). */
-    int (*load)(void *context, uint64_t offset, uint64_t size, bool discard);
+    /* Of a resumed sandbox: a range of its bulk segment is to be there, or to be given up; a range of its image is to be (suspension/absent.c). */
+    int (*load)(void *context, enum bly_load_source source, uint64_t offset, uint64_t size, bool discard);
     void *context;
 
     _Atomic bool stop;

@@ -70,6 +70,7 @@ struct mon_sandbox {
 
     struct mon_start_handles start_handles;
     int heap, bulk;              /* the shared segments */
+    struct mon_arriving *arriving; /* its image may not be whole yet (suspension/arriving.c); NULL: it is */
     struct mon_absent *absent;   /* what is not in the latter yet (suspension/absent.c); NULL: nothing */
     uint64_t boot_time_ns;       /* of the start information; in the sandbox's time, which is the host's and: */
     int64_t clock_offset_ns;

@@ -98,6 +98,7 @@ static uint32_t start_flags(const struct mon_sandbox *sandbox)
            (policy->trace_abi ? BLY_START_TRACE_ABI : 0) | (policy->read_only ? BLY_START_READ_ONLY : 0) |
            (sandbox->confined_signals ? BLY_START_CONFINED_SIGNALS : 0) | (policy->no_patching ? BLY_START_NO_PATCHING : 0) |
            (policy->audit_path ? BLY_START_AUDIT : 0) | (sandbox->resume ? BLY_START_RESUME : 0) |
+           (sandbox->arriving ? BLY_START_ARRIVING : 0) |
            (sandbox->resume && sandbox->resume->new_host_name ? BLY_START_HOST_NAME : 0) |
            (policy->migratable ? BLY_START_CPUID_LIMITED : 0) |
            (policy->migratable && mon_processor_can_fault() ? BLY_START_CPUID_FAULTS : 0);

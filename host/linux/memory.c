@@ -58,13 +58,14 @@ int host_memory_move(void *from, size_t from_size, void *to, size_t to_size, uns
     return result < 0 ? (int)result : 0;
 }
 
-int host_memory_load(void *address, size_t size, unsigned flags)
+int host_memory_load(unsigned source, uint64_t offset, uint64_t size, unsigned flags)
 {
-    uint64_t offset = (uint64_t)address - BLY_BULK_START;
-    if ((offset | size) % BLY_LOAD_UNIT || offset >= BLY_BULK_SIZE ||
-        size > BLY_BULK_SIZE - offset || !size || flags & ~(unsigned)BLY_LOAD_DISCARD)
+    uint64_t unit = source == BLY_LOAD_BULK ? BLY_LOAD_UNIT : BLY_PAGE_SIZE;
+    unsigned known = source == BLY_LOAD_BULK ? BLY_LOAD_DISCARD : 0;
+    if (source >= BLY_LOAD_SOURCE_COUNT || (offset | size) % unit || !size ||
+        offset >= BLY_BULK_SIZE || size > BLY_BULK_SIZE - offset || flags & ~known)
         return -EINVAL;
-    struct host_rpc rpc = {.operation = BLY_RPC_LOAD, .u = {offset, size, flags}};
+    struct host_rpc rpc = {.operation = BLY_RPC_LOAD, .u = {source, offset, size, flags}};
     return (int)host_rpc_call(&rpc);
 }
 

@@ -54,6 +54,7 @@ enum bly_advice {
     BLY_ADVICE_POPULATE_WRITE,
     BLY_ADVICE_COUNT
 };
+enum bly_load_source { BLY_LOAD_BULK, BLY_LOAD_IMAGE, BLY_LOAD_SOURCE_COUNT };
 enum bly_load_flags { BLY_LOAD_DISCARD = 1 };
 #define BLY_LOAD_UNIT 0x40000ull
 /* memory_map(address, size, protection, flags): private zero-filled memory at exactly `address`. Address and size are
@@ -63,11 +64,12 @@ enum bly_load_flags { BLY_LOAD_DISCARD = 1 };
  * memory_move(from, from_size, to, to_size, flags): moves and grows or shrinks; `to` == `from` resizes in place and
  *   then -ENOMEM means the way is blocked. Otherwise what lay at `to` is replaced.
  * memory_advise: -EINVAL for an advice that does not fit the mapping.
- * memory_load(address, size, flags): of a resumed sandbox. What its bulk segment held lies in the image at first, and in its place the
- *   segment reads as zeros, so nothing must touch it. Afterwards [address, address + size) of the segment holds it, for every
- *   picoprocess, whatever the protection here; what has been loaded is left alone. Multiples of BLY_LOAD_UNIT, counted from the
- *   segment's start. BLY_LOAD_DISCARD: it is not wanted any more, and zeros take its place if it has not been loaded. -EINVAL, also
- *   where nothing is to be loaded; -EIO and the like: the image cannot be read.
+ * memory_load(source, offset, size, flags): of a resumed sandbox. BULK: what its bulk segment held lies in the image at first, and in its
+ *   place the segment reads as zeros, so nothing must touch it. Afterwards [offset, offset + size) of the segment holds it, for every
+ *   picoprocess; what has been loaded is left alone. Multiples of BLY_LOAD_UNIT. BLY_LOAD_DISCARD: it is not wanted any more, and
+ *   zeros take its place if it has not been loaded. IMAGE: the image may be on its way from another machine still (BLY_START_ARRIVING);
+ *   afterwards [offset, offset + size) of the stream `image` is there. Multiples of the page size; no flags. -EINVAL, also where
+ *   nothing is to be loaded; -EIO and the like: the image cannot be read.
  * memory_track(out_number): makes it possible for the monitor to follow which pages of this picoprocess are written, for a move to another
  *   machine; out_number, never 0, is for the monitor and means nothing here. Once for each picoprocess; again: the same number. -ENOSYS, -EPERM:
  *   not on this host.

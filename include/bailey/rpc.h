@@ -56,7 +56,7 @@ enum bly_rpc_operation {
     BLY_RPC_SYSTEM_QUERY, /* Reply: struct bly_system_info */
     BLY_RPC_PROCESS_ENDED,/* u[0] process: from the first picoprocess only: free its slots. No reply is waited for when u[1] is 1 */
     BLY_RPC_CPU_TIME,     /* u[0] process: where ids are the host's. Reply: u[0] nanoseconds */
-    BLY_RPC_LOAD,         /* u[0] offset in the bulk segment, u[1] size, u[2] enum bly_load_flags: of a resumed sandbox (abi.h: memory_load) */
+    BLY_RPC_LOAD,         /* u[0] enum bly_load_source, u[1] offset, u[2] size, u[3] enum bly_load_flags: of a resumed sandbox (abi.h: memory_load) */
     BLY_RPC_WRITE_OUT,    /* u[0] handle: its file begins to be written out (sync_file_range, which the filter lacks) */
     BLY_RPC_OPERATION_COUNT
 };

@@ -55,7 +55,8 @@ enum bly_start_flags {
     BLY_START_RESUME = 128,      /* heap and bulk segment hold a suspended sandbox: go on with it. `extents` is given */
     BLY_START_CPUID_LIMITED = 256, /* programs are to see the processor that `cpuid` describes and no other: what is not in it is zero */
     BLY_START_CPUID_FAULTS = 512,  /* the host layer makes CPUID fault in programs (arch_prctl(2): ARCH_SET_CPUID): an exception of kind MEMORY */
-    BLY_START_HOST_NAME = 1024     /* with BLY_START_RESUME: `host_name` replaces the one that the sandbox had */
+    BLY_START_HOST_NAME = 1024,    /* with BLY_START_RESUME: `host_name` replaces the one that the sandbox had */
+    BLY_START_ARRIVING = 2048      /* with BLY_START_RESUME: private memory may not be in the image yet: memory_load before it is touched */
 };
 /* An answer of the CPUID instruction. */
 struct bly_cpuid {

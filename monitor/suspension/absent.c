@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/path.h"
+#include "monitor/suspension/arriving.h"
 #include "monitor/suspension/resume.h"
 #include "monitor/suspension/suspend.h"
 
@@ -18,6 +19,7 @@
 #define CHUNK_PAGES 256u
 
 struct mon_absent {
+    struct mon_arriving *arriving; /* the image's pages; NULL: they are there */
     const struct img_reader *image;
     const struct img_space *space; /* of it */
     uint64_t count;                /* of units; from there on nothing was absent ever */
@@ -73,6 +75,9 @@ static int load_piece(void *context, uint64_t at, uint64_t place, uint64_t size)
     const struct mon_absent *absent = context;
     int file = img_reader_file(absent->image, img_place_file(place));
     off_t from = (off_t)img_place_offset(place);
+    int result = img_place_file(place) ? 0 : mon_arriving_wait(absent->arriving, img_place_offset(place), size);
+    if (result < 0)
+        return result;
     if (lseek(absent->segment, (off_t)at, SEEK_SET) < 0)
         return -errno;
     while (size) {
@@ -88,9 +93,11 @@ static int load_piece(void *context, uint64_t at, uint64_t place, uint64_t size)
 
 /* ---- The sandbox's requests ---- */
 
-static int load(void *context, uint64_t offset, uint64_t size, bool discard)
+static int load(void *context, enum bly_load_source source, uint64_t offset, uint64_t size, bool discard)
 {
     struct mon_absent *absent = ((struct mon_sandbox *)context)->absent;
+    if (source == BLY_LOAD_IMAGE)
+        return absent->arriving ? mon_arriving_wait(absent->arriving, offset, size) : -EINVAL;
     uint64_t first = offset / BLY_LOAD_UNIT, end = first + size / BLY_LOAD_UNIT;
     int result = 0;
     pthread_mutex_lock(&absent->lock);
@@ -122,7 +129,7 @@ int mon_absent_begin(struct mon_sandbox *sandbox, int segment, struct error *err
     if (own < 0)
         return error_set_errno(error, -errno, "cannot open the sandbox's memory");
     struct mon_absent *absent = memory_new(sizeof(*absent) + count);
-    *absent = (struct mon_absent){.image = image->reader, .space = space, .count = count, .segment = own};
+    *absent = (struct mon_absent){.arriving = sandbox->arriving, .image = image->reader, .space = space, .count = count, .segment = own};
     pthread_mutex_init(&absent->lock, NULL);
     (void)for_pieces(absent, 0, end, count_piece, &absent->left);
     sandbox->absent = absent;
@@ -138,6 +145,13 @@ uint64_t mon_absent_size(struct mon_absent *absent)
     uint64_t pages = absent->left;
     pthread_mutex_unlock(&absent->lock);
     return pages * BLY_PAGE_SIZE;
+}
+
+int mon_absent_load_all(struct mon_sandbox *sandbox, struct error *error)
+{
+    struct mon_absent *absent = sandbox->absent;
+    int result = absent ? load(sandbox, BLY_LOAD_BULK, 0, absent->count * BLY_LOAD_UNIT, /*discard=*/false) : 0;
+    return result < 0 ? error_set_errno(error, result, "cannot read the image that the sandbox was resumed from") : 0;
 }
 
 /* ---- Into a new image ---- */

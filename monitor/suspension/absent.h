@@ -13,6 +13,8 @@ struct mon_absent;
 int mon_absent_begin(struct mon_sandbox *sandbox, int segment, struct error *error) __attribute__((warn_unused_result));
 /* Bytes that are still in the image alone. NULL: none. */
 uint64_t mon_absent_size(struct mon_absent *absent);
+/* Nothing is absent any more. */
+int mon_absent_load_all(struct mon_sandbox *sandbox, struct error *error) __attribute__((warn_unused_result));
 /* The bulk segment into an image: what is absent from the image that it lies in. At rest. */
 int mon_absent_write(struct mon_sandbox *sandbox, struct img_writer *writer, struct error *error) __attribute__((warn_unused_result));
 

@@ -46,7 +46,9 @@ struct dump {
     struct memory_files image; /* of a resumed sandbox: its memory lies in them, as far as it was not written to since */
     unsigned char *buffer; /* CHUNK_PAGES */
     struct error *error;
+    struct mon_later *later; /* a range of LATER_FROM or more is only noted there (later.c); NULL: it is written */
 };
+#define LATER_FROM (32u << 10)
 
 /* PAGEMAP_SCAN (Linux 6.7): <linux/fs.h> of older kernels does not have it. */
 struct scan_region {

@@ -3,6 +3,7 @@
  * order, or the sandbox's end, takes it out of its stillness. */
 #include "monitor/suspension/migrate.h"
 
+#include "monitor/suspension/later.h"
 #include "monitor/suspension/suspension.h"
 
 #include <errno.h>
@@ -159,21 +160,44 @@ static int write_memory(struct mon_suspension *suspension, struct img_writer *wr
     return result;
 }
 
+/* Lazily: where its memory is goes with it, the memory itself follows. */
+static int write_places(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
+{
+    struct mon_memory *memory = NULL;
+    bool has_clones = false;
+    reach(suspension, MOVE_STOPPING);
+    int result = stop(suspension, 0, error);
+    if (result == 0)
+        result = mon_suspension_find_memory(suspension, &memory, &has_clones, error);
+    if (result == 0)
+        result = mon_suspension_write_records(suspension, writer, error);
+    if (result == 0)
+        result = mon_later_list(suspension->sandbox, memory, writer, &suspension->later, error);
+    if (result == 0)
+        result = mon_suspension_write_input(suspension, writer, error);
+    mon_image_free_memory(memory);
+    if (result == 0)
+        suspension->report.last_size = img_writer_bytes(writer) - mon_later_size(suspension->later);
+    return result;
+}
+
 static int write_image(struct mon_suspension *suspension, struct error *error)
 {
     struct img_writer *writer;
     struct img_sink sink = img_departure(&suspension->peer);
     img_writer_open_sink(&sink, &writer);
     img_writer_on_progress(writer, mon_suspension_progress, suspension);
-    img_writer_begin_round(writer);
-    int result = write_memory(suspension, writer, error);
+    if (!suspension->lazily)
+        img_writer_begin_round(writer);
+    int result = suspension->lazily ? write_places(suspension, writer, error) : write_memory(suspension, writer, error);
     if (result < 0) {
         img_writer_abandon(writer);
         return result;
     }
     suspension->report.memory_size = img_writer_bytes(writer);
     result = img_writer_finish(writer, error);
-    shutdown(suspension->peer, SHUT_WR);
+    if (!suspension->lazily)
+        shutdown(suspension->peer, SHUT_WR);
     suspension->report.write_ns = mon_now_ns() - suspension->quiet_ns;
     return result;
 }
@@ -185,6 +209,10 @@ static int settle(struct mon_suspension *suspension, struct error *error)
     if (result < 0)
         return result;
     reach(suspension, MOVE_COMMITTED);
+    /* Whether all was given away is all that counts here: the other side, or its silence, tells the rest. */
+    if (suspension->lazily && mon_later_serve(suspension, error) == 0)
+        reach(suspension, MOVE_SERVED);
+    error_clear(error);
     result = wait_for_order(suspension, MOVE_STAY, error);
     if (result == 0 && suspension->order == MOVE_STAY)
         result = error_set(error, -ECANCELED, "it stays here");
@@ -214,7 +242,8 @@ int mon_migrate(struct mon_suspension *suspension, struct error *error)
     uint64_t begin = mon_now_ns();
     int result = move(suspension, error);
     suspension->report.total_ns = mon_now_ns() - begin;
-    suspension->report.pause_ns = mon_now_ns() - suspension->quiet_ns;
+    suspension->report.pause_ns = (suspension->running_ns ? suspension->running_ns : mon_now_ns()) - suspension->quiet_ns;
+    mon_later_free(suspension->later);
     if (result < 0 && suspension->followed)
         mon_image_untrack(suspension->sandbox, suspension->followed);
     mon_image_free_memory(suspension->followed);
@@ -229,6 +258,7 @@ int mon_migrate_begin(struct mon_sandbox *sandbox, int peer, const char *where, 
     *suspension = (struct mon_suspension){
         .path = text_copy(where),
         .saving = {.contents = flags & SUSPEND_SELF_CONTAINED, .sums = flags & SUSPEND_HASH_FILES},
+        .lazily = flags & SUSPEND_LAZILY,
         .base = -1,
         .peer = peer};
     return mon_suspension_begin(sandbox, suspension, error);
@@ -237,15 +267,19 @@ int mon_migrate_begin(struct mon_sandbox *sandbox, int peer, const char *where, 
 int mon_migrate_order(struct mon_sandbox *sandbox, enum control_move_order order, struct error *error)
 {
     static const enum control_move_state when[] = {
-        [MOVE_GO] = MOVE_OFFERED, [MOVE_COMMIT] = MOVE_WRITTEN, [MOVE_STAY] = MOVE_COMMITTED, [MOVE_LEAVE] = MOVE_COMMITTED};
+        [MOVE_GO] = MOVE_OFFERED, [MOVE_COMMIT] = MOVE_WRITTEN, [MOVE_RUNNING] = MOVE_COMMITTED, [MOVE_STAY] = MOVE_COMMITTED,
+        [MOVE_LEAVE] = MOVE_COMMITTED};
     struct mon_suspension *suspension = sandbox->suspension;
     if (!suspension || suspension->peer < 0)
         return error_set(error, -ESRCH, "it is not being moved");
     if (order < MOVE_GO || order > MOVE_LEAVE)
         return error_set(error, -EINVAL, "malformed request");
     pthread_mutex_lock(&suspension->lock);
-    bool timely = suspension->state == when[order] && suspension->order < MOVE_STAY;
-    if (timely) {
+    bool timely = (suspension->state == when[order] || (order >= MOVE_RUNNING && suspension->state == MOVE_SERVED)) &&
+                  suspension->order < order && suspension->order < MOVE_STAY;
+    if (timely && order == MOVE_RUNNING) {
+        suspension->running_ns = mon_now_ns();
+    } else if (timely) {
         suspension->order = order;
         pthread_cond_signal(&suspension->changed);
     }

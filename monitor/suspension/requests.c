@@ -50,7 +50,7 @@ void control_serve_move(struct client *client, const struct control_message *mes
     int peer = take_descriptor(&descriptors[0]);
     control_close_all(descriptors);
     if (peer < 0 || client->suspends || !message->size || memchr(payload, '\0', message->size) ||
-        message->value & ~(SUSPEND_SELF_CONTAINED | SUSPEND_HASH_FILES)) {
+        message->value & ~(SUSPEND_SELF_CONTAINED | SUSPEND_HASH_FILES | SUSPEND_LAZILY)) {
         cleanup_close_descriptor(&peer);
         control_tell_error(client, -EPROTO, "malformed request");
         return;

@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/path.h"
 #include "monitor/suspension/absent.h"
+#include "monitor/suspension/arriving.h"
 #include "monitor/suspension/suspension.h"
 
 #include <errno.h>
@@ -160,7 +161,7 @@ int mon_suspension_find_memory(struct mon_suspension *suspension, struct mon_mem
 }
 
 /* What cannot be carried is found out before anything large is written. */
-int mon_suspension_write_shared(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
+int mon_suspension_write_records(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
 {
     struct mon_sandbox *sandbox = suspension->sandbox;
     int result = mon_image_sandbox(sandbox, writer, error);
@@ -168,8 +169,13 @@ int mon_suspension_write_shared(struct mon_suspension *suspension, struct img_wr
         result = mon_image_handles(sandbox, &suspension->saving, writer, error);
     if (result == 0)
         result = img_writer_space(writer, IMG_SPACE_HEAP, 0, error);
-    if (result == 0)
-        result = img_writer_segment(writer, BLY_HEAP_START, sandbox->heap, error);
+    return result < 0 ? result : img_writer_segment(writer, BLY_HEAP_START, sandbox->heap, error);
+}
+
+int mon_suspension_write_shared(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
+{
+    struct mon_sandbox *sandbox = suspension->sandbox;
+    int result = mon_suspension_write_records(suspension, writer, error);
     if (result == 0)
         result = img_writer_space(writer, IMG_SPACE_BULK, 0, error);
     return result < 0 ? result : mon_absent_write(sandbox, writer, error);
@@ -357,6 +363,8 @@ static int refuse_now(const struct mon_sandbox *sandbox, struct error *error)
         return error_set(error, -EBUSY, sandbox->suspension->peer < 0 ? "it is being suspended already" : "it is being moved already");
     if (sandbox->main_ended || sandbox->main_failed || sandbox->killed)
         return error_set(error, -ESRCH, "it is ending");
+    if (sandbox->arriving && !mon_arriving_is_through(sandbox->arriving))
+        return error_set(error, -EBUSY, "its memory is still arriving from where it came");
     return 0;
 }
 

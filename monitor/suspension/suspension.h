@@ -15,6 +15,7 @@ struct mon_suspension {
     struct mon_saving saving; /* the thread's */
     char *base_path; /* the image that this one is based on; NULL: none */
     int base;        /* what it holds, in its flat form */
+    bool lazily; /* of a migration: most memory goes after the sandbox */
     int peer; /* of a migration (migrate.c): where its image is sent; -1: none */
     pthread_t thread;
     _Atomic uint64_t written, expected;
@@ -48,8 +49,10 @@ struct mon_suspension {
 
     /* The thread's until it is through. */
     char *obstacles;             /* a migration's: what cannot be carried, a line each; told with MOVE_OFFERED. NULL: nothing */
+    struct mon_later *later;     /* a lazy migration's: memory that is given away after it has gone on there; NULL: none */
     struct mon_memory *followed; /* a migration's: memory of which it is known what was written since the last round; NULL: none */
     uint64_t quiet_ns; /* when it was asked to be quiet */
+    _Atomic uint64_t running_ns; /* when a lazy migration was told to run there; 0: not yet */
     int result;
     struct error error;
     struct control_suspended report;
@@ -67,7 +70,9 @@ int mon_suspension_find_memory(struct mon_suspension *suspension, struct mon_mem
     __attribute__((warn_unused_result));
 /* Bytes of the two segments. */
 uint64_t mon_suspension_shared_size(const struct mon_sandbox *sandbox);
-/* The records and the two segments. */
+/* The records and the kernel heap; these and the bulk segment. */
+int mon_suspension_write_records(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
+    __attribute__((warn_unused_result));
 int mon_suspension_write_shared(struct mon_suspension *suspension, struct img_writer *writer, struct error *error)
     __attribute__((warn_unused_result));
 /* base.c: the files of the image that this one is based on, for as long as the writer is. */

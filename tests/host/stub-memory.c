@@ -20,10 +20,12 @@ static void memory_calls_check_their_arguments(void)
     EXPECT(bly->memory_unmap((void *)BASE, 0), -EINVAL);
     EXPECT(bly->memory_protect((void *)BASE, 0x1000, RW), -ENOMEM);
     EXPECT(bly->memory_advise((void *)BASE, 0x1000, BLY_ADVICE_COUNT), -EINVAL);
-    EXPECT(bly->memory_load((void *)BASE, BLY_LOAD_UNIT, 0), -EINVAL);
-    EXPECT(bly->memory_load((void *)(BLY_BULK_START + 0x1000), BLY_LOAD_UNIT, 0), -EINVAL);
-    EXPECT(bly->memory_load((void *)BLY_BULK_START, BLY_BULK_SIZE + BLY_LOAD_UNIT, 0), -EINVAL);
-    EXPECT(bly->memory_load((void *)BLY_BULK_START, BLY_LOAD_UNIT, 2), -EINVAL);
+    EXPECT(bly->memory_load(BLY_LOAD_SOURCE_COUNT, 0, BLY_LOAD_UNIT, 0), -EINVAL);
+    EXPECT(bly->memory_load(BLY_LOAD_BULK, 0x1000, BLY_LOAD_UNIT, 0), -EINVAL);
+    EXPECT(bly->memory_load(BLY_LOAD_BULK, 0, BLY_BULK_SIZE + BLY_LOAD_UNIT, 0), -EINVAL);
+    EXPECT(bly->memory_load(BLY_LOAD_BULK, 0, BLY_LOAD_UNIT, 2), -EINVAL);
+    EXPECT(bly->memory_load(BLY_LOAD_IMAGE, 0, 0x1001, 0), -EINVAL);
+    EXPECT(bly->memory_load(BLY_LOAD_IMAGE, 0, 0x1000, BLY_LOAD_DISCARD), -EINVAL);
 }
 
 static void memory_is_mapped_where_it_is_asked_for(void)

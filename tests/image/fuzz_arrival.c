@@ -49,10 +49,17 @@ static void mend(uint8_t *data, size_t size)
     }
 }
 
-static void check_file(int file, uint64_t most)
+/* What is only announced is a hole. */
+static void check_file(int file, uint64_t most, int is_lazy)
 {
     struct stat status;
-    require(fstat(file, &status) == 0 && (uint64_t)status.st_size <= most);
+    require(fstat(file, &status) == 0);
+    if (is_lazy)
+        require((uint64_t)status.st_blocks * 512 <= 2 * most + 8 * BLY_PAGE_SIZE &&
+                (uint64_t)status.st_size <=
+                    img_index_offset(IMG_LAZY_PAGES_MAX + IMG_PAGES_AT_ONCE) + most);
+    else
+        require((uint64_t)status.st_size <= most);
     require(ftruncate(file, 0) == 0);
 }
 
@@ -92,10 +99,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (result == IMG_FRAME_HELLO)
             require(strlen(img_arrival_hello(arrival)->name) <= IMG_NAME_MAX);
         require(img_arrival_bytes(arrival) <= at);
+        if (result == IMG_FRAME_WANT)
+            require(img_arrival_wanted(arrival)->count > 0 &&
+                    img_arrival_wanted(arrival)->count <= IMG_WANT_MAX);
+        if (result == IMG_FRAME_COMMIT && img_arrival_hello(arrival)->flags & IMG_HELLO_LAZY) {
+            require(img_arrival_has(arrival, UINT64_MAX, 2) == -1);
+            (void)!img_arrival_has(arrival, 0, 1 + how);
+            (void)!img_arrival_is_complete(arrival);
+        }
     }
+    int is_lazy = (img_arrival_hello(arrival)->flags & IMG_HELLO_LAZY) != 0;
     img_arrival_free(arrival);
-    check_file(offer, size + 2 * sizeof(struct img_header));
-    check_file(image, 2 * size + 2 * sizeof(struct img_header));
+    check_file(offer, size + 2 * sizeof(struct img_header), 0);
+    check_file(image, 2 * size + 2 * sizeof(struct img_header), is_lazy);
     free(copy);
     return 0;
 }
@@ -122,12 +138,16 @@ static size_t make_seed(uint8_t *data, size_t limit, unsigned round)
     struct img_hello hello = {.magic = IMG_MOVE_MAGIC, .version = IMG_MOVE_VERSION, .name = "x"};
     static const uint32_t kinds[] = {IMG_FRAME_ACCEPTED, IMG_FRAME_READY, IMG_FRAME_RESUMED};
     uint8_t pages[img_frame_pages_size(3)];
-    uint32_t table[4] = {0};
+    uint32_t table[10] = {0};
     data[0] = (uint8_t)(round % 251);
+    hello.flags = round % 3 == 0 ? IMG_HELLO_LAZY : 0;
     size_t at = add(data, 1, IMG_FRAME_HELLO, &hello, sizeof(hello));
     if (data[0] & 0x40) {
         for (size_t i = 0; i < 3; i++)
             at = add(data, at, kinds[i], "", 0);
+        struct img_frame_want want = {.first = round, .count = 1 + round % 5000};
+        at = add(data, at, IMG_FRAME_WANT, &want, sizeof(want));
+        at = add(data, at, IMG_FRAME_COMPLETE, "", 0);
         return add(data, at, IMG_FRAME_REFUSED, "a\nreason\x1b[m", 12);
     }
     at = add(data, at, IMG_FRAME_INDEX, "12345678", 8);
@@ -145,7 +165,13 @@ static size_t make_seed(uint8_t *data, size_t limit, unsigned round)
     }
     at = add(data, at, IMG_FRAME_INDEX, "1234567812345678", 16);
     at = add(data, at, IMG_FRAME_WORKING, "", 0);
-    at = add_end(data, at, 4, 16, table);
-    return add(data, at, IMG_FRAME_COMMIT, "", 0);
+    at = add_end(data, at, hello.flags ? 9 : 4, 16, table);
+    at = add(data, at, IMG_FRAME_COMMIT, "", 0);
+    for (uint64_t first = 2; hello.flags && first < 4; first += 2) {
+        struct img_frame_pages head = {.first = first, .count = 3};
+        memcpy(pages, &head, sizeof(head));
+        at = add(data, at, IMG_FRAME_PAGES, pages, sizeof(pages));
+    }
+    return at;
 }
 #endif

@@ -136,6 +136,8 @@ static struct pair start_pair(unsigned char key, uint32_t version)
                                      .data = data[1],
                                      .offer = -1,
                                      .image = -1,
+                                     .requests = -1,
+                                     .status = -1,
                                      .patience_ms = 10000,
                                      .hello = hello_of("moving", version)};
     struct img_carrier_job receiver = {.socket = sockets[1],
@@ -143,6 +145,8 @@ static struct pair start_pair(unsigned char key, uint32_t version)
                                        .data = -1,
                                        .offer = pair.offer,
                                        .image = pair.image,
+                                       .requests = -1,
+                                       .status = -1,
                                        .patience_ms = 10000,
                                        .hello = hello_of("", IMG_MOVE_VERSION)};
     memset(source.key, 7, sizeof(source.key));
@@ -508,6 +512,8 @@ static void expect_of_stranger(bool receives, const char *says, bool closes, con
                                   .data = -1,
                                   .offer = -1,
                                   .image = -1,
+                                  .requests = -1,
+                                  .status = -1,
                                   .patience_ms = 1000,
                                   .hello = hello_of("x", IMG_MOVE_VERSION)};
     if (says)

@@ -196,7 +196,7 @@ static void requests_are_answered(void **state)
     assert_int_equal(call(server, BLY_RPC_FETCH, handle, 0, 0, "", 0), -EBADF);
 }
 
-static int never_called(void *context, uint64_t offset, uint64_t size, bool discard)
+static int never_called(void *context, enum bly_load_source source, uint64_t offset, uint64_t size, bool discard)
 {
     fail();
     return 0;
@@ -227,16 +227,27 @@ static void malformed_requests_are_refused(void **state)
     assert_int_equal(call(server, BLY_RPC_SET_NAMED, 12, 0, 100, "file:0/plainuser.x", 19), -EINVAL);
     assert_int_equal(call(server, BLY_RPC_INTERRUPT, 1, 1, 0, "", 0), -ESRCH);
     assert_int_equal(call(server, BLY_RPC_CPU_TIME, 1, 0, 0, "", 0), -ESRCH);
-    assert_int_equal(call(server, BLY_RPC_LOAD, 0, BLY_LOAD_UNIT, 0, "", 0), -EINVAL); /* not resumed */
+    const uint64_t loads[][6] = {{BLY_LOAD_BULK, 4096, BLY_LOAD_UNIT},
+                                 {BLY_LOAD_BULK, 0, BLY_LOAD_UNIT + 1},
+                                 {BLY_LOAD_BULK, 0, 0},
+                                 {BLY_LOAD_BULK, 0, BLY_BULK_SIZE + BLY_LOAD_UNIT},
+                                 {BLY_LOAD_BULK, BLY_BULK_SIZE, BLY_LOAD_UNIT},
+                                 {BLY_LOAD_BULK, -BLY_LOAD_UNIT, 2 * BLY_LOAD_UNIT},
+                                 {BLY_LOAD_BULK, 0, BLY_LOAD_UNIT, 2},
+                                 {BLY_LOAD_BULK, 0, BLY_LOAD_UNIT, big},
+                                 {BLY_LOAD_IMAGE, 1, 4096},
+                                 {BLY_LOAD_IMAGE, 0, 0},
+                                 {BLY_LOAD_IMAGE, 4096, UINT64_MAX - 4095},
+                                 {BLY_LOAD_IMAGE, 0, 4096, BLY_LOAD_DISCARD},
+                                 {BLY_LOAD_SOURCE_COUNT, 0, BLY_LOAD_UNIT},
+                                 {big, 0, BLY_LOAD_UNIT}};
+    assert_int_equal(call(server, BLY_RPC_LOAD, BLY_LOAD_BULK, 0, BLY_LOAD_UNIT, "", 0), -EINVAL); /* not resumed */
     server->rpc.load = never_called;
-    assert_int_equal(call(server, BLY_RPC_LOAD, 4096, BLY_LOAD_UNIT, 0, "", 0), -EINVAL);
-    assert_int_equal(call(server, BLY_RPC_LOAD, 0, BLY_LOAD_UNIT + 1, 0, "", 0), -EINVAL);
-    assert_int_equal(call(server, BLY_RPC_LOAD, 0, 0, 0, "", 0), -EINVAL);
-    assert_int_equal(call(server, BLY_RPC_LOAD, 0, BLY_BULK_SIZE + BLY_LOAD_UNIT, 0, "", 0), -EINVAL);
-    assert_int_equal(call(server, BLY_RPC_LOAD, BLY_BULK_SIZE, BLY_LOAD_UNIT, 0, "", 0), -EINVAL);
-    assert_int_equal(call(server, BLY_RPC_LOAD, -BLY_LOAD_UNIT, 2 * BLY_LOAD_UNIT, 0, "", 0), -EINVAL);
-    assert_int_equal(call(server, BLY_RPC_LOAD, 0, BLY_LOAD_UNIT, 2, "", 0), -EINVAL);
-    assert_int_equal(call(server, BLY_RPC_LOAD, 0, BLY_LOAD_UNIT, big, "", 0), -EINVAL);
+    for (size_t i = 0; i < sizeof(loads) / sizeof(loads[0]); i++) {
+        struct bly_rpc_slot *slot = submit(server, 0, BLY_RPC_LOAD, loads[i], "", 0);
+        assert_int_equal(slot->result, -EINVAL);
+        release(slot);
+    }
     server->rpc.load = NULL;
     assert_int_equal(call(server, BLY_RPC_SET, 5u << 20, BLY_SET_MODE, 0, (char[sizeof(struct bly_attributes)]){0},
                           sizeof(struct bly_attributes)), -EBADF);

@@ -1,4 +1,5 @@
-/* Maps of bulk memory that is absent (libos/absent.h) in a resumed process: inaccessible until they
+/* Maps of absent memory in a resumed process, of the bulk segment (libos/absent.h) or of an image
+ * that is still arriving from another machine: inaccessible until they
  * are touched.
  *
  * Such a map is noted beside its region, with the protection that the region has, and stays noted
@@ -18,7 +19,8 @@ enum { PAGE_FAULT_WRITE = 2, PAGE_FAULT_FETCH = 16 }; /* in the CPU's error code
 struct absent_map {
     struct absent_map *next; /* in no order */
     uint64_t start, end;
-    uint64_t bulk_offset; /* of start */
+    uint64_t offset; /* of start, in what it is a map of: */
+    uint32_t source; /* enum bly_load_source */
     uint32_t protection;
 };
 struct range {
@@ -64,28 +66,36 @@ static void remove(struct mm *mm, const struct absent_map *copy)
 static struct range in_chunks(const struct absent_map *map, uint64_t start, uint64_t end)
 {
     uint64_t mask = absent_chunk_size() - 1;
-    uint64_t first =
-        start > map->start ? map->bulk_offset + (start - map->start) : map->bulk_offset;
-    uint64_t last = map->bulk_offset + ((end < map->end ? end : map->end) - map->start);
-    uint64_t limit = map->bulk_offset + (map->end - map->start);
+    uint64_t first = start > map->start ? map->offset + (start - map->start) : map->offset;
+    uint64_t last = map->offset + ((end < map->end ? end : map->end) - map->start);
+    uint64_t limit = map->offset + (map->end - map->start);
 
     first &= ~mask;
     last = (last + mask) & ~mask;
-    first = first > map->bulk_offset ? first : map->bulk_offset;
+    first = first > map->offset ? first : map->offset;
     last = last < limit ? last : limit;
-    return (struct range){map->start + (first - map->bulk_offset),
-                          map->start + (last - map->bulk_offset)};
+    return (struct range){map->start + (first - map->offset), map->start + (last - map->offset)};
+}
+
+static void fetch(const struct absent_map *map, struct range part)
+{
+    uint64_t offset = map->offset + (part.from - map->start), size = part.to - part.from;
+
+    if (map->source == BLY_LOAD_BULK)
+        absent_fetch(offset, size);
+    else
+        mm_load_image(offset, size);
 }
 
 /* Loads the part and lets the program at it. False: the host does not. One that is no longer noted
  * is left as it is. */
 static bool make_present(struct mm *mm, const struct absent_map *map, struct range part)
 {
-    absent_fetch(map->bulk_offset + (part.from - map->start), part.to - part.from);
+    fetch(map, part);
     scoped_lock(&mm->absent_lock);
     for (const struct absent_map *noted = mm->absent; noted; noted = noted->next)
-        if (noted->start == map->start && noted->end == map->end &&
-            noted->bulk_offset == map->bulk_offset && noted->protection == map->protection)
+        if (noted->start == map->start && noted->end == map->end && noted->offset == map->offset &&
+            noted->protection == map->protection)
             return bly->memory_protect((void *)part.from, part.to - part.from, map->protection) ==
                    0;
     return true;
@@ -135,22 +145,43 @@ void mm_make_present(const struct bly_iovec *vector, size_t count)
 
 /* ---- Changes of the map ---- */
 
-bool absent_note(struct mm *mm, uint64_t address, uint64_t size, uint64_t bulk_offset,
-                 unsigned protection)
+static bool note(struct mm *mm, uint64_t address, uint64_t size, enum bly_load_source source,
+                 uint64_t offset, unsigned protection)
 {
-    if (size < LAZY_FROM || absent_is_present(bulk_offset, size))
-        return false;
     struct absent_map *map = heap_alloc(sizeof *map);
+
     if (!map)
         return false;
     *map = (struct absent_map){.start = address,
                                .end = address + size,
-                               .bulk_offset = bulk_offset,
+                               .offset = offset,
+                               .source = source,
                                .protection = protection};
     scoped_lock(&mm->absent_lock);
     map->next = mm->absent;
     mm->absent = map;
     return true;
+}
+
+bool absent_note(struct mm *mm, uint64_t address, uint64_t size, uint64_t bulk_offset,
+                 unsigned protection)
+{
+    return size >= LAZY_FROM && !absent_is_present(bulk_offset, size) &&
+           note(mm, address, size, BLY_LOAD_BULK, bulk_offset, protection);
+}
+
+bool absent_note_image(struct mm *mm, uint64_t address, uint64_t size, uint64_t offset,
+                       unsigned protection)
+{
+    return note(mm, address, size, BLY_LOAD_IMAGE, offset, protection);
+}
+
+void mm_load_image(uint64_t offset, uint64_t size)
+{
+    int error = bly->memory_load(BLY_LOAD_IMAGE, offset, size, 0);
+
+    if (error < 0)
+        panic("memory of the sandbox does not arrive: error %d", -error);
 }
 
 void absent_forget(struct mm *mm, uint64_t start, uint64_t end)
@@ -207,7 +238,7 @@ int absent_split(struct mm *mm, uint64_t address)
             return -ENOMEM;
         *upper = *map;
         upper->start = address;
-        upper->bulk_offset += address - map->start;
+        upper->offset += address - map->start;
         scoped_lock(&mm->absent_lock);
         map->end = address;
         upper->next = mm->absent;

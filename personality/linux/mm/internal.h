@@ -71,6 +71,9 @@ void place_freed(struct mm *mm, uint64_t start, uint64_t end);
 
 /* absent.c. For a piece of the bulk segment that is about to be mapped: true: to be mapped inaccessibly, it is noted. */
 bool absent_note(struct mm *mm, uint64_t address, uint64_t size, uint64_t bulk_offset, unsigned protection);
+/* The same for a piece of an image that is still arriving; and that piece is there now. */
+bool absent_note_image(struct mm *mm, uint64_t address, uint64_t size, uint64_t offset, unsigned protection);
+void mm_load_image(uint64_t offset, uint64_t size);
 /* Everything in the range is about to be unmapped or replaced; nothing crosses its borders. */
 void absent_forget(struct mm *mm, uint64_t start, uint64_t end);
 /* All that has part in the range is loaded, and mapped like anything else. Waits for the monitor. */

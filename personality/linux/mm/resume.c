@@ -25,8 +25,15 @@ static int map_records(struct mm *mm, const char **out_what)
     return 0;
 }
 
+static bool is_arriving(void)
+{
+    return start_info->flags & BLY_START_ARRIVING;
+}
+
 static int read_image(bly_handle image, uint64_t address, uint64_t offset, uint64_t size)
 {
+    if (is_arriving())
+        mm_load_image(offset, size);
     while (size) {
         struct bly_iovec part = {(void *)address, size};
         int64_t got = bly->stream_read(image, &part, 1, offset, 0);
@@ -40,12 +47,15 @@ static int read_image(bly_handle image, uint64_t address, uint64_t offset, uint6
 }
 
 /* A piece of an extent that lies in one region. */
-static int load_piece(struct region *region, bly_handle image, uint64_t address, uint64_t offset, uint64_t size)
+static int load_piece(struct mm *mm, struct region *region, bly_handle image, uint64_t address, uint64_t offset, uint64_t size)
 {
     if (region->flags & (REGION_SHARED | REGION_WIPE_ON_FORK))
         return 0;
     if (size >= MAPPED_FROM && !(region->protection & BLY_PROT_EXECUTE)) {
-        int error = bly->stream_map(image, (void *)address, size, region->protection, BLY_MAP_REPLACE, offset);
+        bool is_absent = is_arriving();
+        if (is_absent && !absent_note_image(mm, address, size, offset, region->protection))
+            return -ENOMEM;
+        int error = bly->stream_map(image, (void *)address, size, is_absent ? 0 : region->protection, BLY_MAP_REPLACE, offset);
         if (error == 0) {
             region->flags |= REGION_IMAGE;
             host_apply_sticky(region, address, address + size);
@@ -67,7 +77,7 @@ static int load_extent(struct mm *mm, const struct bly_resume_extent *extent)
     uint64_t at = extent->address, end = at + extent->size;
     for (struct region *region = mm_find_next(mm, at); region && region->start < end; region = region_next(region)) {
         uint64_t from = region->start > at ? region->start : at, to = region->end < end ? region->end : end;
-        int error = load_piece(region, extent->image, from, extent->offset + (from - extent->address), to - from);
+        int error = load_piece(mm, region, extent->image, from, extent->offset + (from - extent->address), to - from);
         if (error < 0)
             return error;
     }
