@@ -172,6 +172,8 @@ static int write_places(struct mon_suspension *suspension, struct img_writer *wr
     if (result == 0)
         result = mon_suspension_write_records(suspension, writer, error);
     if (result == 0)
+        result = mon_image_contents(&suspension->saving, writer, error);
+    if (result == 0)
         result = mon_later_list(suspension->sandbox, memory, writer, &suspension->later, error);
     if (result == 0)
         result = mon_suspension_write_input(suspension, writer, error);
