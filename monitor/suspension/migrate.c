@@ -172,7 +172,7 @@ static int write_places(struct mon_suspension *suspension, struct img_writer *wr
     if (result == 0)
         result = mon_suspension_write_records(suspension, writer, error);
     if (result == 0)
-        result = mon_image_contents(&suspension->saving, writer, error);
+        result = mon_image_contents(&suspension->saving, writer, /*early=*/false, error);
     if (result == 0)
         result = mon_later_list(suspension->sandbox, memory, writer, &suspension->later, error);
     if (result == 0)
