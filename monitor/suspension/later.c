@@ -23,7 +23,7 @@ struct piece {
     uint64_t place;       /* in `file` */
     int file;
 };
-struct mon_later {
+struct mon_behind {
     struct piece *pieces;
     size_t count, capacity;
     int *files; /* of processes' memory; ours to close */
@@ -35,7 +35,7 @@ struct mon_later {
 
 /* ---- Listing ---- */
 
-int mon_later_note(struct mon_later *later, struct img_writer *writer, uint64_t address, uint64_t place, uint64_t count, struct error *error)
+int mon_behind_note(struct mon_behind *later, struct img_writer *writer, uint64_t address, uint64_t place, uint64_t count, struct error *error)
 {
     uint64_t page;
     int result = img_writer_later(writer, address, count, &page, error);
@@ -49,7 +49,7 @@ int mon_later_note(struct mon_later *later, struct img_writer *writer, uint64_t 
     return 0;
 }
 
-static int list_bulk(struct mon_later *later, struct mon_sandbox *sandbox, struct img_writer *writer, struct error *error)
+static int list_bulk(struct mon_behind *later, struct mon_sandbox *sandbox, struct img_writer *writer, struct error *error)
 {
     int result = img_writer_space(writer, IMG_SPACE_BULK, 0, error);
     later->file = sandbox->bulk;
@@ -62,15 +62,15 @@ static int list_bulk(struct mon_later *later, struct mon_sandbox *sandbox, struc
             return error_set_errno(error, -errno, "cannot read a segment of the sandbox");
         data &= ~(off_t)(BLY_PAGE_SIZE - 1);
         uint64_t count = ((uint64_t)(at - data) + BLY_PAGE_SIZE - 1) / BLY_PAGE_SIZE;
-        result = mon_later_note(later, writer, BLY_BULK_START + (uint64_t)data, (uint64_t)data, count, error);
+        result = mon_behind_note(later, writer, BLY_BULK_START + (uint64_t)data, (uint64_t)data, count, error);
     }
     return result;
 }
 
-int mon_later_list(struct mon_sandbox *sandbox, const struct mon_memory *memory, struct img_writer *writer, struct mon_later **out_later,
+int mon_behind_list(struct mon_sandbox *sandbox, const struct mon_memory *memory, struct img_writer *writer, struct mon_behind **out_later,
                    struct error *error)
 {
-    struct mon_later *later = *out_later = memory_new(sizeof(*later));
+    struct mon_behind *later = *out_later = memory_new(sizeof(*later));
     cleanup_free unsigned char *buffer = memory_new(CHUNK_PAGES * BLY_PAGE_SIZE);
     struct dump dump = {.sandbox = sandbox,
                         .writer = writer,
@@ -100,7 +100,7 @@ int mon_later_list(struct mon_sandbox *sandbox, const struct mon_memory *memory,
     return result;
 }
 
-uint64_t mon_later_size(const struct mon_later *later)
+uint64_t mon_behind_size(const struct mon_behind *later)
 {
     uint64_t pages = 0;
     for (size_t i = 0; i < later->count; i++)
@@ -108,7 +108,7 @@ uint64_t mon_later_size(const struct mon_later *later)
     return pages * BLY_PAGE_SIZE;
 }
 
-void mon_later_free(struct mon_later *later)
+void mon_behind_free(struct mon_behind *later)
 {
     if (!later)
         return;
@@ -123,7 +123,7 @@ void mon_later_free(struct mon_later *later)
 /* ---- Giving away ---- */
 
 /* At most AT_ONCE pages of the piece, from its page `from` on, as far as they have not been sent. Returns how many were dealt with. */
-static int64_t send_some(struct mon_later *later, const struct img_sink *sink, const struct piece *piece, uint64_t from, struct error *error)
+static int64_t send_some(struct mon_behind *later, const struct img_sink *sink, const struct piece *piece, uint64_t from, struct error *error)
 {
     uint32_t sums[AT_ONCE];
     const unsigned char *sent = later->sent + piece->page + from;
@@ -152,7 +152,7 @@ static int64_t send_some(struct mon_later *later, const struct img_sink *sink, c
 }
 
 /* The first piece that ends after the page. */
-static size_t find_piece(const struct mon_later *later, uint64_t page)
+static size_t find_piece(const struct mon_behind *later, uint64_t page)
 {
     size_t low = 0, high = later->count;
     while (low < high) {
@@ -165,7 +165,7 @@ static size_t find_piece(const struct mon_later *later, uint64_t page)
     return low;
 }
 
-static int send_wanted(struct mon_later *later, const struct img_sink *sink, struct img_frame_want want, struct error *error)
+static int send_wanted(struct mon_behind *later, const struct img_sink *sink, struct img_frame_want want, struct error *error)
 {
     uint64_t at = want.first, end = want.first + want.count;
     for (size_t i = find_piece(later, at); i < later->count && later->pieces[i].page < end; i++) {
@@ -182,7 +182,7 @@ static int send_wanted(struct mon_later *later, const struct img_sink *sink, str
 }
 
 /* What the other side has asked for meanwhile. */
-static int serve_wants(struct mon_later *later, int peer, const struct img_sink *sink, struct error *error)
+static int serve_wants(struct mon_behind *later, int peer, const struct img_sink *sink, struct error *error)
 {
     struct img_frame_want want;
     for (;;) {
@@ -219,9 +219,9 @@ static int serve_start(struct mon_suspension *suspension, const struct img_sink 
     return 0;
 }
 
-int mon_later_serve(struct mon_suspension *suspension, struct error *error)
+int mon_behind_serve(struct mon_suspension *suspension, struct error *error)
 {
-    struct mon_later *later = suspension->later;
+    struct mon_behind *later = suspension->later;
     struct img_sink sink = img_departure(&suspension->peer);
     int started = serve_start(suspension, &sink, error);
     if (started < 0)

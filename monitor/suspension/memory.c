@@ -175,7 +175,7 @@ static int next_ranges(struct dump *dump, uint64_t *place, uint64_t end, struct 
 int mon_image_write_range(const struct dump *dump, struct range range, size_t zeros)
 {
     if (dump->later && range.end - range.start >= LATER_FROM)
-        return mon_later_note(dump->later, dump->writer, range.start, range.start, (range.end - range.start) / BLY_PAGE_SIZE, dump->error);
+        return mon_behind_note(dump->later, dump->writer, range.start, range.start, (range.end - range.start) / BLY_PAGE_SIZE, dump->error);
     while (range.start < range.end) {
         size_t size = range.end - range.start;
         size = size < CHUNK_PAGES * BLY_PAGE_SIZE ? size : CHUNK_PAGES * BLY_PAGE_SIZE;

@@ -46,7 +46,7 @@ struct dump {
     struct memory_files image; /* of a resumed sandbox: its memory lies in them, as far as it was not written to since */
     unsigned char *buffer; /* CHUNK_PAGES */
     struct error *error;
-    struct mon_later *later; /* a range of LATER_FROM or more is only noted there (later.c); NULL: it is written */
+    struct mon_behind *later; /* a range of LATER_FROM or more is only noted there (later.c); NULL: it is written */
 };
 #define LATER_FROM (32u << 10)
 

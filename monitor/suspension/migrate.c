@@ -174,12 +174,12 @@ static int write_places(struct mon_suspension *suspension, struct img_writer *wr
     if (result == 0)
         result = mon_image_contents(&suspension->saving, writer, /*early=*/false, error);
     if (result == 0)
-        result = mon_later_list(suspension->sandbox, memory, writer, &suspension->later, error);
+        result = mon_behind_list(suspension->sandbox, memory, writer, &suspension->later, error);
     if (result == 0)
         result = mon_suspension_write_input(suspension, writer, error);
     mon_image_free_memory(memory);
     if (result == 0)
-        suspension->report.last_size = img_writer_bytes(writer) - mon_later_size(suspension->later);
+        suspension->report.last_size = img_writer_bytes(writer) - mon_behind_size(suspension->later);
     return result;
 }
 
@@ -212,7 +212,7 @@ static int settle(struct mon_suspension *suspension, struct error *error)
         return result;
     reach(suspension, MOVE_COMMITTED);
     /* Whether all was given away is all that counts here: the other side, or its silence, tells the rest. */
-    if (suspension->lazily && mon_later_serve(suspension, error) == 0)
+    if (suspension->lazily && mon_behind_serve(suspension, error) == 0)
         reach(suspension, MOVE_SERVED);
     error_clear(error);
     result = wait_for_order(suspension, MOVE_STAY, error);
@@ -245,7 +245,7 @@ int mon_migrate(struct mon_suspension *suspension, struct error *error)
     int result = move(suspension, error);
     suspension->report.total_ns = mon_now_ns() - begin;
     suspension->report.pause_ns = (suspension->running_ns ? suspension->running_ns : mon_now_ns()) - suspension->quiet_ns;
-    mon_later_free(suspension->later);
+    mon_behind_free(suspension->later);
     if (result < 0 && suspension->followed)
         mon_image_untrack(suspension->sandbox, suspension->followed);
     mon_image_free_memory(suspension->followed);

@@ -49,7 +49,7 @@ struct mon_suspension {
 
     /* The thread's until it is through. */
     char *obstacles;             /* a migration's: what cannot be carried, a line each; told with MOVE_OFFERED. NULL: nothing */
-    struct mon_later *later;     /* a lazy migration's: memory that is given away after it has gone on there; NULL: none */
+    struct mon_behind *later;     /* a lazy migration's: memory that is given away after it has gone on there; NULL: none */
     struct mon_memory *followed; /* a migration's: memory of which it is known what was written since the last round; NULL: none */
     uint64_t quiet_ns; /* when it was asked to be quiet */
     _Atomic uint64_t running_ns; /* when a lazy migration was told to run there; 0: not yet */
