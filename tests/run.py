@@ -283,6 +283,10 @@ def main():
     parser.add_argument("pattern", nargs="?", help="only tests whose KIND/NAME holds this")
     options = parser.parse_args()
     adopt_orphans()
+    # Tests expect what a terminal's shell gives, also under nohup or in the background of a script.
+    for number in signal.valid_signals() - {signal.SIGPIPE}:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     results = Results(not options.quiet)
     seed = options.suspend or str(random.randrange(1 << 30))
     if options.suspend is not None and not options.pattern:

@@ -297,7 +297,7 @@ static void clone3_makes_processes_and_pidfds(void)
     int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
     CHECK(fd >= 0);
     close(fd);
-    CHECK(syscall(SYS_pidfd_open, 30000, 0) == -1 && errno == ESRCH);
+    CHECK(syscall(SYS_pidfd_open, 5000000, 0) == -1 && errno == ESRCH);
     CHECK(syscall(SYS_pidfd_open, -1, 0) == -1 && errno == EINVAL);
 }
 
@@ -583,7 +583,7 @@ static void groups_and_sessions_follow_their_rules(void)
         }
         CHECK_EQUAL(exit_code(grandchild), 0);
         CHECK(setpgid(1, getpid()) == -1 && errno == ESRCH);
-        CHECK(setpgid(0, 30000) == -1 && errno == EPERM);
+        CHECK(setpgid(0, 5000000) == -1 && errno == EPERM);
         CHECK(setpgid(0, -1) == -1 && errno == EINVAL);
         _exit(0);
     }

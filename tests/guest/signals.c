@@ -625,11 +625,11 @@ static void errors_are_those_of_linux(void)
     CHECK(syscall(SYS_rt_sigaction, 1, NULL, NULL, 4) == -1 && errno == EINVAL);
     CHECK(syscall(SYS_rt_sigaction, 1, (void *)1, NULL, 8) == -1 && errno == EFAULT);
     CHECK(kill(getpid(), 65) == -1 && errno == EINVAL);
-    CHECK(kill(30000, 0) == -1 && errno == ESRCH);
-    CHECK(kill(-30000, 0) == -1 && errno == ESRCH);
+    CHECK(kill(5000000, 0) == -1 && errno == ESRCH);
+    CHECK(kill(-5000000, 0) == -1 && errno == ESRCH);
     CHECK_EQUAL(kill(getpid(), 0), 0);
     CHECK(syscall(SYS_tgkill, -1, 1, 1) == -1 && errno == EINVAL);
-    CHECK(syscall(SYS_tgkill, getpid(), 30000, 1) == -1 && errno == ESRCH);
+    CHECK(syscall(SYS_tgkill, getpid(), 5000000, 1) == -1 && errno == ESRCH);
     CHECK(syscall(SYS_tkill, 0, 1) == -1 && errno == EINVAL);
     CHECK(syscall(SYS_rt_sigprocmask, 99, &(sigset_t){ 0 }, NULL, 8) == -1 && errno == EINVAL);
     CHECK(syscall(SYS_rt_sigpending, (void *)1, 8) == -1 && errno == EFAULT);
