@@ -21,6 +21,8 @@
 #define PROGRESS_NS 100000000ull
 #define ENDING_MS 10000 /* a thread that a file system holds up longer than this is left alone */
 #define HELD_MAX (4u << 20)
+#define THAW_STEPS 200
+#define THAW_STEP_US 5000
 
 /* ---- The thread ---- */
 
@@ -56,10 +58,15 @@ void mon_suspension_tell_main_thread(const struct mon_suspension *suspension)
     (void)!write(suspension->event, &one, sizeof(one));
 }
 
-/* Caller holds the lock. */
+/* Caller holds the lock. What the host lacks for a moment must not leave the sandbox at rest for ever. */
 static void thaw(struct mon_suspension *suspension)
 {
-    if (suspension->quiet && send_to_sandbox(suspension, BLY_CONTROL_THAW, 0, 0) < 0)
+    int result = suspension->quiet ? send_to_sandbox(suspension, BLY_CONTROL_THAW, 0, 0) : 0;
+    for (unsigned step = 0; result < 0 && result != -EPIPE && result != -ECONNRESET && step < THAW_STEPS; step++) {
+        usleep(THAW_STEP_US);
+        result = send_to_sandbox(suspension, BLY_CONTROL_THAW, 0, 0);
+    }
+    if (result < 0)
         note("the sandbox does not take that it may go on");
     suspension->quiet = false;
 }
