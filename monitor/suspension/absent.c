@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/sendfile.h>
 #include <unistd.h>
 
 #define CHUNK_PAGES 256u
@@ -74,21 +73,10 @@ static int load_piece(void *context, uint64_t at, uint64_t place, uint64_t size)
 {
     const struct mon_absent *absent = context;
     int file = img_reader_file(absent->image, img_place_file(place));
-    off_t from = (off_t)img_place_offset(place);
     int result = img_place_file(place) ? 0 : mon_arriving_wait(absent->arriving, img_place_offset(place), size);
     if (result < 0)
         return result;
-    if (lseek(absent->segment, (off_t)at, SEEK_SET) < 0)
-        return -errno;
-    while (size) {
-        ssize_t count = sendfile(absent->segment, file, &from, size);
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count <= 0)
-            return count < 0 ? -errno : -EIO;
-        size -= (uint64_t)count;
-    }
-    return 0;
+    return mon_resume_copy(file, img_place_offset(place), absent->segment, at, size);
 }
 
 /* ---- The sandbox's requests ---- */

@@ -387,8 +387,7 @@ int mon_resume_handles(struct mon_sandbox *sandbox, const int standard[3], struc
 
 /* ---- Memory ---- */
 
-/* A hole of the file stays one in the segment only by not being named; pages are copied as they are. */
-static int copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, uint64_t size)
+int mon_resume_copy(int from, uint64_t from_offset, int to, uint64_t to_offset, uint64_t size)
 {
     if (lseek(to, (off_t)to_offset, SEEK_SET) < 0)
         return -errno;
@@ -408,7 +407,7 @@ static int copy_pages(const struct mon_image *image, const struct img_space *spa
 {
     for (size_t i = 0; i < space->extent_count; i++) {
         const struct img_extent *extent = &space->extents[i];
-        int result = copy_range(img_reader_file(image->reader, img_place_file(extent->place)), img_place_offset(extent->place), descriptor,
+        int result = mon_resume_copy(img_reader_file(image->reader, img_place_file(extent->place)), img_place_offset(extent->place), descriptor,
                                 extent->address - start, extent->count * BLY_PAGE_SIZE);
         if (result < 0)
             return error_set_errno(error, result, "cannot read the sandbox's memory from %s", image->name);

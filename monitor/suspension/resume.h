@@ -12,5 +12,7 @@ int mon_resume_segment(const struct mon_sandbox *sandbox, uint32_t kind, uint64_
     __attribute__((warn_unused_result));
 /* A sealed memfd: struct bly_resume_space and its extents, for each picoprocess (start.h). */
 int mon_resume_extents(const struct mon_sandbox *sandbox, struct error *error) __attribute__((warn_unused_result));
+/* Bytes of an image's file into a segment. Holes stay holes only by not being named. */
+int mon_resume_copy(int from, uint64_t from_offset, int to, uint64_t to_offset, uint64_t size) __attribute__((warn_unused_result));
 
 #endif

@@ -15,16 +15,16 @@ import hashlib, mmap, os, time
 file = open("/data/random", "rb")
 big = os.urandom(int(os.environ.get("BIG", 0)))
 if os.environ.get("GONE"):
-    gone = [os.open(f"/work/gone{i}", os.O_RDONLY) for i in (1, 2) if os.mkdir(f"/work/gone{i}") is None]
-    os.rmdir("/work/gone1")
-    os.rmdir("/work/gone2")
+    gone = [os.open(f"/given/gone{i}", os.O_RDONLY) for i in (1, 2) if os.mkdir(f"/given/gone{i}") is None]
+    os.rmdir("/given/gone1")
+    os.rmdir("/given/gone2")
 map = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
-open("/work/ready", "w").close()
-while not os.path.exists("/work/go"):
+open("/given/ready", "w").close()
+while not os.path.exists("/given/go"):
     time.sleep(0.05)
-with open("/work/new", "w") as out:
+with open("/given/new", "w") as out:
     out.write(hashlib.sha256(map).hexdigest() + " " + hashlib.sha256(file.read()).hexdigest())
-os.rename("/work/new", "/work/report")
+os.rename("/given/new", "/given/report")
 while True:
     time.sleep(1)
 END
@@ -39,7 +39,7 @@ await()
 start()
 {
     rm -f work/*
-    "$BAILEY" run -d --name box -v ./work:/work -v ./data:/data:ro "$@" python3 -c "$(cat program.py)" >/dev/null || fail "cannot start"
+    "$BAILEY" run -d --name box -v ./work:/given -v ./data:/data:ro "$@" python3 -c "$(cat program.py)" >/dev/null || fail "cannot start"
     await work/ready
 }
 migrate()
@@ -52,7 +52,7 @@ migrate()
 # ---- With the contents of open files ----
 expect 0 "$BAILEY" migrate --new-key key
 start
-receive --once -v ./work:/work -v ./other:/data
+receive --once -v ./work:/given -v ./other:/data
 migrate 0 --self-contained --json
 python3 -c '
 import json, os
@@ -76,7 +76,7 @@ stays()
     [ "$("$BAILEY" ps -q)" = box ] && [ -z "$(there ps -q)" ] || fail "$1: it does not stay"
 }
 start -e GONE=1 -v ./other:/other
-receive -v ./work:/work -v ./other:/data
+receive -v ./work:/given -v ./other:/data
 there run -d --name box sleep 50 >/dev/null
 migrate 125 --dry-run
 has_line "$PWD/work/gone1"
@@ -111,7 +111,7 @@ mv random data/random
 # ---- Files of the same contents, by their sums ----
 mkdir copy
 cp data/random copy/random
-receive -v ./work:/work -v ./copy:/data
+receive -v ./work:/given -v ./copy:/data
 migrate 125 --dry-run
 complains "$PWD/copy/random, which the sandbox has open, was written to"
 migrate 0 --dry-run --hash-files
@@ -128,13 +128,13 @@ stays "other contents"
 # ---- How much is taken ----
 "$BAILEY" rm -f box >/dev/null
 start -e BIG=16000000
-receive -v ./work:/work -v ./data:/data --limit 8m
+receive -v ./work:/given -v ./data:/data --limit 8m
 migrate 125 --dry-run
 complains "are more than the 8.0 MiB that are taken here"
 migrate 125
 complains "are more than the"
 stays "more than is taken"
-receive -v ./work:/work -v ./data:/data --limit 64m --once
+receive -v ./work:/given -v ./data:/data --limit 64m --once
 migrate 0 --dry-run
 migrate 0
 received 0

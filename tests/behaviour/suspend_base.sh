@@ -38,22 +38,22 @@ def change(round):
     if round == 3:
         private.resize(PAGES * PAGE // 2)  # what is left lies where it did, or elsewhere
 def report(name, what):
-    with open(f"/work/{me}.new", "w") as new:
+    with open(f"/given/{me}.new", "w") as new:
         new.write(what)
-    os.rename(f"/work/{me}.new", f"/work/{me}.{name}")
+    os.rename(f"/given/{me}.new", f"/given/{me}.{name}")
 done = 0
 report("0", sums())
 while True:
     for round in range(1, 6):
-        if round > done and os.path.exists(f"/work/change.{round}"):
-            while not child and not os.path.exists(f"/work/parent.{round}"):
+        if round > done and os.path.exists(f"/given/change.{round}"):
+            while not child and not os.path.exists(f"/given/parent.{round}"):
                 time.sleep(0.02)  # the shared memory is the parent's to change
             change(round)
             done = round
             report(str(round), sums())
-    if os.path.exists("/work/check"):
+    if os.path.exists("/given/check"):
         report("check", sums())
-        while os.path.exists("/work/check"):
+        while os.path.exists("/given/check"):
             time.sleep(0.02)
     time.sleep(0.02)
 PROGRAM
@@ -82,11 +82,11 @@ check()
     rm work/check
     sleep 0.1
 }
-given="-v $PWD/work:/work -v $PWD/program.py:/program.py:ro" # for an image that is not ours as it is
+given="-v $PWD/work:/given -v $PWD/program.py:/program.py:ro" # for an image that is not ours as it is
 size() { stat -c %s "$1"; }
 at_most() { [ "$(size "$1")" -le "$2" ] || fail "$1 has $(size "$1") bytes, more than $2"; }
 
-"$BAILEY" run -d --name box -v ./work:/work -v ./program.py:/program.py:ro python3 /program.py >/dev/null || fail "cannot start"
+"$BAILEY" run -d --name box -v ./work:/given -v ./program.py:/program.py:ro python3 /program.py >/dev/null || fail "cannot start"
 await parent.0
 await child.0
 expect 0 "$BAILEY" suspend box -o full --keep-running

@@ -12,16 +12,16 @@ cat >program.py <<'PROGRAM'
 import hashlib, os, time
 data = bytearray(os.urandom(1 << 20) + bytes(range(256)) * (1 << 16)) # 1 MiB as it is, 16 MiB that become small
 def report(name):
-    with open("/work/new", "w") as new:
+    with open("/given/new", "w") as new:
         new.write(hashlib.sha256(data).hexdigest())
-    os.rename("/work/new", f"/work/{name}")
+    os.rename("/given/new", f"/given/{name}")
 report("before")
 while True:
-    if os.path.exists("/work/check"):
-        os.unlink("/work/check")
+    if os.path.exists("/given/check"):
+        os.unlink("/given/check")
         report("after")
-    if os.path.exists("/work/change"):
-        os.unlink("/work/change")
+    if os.path.exists("/given/change"):
+        os.unlink("/given/change")
         data[5 << 20] ^= 1
         report("before")
     time.sleep(0.02)
@@ -43,7 +43,7 @@ check()
 }
 size() { stat -c %s "$1"; }
 
-"$BAILEY" run -d --name box -v ./work:/work -v ./program.py:/program.py:ro python3 /program.py >/dev/null || fail "cannot start"
+"$BAILEY" run -d --name box -v ./work:/given -v ./program.py:/program.py:ro python3 /program.py >/dev/null || fail "cannot start"
 await before
 expect 0 "$BAILEY" suspend box -o plain --keep-running
 expect 125 "$BAILEY" suspend box -o none --compress=20

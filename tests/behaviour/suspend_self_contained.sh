@@ -33,13 +33,13 @@ library = ctypes.CDLL("/lib-of-mine/library.so")
 file = open("/data/random", "rb")
 map = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
 map[0:1] = bytes([map[0]])  # one page is its own; none of the others was touched
-out = open("/work/out", "a")
+out = open("/given/out", "a")
 def report(what):
-    with open("/work/new", "w") as new:
+    with open("/given/new", "w") as new:
         new.write(what)
-    os.rename("/work/new", "/work/report")
+    os.rename("/given/new", "/given/report")
 report("ready")
-while not os.path.exists("/work/go"):
+while not os.path.exists("/given/go"):
     time.sleep(0.05)
 names = [name for name in ("zlibVersion", "cos") if hasattr(library, name)]
 out.write("on\n")
@@ -49,7 +49,7 @@ PROGRAM
 start_python()
 {
     rm -f work/*
-    "$BAILEY" run -d --name box -v ./work:/work -v ./lib:/lib-of-mine:ro -v ./data:/data:ro -v ./program.py:/program.py:ro python3 /program.py >/dev/null || fail "cannot start"
+    "$BAILEY" run -d --name box -v ./work:/given -v ./lib:/lib-of-mine:ro -v ./data:/data:ro -v ./program.py:/program.py:ro python3 /program.py >/dev/null || fail "cannot start"
     await work/report ready
 }
 await()
@@ -122,24 +122,24 @@ mkdir empty
 fresh
 expect 125 "$BAILEY" resume -d copied
 grep -q -- "-v" err || fail "does not say what to grant: $(cat err)"
-expect 0 "$BAILEY" resume -d copied -v ./work:/work -v ./empty:/lib-of-mine:ro -v ./empty:/data:ro -v ./program.py:/program.py:ro
+expect 0 "$BAILEY" resume -d copied -v ./work:/given -v ./empty:/lib-of-mine:ro -v ./empty:/data:ro -v ./program.py:/program.py:ro
 expect 0 "$BAILEY" suspend box -o again
 expect 0 "$BAILEY" resume -d again
 finish
 
 # ---- What it writes must be there ----
 rm -f work/*
-expect 125 "$BAILEY" resume -d copied -v ./work:/work -v ./empty:/lib-of-mine:ro -v ./empty:/data:ro -v ./program.py:/program.py:ro
+expect 125 "$BAILEY" resume -d copied -v ./work:/given -v ./empty:/lib-of-mine:ro -v ./empty:/data:ro -v ./program.py:/program.py:ro
 complains "$PWD/work/out"
 complains "--accept-changed"
-expect 0 "$BAILEY" resume -d copied -v ./work:/work -v ./empty:/lib-of-mine:ro -v ./empty:/data:ro -v ./program.py:/program.py:ro --accept-changed
+expect 0 "$BAILEY" resume -d copied -v ./work:/given -v ./empty:/lib-of-mine:ro -v ./empty:/data:ro -v ./program.py:/program.py:ro --accept-changed
 finish
 [ ! -e work/out ] || fail "a private copy was written to the host"
 rm whole copied again
 
 # ---- A shell and its libraries from a root folder ----
 rm -f work/*
-"$BAILEY" run -d --name box --rootfs root -v ./work:/work "$shell" -c 'while [ ! -e /work/go ]; do "$0" 0.1; done; read line </later; echo "went on, $line" >/work/report' "$sleep" >/dev/null || fail "cannot start"
+"$BAILEY" run -d --name box --rootfs root -v ./work:/given "$shell" -c 'while [ ! -e /given/go ]; do "$0" 0.1; done; read line </later; echo "went on, $line" >/given/report' "$sleep" >/dev/null || fail "cannot start"
 sleep 0.5
 expect 0 "$BAILEY" suspend box -o whole --self-contained
 mv root other-root
